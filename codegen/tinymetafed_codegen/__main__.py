@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from . import boards, emit, spec
+from . import board_key, boards, emit, spec
 from .design import design
+from .errors import Error
 
 
 def main(given: Sequence[str] | None = None) -> int:
@@ -26,7 +27,7 @@ def main(given: Sequence[str] | None = None) -> int:
     warnings.simplefilter("ignore", boards.BoardWarning)  # errors of this one board are reported anyway
     try:
         run(arguments.experiment, arguments.board, arguments.output, arguments.receive_window)
-    except (spec.SpecError, boards.BoardError, OSError) as error:
+    except (Error, OSError) as error:
         print(f"Error: {error}", file=sys.stderr)
         return 1
     return 0
@@ -44,12 +45,14 @@ def run(experiment: Path, board: str, output: Path, receive_window: int | None =
     Raises:
         SpecError: The experiment cannot be built.
         BoardError: The board is unknown or its file is unusable.
+        BoardKeyError: The file that TINYMETAFED_BOARD_KEY names has no key.
         OSError: A file cannot be written.
     """
     known = boards.around(experiment)
     facts = known.load(board)
     facts = facts if receive_window is None else replace(facts, receive_window=receive_window)
-    emit.write(design(spec.load(experiment), facts, str(experiment)), output, emit.command(experiment, facts))
+    designed = design(spec.load(experiment), facts, str(experiment))
+    emit.write(designed, output, emit.command(experiment, facts), key=board_key.compiled_in(designed.experiment))
 
 
 if __name__ == "__main__":

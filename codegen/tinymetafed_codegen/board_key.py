@@ -8,6 +8,7 @@ from pathlib import Path
 
 from .errors import Error
 from .optional_messages import KEY_BYTES
+from .spec import Experiment
 
 VARIABLE = "TINYMETAFED_BOARD_KEY"  # names the header of the board that the next build is for
 _KEY = re.compile(rf"key: ([0-9a-f]{{{2 * KEY_BYTES}}})\b")
@@ -26,19 +27,22 @@ def header(name: str, unique_id: str, key: bytes) -> str:
     )
 
 
-def compiled_in() -> bytes | None:
-    """The key that the environment names for this build; None if it names none.
+def compiled_in(experiment: Experiment) -> bytes | None:
+    """The key that the environment names for firmware of one board; None if it names none, or the firmware needs none.
+
+    Only what a user builds for a board of his has it: boards that a run starts get their keys from the run.
 
     Raises:
         BoardKeyError: The file cannot be read or has no key.
     """
     named = os.environ.get(VARIABLE)
-    if not named:
+    if not named or not experiment.run.is_authenticated:
         return None
     try:
         found = _KEY.search(Path(named).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        raise BoardKeyError(f"{named}: cannot be read: {error}; {VARIABLE} names the header of a board's key") from None
+        why = error.strerror if isinstance(error, OSError) else "is no text"
+        raise BoardKeyError(f"{named}: cannot be read: {why}; {VARIABLE} names the header of a board's key") from None
     if found is None:
         raise BoardKeyError(f"{named}: has no key; `tinymetafed enroll PORT --name NAME --compiled-in` writes one")
     return bytes.fromhex(found[1])

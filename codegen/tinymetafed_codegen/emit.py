@@ -11,7 +11,6 @@ from pathlib import Path
 
 from . import (
     adaptation,
-    board_key,
     log_mel_facts,
     optional_messages,
     private_update,
@@ -58,13 +57,14 @@ def command(experiment: Path, board: Board) -> str:
     return f"{shlex.join(['tinymetafed', 'codegen', experiment.name, '--board', board.name, '-o'])} DIR"
 
 
-def write(design: Design, folder: Path, command: str) -> list[Path]:
+def write(design: Design, folder: Path, command: str, *, key: bytes | None = None) -> list[Path]:
     """Writes a design's generated files: the headers that the firmware's core includes, and manifest.json.
 
     Args:
         design: The design.
         folder: The folder for the files.
         command: The command that generates them, for the comment at the top of each file.
+        key: The board's key that is compiled in, for firmware of this one board; None if the board gets it otherwise.
 
     Returns:
         The files that changed.
@@ -74,7 +74,7 @@ def write(design: Design, folder: Path, command: str) -> list[Path]:
         OSError: A file cannot be written.
     """
     own = sample_source.own_source(design.experiment)
-    texts = headers(design, command) | {"manifest.json": json.dumps(design.manifest.as_json(), indent=1) + "\n"}
+    texts = headers(design, command, key=key) | {"manifest.json": json.dumps(design.manifest.as_json(), indent=1) + "\n"}
     if own is not None:
         texts["own_source.hpp"] = own_source_header(own.as_posix(), sample_source.digest(own), command)
     for name in _OPTIONAL_HEADERS - texts.keys():
@@ -82,13 +82,14 @@ def write(design: Design, folder: Path, command: str) -> list[Path]:
     return [folder / name for name, text in texts.items() if write_if_changed(folder / name, text)]
 
 
-def headers(design: Design, command: str, phases: Sequence[Phase] | None = None) -> dict[str, str]:
+def headers(design: Design, command: str, phases: Sequence[Phase] | None = None, *, key: bytes | None = None) -> dict[str, str]:
     """The texts of the generated headers that the firmware's core includes, by name.
 
     Args:
         design: The design.
         command: The command that generates them.
         phases: What a board trains when it adapts by itself; None for the phases of [adaptation].
+        key: The board's key that is compiled in; None if there is none.
 
     Raises:
         SpecError: The numbers of the normalisation are not measured yet.
@@ -110,7 +111,8 @@ def headers(design: Design, command: str, phases: Sequence[Phase] | None = None)
     }
     if design.graph.frozen:
         texts["frozen.hpp"] = frozen_header(design, command)
-    parts = (store_headers, measure_headers, sensor_headers, authentication_headers, privacy_headers, secure_headers)
+    texts |= authentication_headers(design, command, key)
+    parts = (store_headers, measure_headers, sensor_headers, privacy_headers, secure_headers)
     return texts | {name: text for part in parts for name, text in part(design, command).items()}
 
 
@@ -328,15 +330,10 @@ def _windows(facts: sensor.SensorFacts) -> str:
     return f"Windows<kChannels, {facts.window}, {facts.stride}, {str(facts.majority).lower()}, kClasses>"
 
 
-def authentication_headers(design: Design, command: str) -> dict[str, str]:
-    """The texts of the headers of authenticated firmware, by name; empty for any other firmware.
-
-    Raises:
-        BoardKeyError: The file that TINYMETAFED_BOARD_KEY names has no key.
-    """
+def authentication_headers(design: Design, command: str, key: bytes | None) -> dict[str, str]:
+    """The texts of the headers of authenticated firmware, by name; empty for any other firmware."""
     if not design.experiment.run.is_authenticated:
         return {}
-    key = board_key.compiled_in()
     holder = _key_holder(design, is_compiled_in=key is not None)
     return {
         "authentication.hpp": render(

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from . import emit, included, rendering, sample_source
+from . import board_key, emit, included, rendering, sample_source
 from .boards import Board
 from .design import Design
 from .errors import UsageError
@@ -89,7 +89,8 @@ def render(library: SketchLibrary) -> dict[str, str]:
         "library.json": json.dumps(_platformio(library, str(facts["library_version"])), indent=2) + "\n",
         "manifest.json": json.dumps(design.manifest.as_json(), indent=1) + "\n",
     }
-    return texts | _sources(design, emit.headers(design, library.command, library.phases), library.command)
+    generated = emit.headers(design, library.command, library.phases, key=board_key.compiled_in(design.experiment))
+    return texts | _sources(design, generated, library.command)
 
 
 def _platformio(library: SketchLibrary, version: str) -> dict[str, object]:

@@ -47,6 +47,18 @@ def test_boards_on_ports_are_refused() -> None:
         soak(sine(), str(SINE), ["/dev/ttyACM0"], 1.0, Quiet())
 
 
+@pytest.mark.parametrize(
+    ("settings", "remedy"),
+    [
+        (("run.security=authenticated",), "run.security=none"),
+        (("strategy.selection=random", "privacy.clip=1", "privacy.noise=1"), "privacy.public_seed=1"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(settings: tuple[str, ...], remedy: str) -> None:
+    with pytest.raises(UsageError, match=f"--set {remedy}"):
+        soak(sine(*settings), str(SINE), ["native:1"], 1.0, Quiet())
+
+
 def test_the_usual_boards_are_as_many_as_asked_for() -> None:
     counts = [int(url.partition(":")[2]) for url in usual_devices(10)]
     assert sum(counts) == 10 and min(counts) > 0

@@ -12,17 +12,19 @@ from pathlib import Path
 
 import pytest
 from clocks import HUNG_SECONDS
-from small_runs import SINE
+from small_runs import SINE, Quiet
 
 import tinymetafed as tmf
 from tinymetafed import cli
 from tinymetafed.devices.board_files import STORAGE_VARIABLE
 from tinymetafed.devices.key_file import KeyFile
+from tinymetafed.devices.link.link_errors import NotEnrolled
 from tinymetafed.devices.link.session import Session
 from tinymetafed.devices.link.transport import open_transport
-from tinymetafed.devices.running import build_firmware
+from tinymetafed.devices.running import build_firmware, running
 from tinymetafed.runs.setup import design_of
-from tinymetafed_codegen import spec
+from tinymetafed_codegen import __main__ as generator
+from tinymetafed_codegen import board_key, boards, emit, spec
 
 PAGE_KEYS = 4096 // 40  # of a native board
 SETTINGS = ("run.security=authenticated", "board.store=true", "run.rounds=2", "evaluation.tasks=1", "evaluation.every=0")
@@ -131,6 +133,64 @@ def test_a_forgotten_board_can_be_enrolled_anew(
         assert code == 2 and why in said
 
 
+def test_a_key_is_not_replaced_by_that_of_another_board_of_the_same_id(
+    started: Started, keys: KeyFile, command: Callable[..., tuple[int, str]], tmp_path: Path
+) -> None:
+    with started("00000000000000aa") as line:
+        assert command("enroll", line, "--name", "kitchen")[0] == 0
+    before = keys.boards()
+    Path(os.environ[STORAGE_VARIABLE]).unlink()
+    header = tmp_path / "other.hpp"
+    with started("00000000000000aa") as line:
+        code, said = command("enroll", line, "--name", "hall")
+        assert code == 2 and "is enrolled as 'kitchen' (native), but the one here (native) has no key" in said
+        code, said = command("enroll", line, "--name", "hall", "--compiled-in", str(header))
+        assert code == 2 and "is enrolled as 'kitchen'; --again" in said
+        assert keys.boards() == before and not header.exists()
+        assert command("enroll", line, "--name", "hall", "--again")[0] == 0
+        assert keys.named("hall").keys != before[0].keys and len(keys.boards()) == 1
+        code, said = command("enroll", line, "--name", "cellar", "--again", "--compiled-in", str(header))
+        assert code == 0 and keys.named("cellar").keys[0].hex() in header.read_text()
+
+
+def test_boards_of_a_run_do_not_get_a_key_that_is_compiled_in(
+    keys: KeyFile, command: Callable[..., tuple[int, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    header = tmp_path / "kitchen.hpp"
+    header.write_text(board_key.header("kitchen", "aa", b"k" * 32))
+    experiment = spec.load(SINE, SETTINGS[:1])
+    texts = []
+    for value in ("", str(header)):
+        monkeypatch.setenv(board_key.VARIABLE, value)
+        folder = tmp_path / f"generated-{len(texts)}"
+        emit.write(design_of(experiment, "sine").on(boards.load("native")), folder, "test")
+        texts.append((folder / "authentication_facts.hpp").read_text())
+    assert texts[0] == texts[1] and "key_in_memory" in (folder / "authentication.hpp").read_text()
+
+
+def test_the_files_of_a_board_of_a_run_are_its_owners_and_belong_together(
+    built_once: None, keys: KeyFile, tmp_path: Path
+) -> None:
+    store = tmp_path / "store"
+    store.mkdir()
+    flash, key = store / "native-1.flash", store / "native-1.flash.key"
+    flash.touch(0o644)
+    design = design_of(spec.load(SINE, SETTINGS), "sine")
+
+    def start() -> None:
+        with running(design, [f"native:1?store={store}"], Quiet()):
+            pass
+
+    start()
+    assert key.read_bytes() in flash.read_bytes()
+    assert {file.stat().st_mode & 0o777 for file in store.iterdir()} == {0o600}
+    key.unlink()
+    with pytest.raises(NotEnrolled, match=r"native#1: .* has a key in the file of its flash.*remove the file of the flash"):
+        start()
+    flash.unlink()
+    start()
+
+
 def test_a_page_of_keys_is_erased_when_it_is_full(started: Started) -> None:
     """The last key counts over a reset, whatever its place in the page; one that was cut off does not."""
     keys = [bytes([number]) * 32 for number in range(PAGE_KEYS + 3)]
@@ -159,13 +219,20 @@ def test_a_key_is_compiled_in(
     with started("00000000000000aa") as line:
         code, said = command("enroll", line, "--name", "kitchen", "--compiled-in", str(header))
         assert code == 0 and "TINYMETAFED_BOARD_KEY=" in said
-        code, said = command("enroll", line, "--name", "hall", "--compiled-in", str(header))
+        code, said = command("enroll", line, "--name", "hall", "--again", "--compiled-in", str(header))
         assert code == 2 and "exists; name another file" in said
     assert header.stat().st_mode & 0o777 == 0o600
     monkeypatch.setenv("TINYMETAFED_BOARD_KEY", str(header))
     command("codegen", str(SINE), "--set", SETTINGS[0], "--board", "nano33ble", "-o", str(tmp_path / "code"))
     written = (tmp_path / "code" / "authentication_facts.hpp").read_text()
-    assert ", ".join(f"0x{byte:02x}" for byte in keys.named("kitchen").keys[0]) in written
+    key = ", ".join(f"0x{byte:02x}" for byte in keys.named("kitchen").keys[0])
+    assert key in written
+    experiment = tmp_path / "own.toml"
+    experiment.write_text(SINE.read_text().replace("[run]", '[run]\nsecurity = "authenticated"'))
+    as_platformio_does = [str(experiment), "--board", "nano33ble", "-o", str(tmp_path / "pio")]
+    assert generator.main(as_platformio_does) == 0
+    assert key in (tmp_path / "pio" / "authentication_facts.hpp").read_text()
     header.write_text("// nothing")
     code, said = command("codegen", str(SINE), "--set", SETTINGS[0], "--board", "nano33ble", "-o", str(tmp_path / "code"))
     assert code == 1 and "kitchen.hpp: has no key" in said
+    assert generator.main(as_platformio_does) == 1

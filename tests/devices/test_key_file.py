@@ -81,8 +81,14 @@ def test_a_damaged_file_is_named(keys: KeyFile, text: str) -> None:
     keys.path.parent.mkdir()
     keys.path.write_text(text)
     keys.path.chmod(0o600)
-    with pytest.raises(KeyFileError, match=r"keys\.toml: is no file of keys.*enroll the boards again"):
+    with pytest.raises(KeyFileError, match=r"keys\.toml: is no file of keys.*restore it from a copy"):
         keys.boards()
+
+
+def test_a_folder_or_a_device_is_no_key_file(tmp_path: Path) -> None:
+    for path in (tmp_path, Path(os.devnull)):
+        with pytest.raises(KeyFileError, match=f"{path}: is no file; name one with TINYMETAFED_KEYS"):
+            KeyFile(path).boards()
 
 
 def test_the_environment_names_the_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

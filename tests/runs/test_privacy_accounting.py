@@ -100,6 +100,8 @@ def test_with_secure_aggregation_the_host_sees_what_everybody_may() -> None:
     found = accounted(rounds, sine(*KEYS, "privacy.secure_aggregation=true"))
     assert found.epsilon == found.host_epsilon == accounted(rounds).epsilon
     assert found.noise_multiplier == found.host_noise_multiplier
+    assert found.text.endswith("for each client; for the host the same")
+    assert "for the host, which sees each update: " in accounted(rounds).text
 
 
 def test_updates_without_noise_have_no_accounting() -> None:

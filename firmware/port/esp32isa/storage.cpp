@@ -40,7 +40,7 @@ Status open() {
   uint32_t buffer[kPathWords] = {};
   const char* const path = given_path(buffer);
   if (path == nullptr) return Status::kBadState;
-  file = call(kOpen, address_of(path), kReadAndWrite | kCreate, 0644);
+  file = call(kOpen, address_of(path), kReadAndWrite | kCreate, 0600);
   const uint32_t length = file == kFailed ? kFailed : call(kSeek, file, 0, kFromEnd);
   if (length == kFailed) return Status::kBadState;
   return write_blank(length, kBytes);  // what a new or shorter file lacks is erased flash

@@ -27,7 +27,7 @@ Status write_at(uint32_t at, const void* from, size_t size) {
 Status open() {
   const char* path = std::getenv("TINYMETAFED_STORAGE");
   if (path != nullptr && path[0] != '\0') {
-    file = ::open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+    file = ::open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);  // the board's key may be in it
   } else if (std::FILE* temporary = std::tmpfile()) {
     file = fileno(temporary);
   }

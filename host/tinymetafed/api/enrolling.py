@@ -47,7 +47,7 @@ def enroll(
     require_secure([device], "none", insecure)
     with connected(device, Catalogue.near(Path.cwd())) as board:
         if compiled_in is not None:
-            return board_keys.enroll_compiled_in(board, name, Path(compiled_in))
+            return board_keys.enroll_compiled_in(board, name, Path(compiled_in), again=again)
         return board_keys.enroll(board, name, again=again)
 
 

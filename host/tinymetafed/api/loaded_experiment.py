@@ -10,7 +10,7 @@ from pathlib import Path
 
 import tomli_w
 
-from tinymetafed_codegen import emit, spec
+from tinymetafed_codegen import board_key, emit, spec
 from tinymetafed_codegen.design import Design
 from tinymetafed_codegen.errors import UsageError
 from tinymetafed_codegen.manifest import ModelManifest
@@ -133,7 +133,7 @@ def codegen(experiment: Experiment, board: str, out: str | Path, *, library: boo
         return Generated(design, folder, written, milliseconds, part)
     words.append("-o")
     try:
-        changed = emit.write(design, folder, f"{shlex.join(words)} DIR")
+        changed = emit.write(design, folder, f"{shlex.join(words)} DIR", key=board_key.compiled_in(design.experiment))
     except OSError as error:
         raise UsageError(
             f"--output {out}: cannot be a folder of generated files: {error.strerror}; name one that you may write to"

@@ -121,6 +121,7 @@ def soak(
     """
     endless = experiment.run.model_copy(update={"rounds": MOST_ROUNDS})
     experiment = experiment.model_copy(update={"run": endless})
+    _require_comparable(experiment, source)
     setup = set_up(experiment, source, None)
     design = design_of(experiment, source)
     specs = parse(urls)
@@ -152,6 +153,18 @@ def soak(
         undisturbed_sha256=sha256(_undisturbed(setup, done.index + 1).weights),
         readings=tuple(readings),
     )
+
+
+def _require_comparable(experiment: Experiment, source: str) -> None:
+    """Raises UsageError for an experiment whose boards cannot be asked by their ports alone, or whose weights differ anyway."""
+    if experiment.run.is_authenticated:
+        raise UsageError(
+            f"{source}: run.security = 'authenticated': the boards of a soak test have no keys; --set run.security=none"
+        )
+    if experiment.privacy.is_private and experiment.privacy.public_seed is None:
+        raise UsageError(
+            f"{source}: privacy.noise is secret, so the weights are never those of a simulation; --set privacy.public_seed=1"
+        )
 
 
 class _Plug:

@@ -6,6 +6,7 @@ import os
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
+from .key_file import OWNER_ONLY
 from .link.link_errors import LaunchError
 
 LONGEST_STORE = 300  # bytes of a folder's path; boards have room for 384, with the file's name
@@ -34,14 +35,19 @@ def fill(storage: Path, size: int) -> None:
 
 
 def lock(storage: Path, stack: ExitStack) -> None:
-    """Keeps other boards and processes off a file of a store until ``stack`` ends. Raises LaunchError if one has it."""
+    """Keeps other boards, processes and users off a file of a store; boards and processes until ``stack`` ends.
+
+    Only its owner may read it, as the board's key may be in it. Raises LaunchError if another process has it.
+    """
     import fcntl  # on POSIX only
 
     try:
-        file = os.open(storage, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        file = os.open(storage, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, OWNER_ONLY)
     except OSError:
         return  # the board reports that it has no storage
     stack.callback(os.close, file)
+    with suppress(OSError):  # another user's file
+        os.fchmod(file, OWNER_ONLY)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

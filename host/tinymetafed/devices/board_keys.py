@@ -30,7 +30,13 @@ def authenticate(device: Device) -> None:
         return
     known = KeyFile()
     unique_id = device.hello.unique_id.hex()
-    if (board := known.of(unique_id)) is None:
+    board = known.of(unique_id)
+    if board is None and device.process is not None:
+        raise NotEnrolled(
+            f"{device.url}: board {unique_id} has a key in the file of its flash, and neither the file beside it, whose name "
+            f"ends in .key, nor {known.path} has the same; restore one of these, or remove the file of the flash below store="
+        )
+    if board is None:
         raise NotEnrolled(
             f"{device.url}: board {unique_id} is not enrolled: {known.path} has no key of it, and run.security = "
             f"'authenticated' takes no board without one; `tinymetafed enroll {device.url} --name NAME` gives it a key"
@@ -82,10 +88,10 @@ def enroll(device: Device, name: str, *, again: bool = False) -> Enrollment:
     Args:
         device: The board, connected by a cable that nobody else reads.
         name: Its name on this machine.
-        again: Whether a board that has a key of this machine gets another one.
+        again: Whether a board that this machine has a key of gets another one, even if it has lost that key.
 
     Raises:
-        EnrollError: The name is taken, or the board has a key of this machine already.
+        EnrollError: The name is taken, or this machine has a key of the board already.
         WrongKey: The board has a key of another host.
         LinkError: It does not answer, its firmware does not authenticate, or it cannot keep a key.
         KeyFileError: The key file cannot be used.
@@ -100,10 +106,7 @@ def enroll(device: Device, name: str, *, again: bool = False) -> Enrollment:
         )
     if has_key and before is not None:
         device.session.authenticate(device.hello, before.keys)
-        if not again:
-            raise EnrollError(
-                f"{device.url}: board {unique_id} is enrolled as '{before.name}'; --again gives it a fresh key and this name"
-            )
+    _require_new(device, before, again=again, lacks_key=not has_key)
     fresh = os.urandom(KEY_BYTES)
     board = EnrolledBoard(name, unique_id, device.board, (fresh, *(before.keys[:1] if has_key and before is not None else ())))
     known.put(board)  # before the board has it: a key that nobody knows would lock the board
@@ -123,19 +126,21 @@ def enroll(device: Device, name: str, *, again: bool = False) -> Enrollment:
     return Enrollment(name, unique_id, device.board, bool(kept))
 
 
-def enroll_compiled_in(device: Device, name: str, header: Path) -> Enrollment:
+def enroll_compiled_in(device: Device, name: str, header: Path, *, again: bool = False) -> Enrollment:
     """Makes a key for a board whose firmware has no store, and writes the header by which the next build has it.
 
     Args:
         device: The board, with any firmware.
         name: Its name on this machine.
         header: The file to write; it must not exist.
+        again: As of ``enroll``.
 
     Raises:
-        EnrollError: The name is taken, or the file exists.
+        EnrollError: The name is taken, this machine has a key of the board already, or the file exists.
         KeyFileError: A file cannot be written.
     """
     known, unique_id, key = KeyFile(), device.hello.unique_id.hex(), os.urandom(KEY_BYTES)
+    _require_new(device, known.of(unique_id), again=again)
     try:
         handle = os.open(header, os.O_WRONLY | os.O_CREAT | os.O_EXCL, OWNER_ONLY)
     except FileExistsError:
@@ -181,6 +186,22 @@ def forget(name: str, device: Device | None) -> EnrolledBoard:
             ) from None
     known.remove(board.unique_id)
     return board
+
+
+def _require_new(device: Device, before: EnrolledBoard | None, *, again: bool, lacks_key: bool = False) -> None:
+    """Raises EnrollError if this machine has a key of a board's id, unless it is enrolled again.
+
+    The key would be replaced, and if the id were that of another board, nobody could reach that one any more.
+    """
+    if before is None or again:
+        return
+    known, remedy = f"{device.url}: board {before.unique_id} is enrolled as '{before.name}'", "--again gives it a fresh key and"
+    if not lacks_key:
+        raise EnrollError(f"{known}; {remedy} this name")
+    raise EnrollError(
+        f"{known} ({before.board}), but the one here ({device.board}) has no key; if its flash was erased, {remedy} this name; "
+        f"if it is another one of the same id, the key of '{before.name}' would be lost"
+    )
 
 
 def _has_key(device: Device) -> bool:

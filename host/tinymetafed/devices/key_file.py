@@ -69,14 +69,18 @@ class KeyFile:
             return ()
         except OSError as error:
             raise KeyFileError(f"{self.path}: cannot be read: {error.strerror}") from None
+        found = os.fstat(handle)
+        if not stat.S_ISREG(found.st_mode):
+            os.close(handle)
+            raise KeyFileError(f"{self.path}: is no file; name one with {VARIABLE}")
         with os.fdopen(handle, "rb") as file:
-            self._require_secret(os.fstat(file.fileno()))
+            self._require_secret(found)
             try:
                 return tuple(map(_board, tomllib.load(file).get("boards", ())))
             except (tomllib.TOMLDecodeError, UnicodeDecodeError, KeyError, TypeError, ValueError, AttributeError) as error:
                 raise KeyFileError(
-                    f"{self.path}: is no file of keys: {type(error).__name__}; restore it, or remove it and enroll "
-                    "the boards again"
+                    f"{self.path}: is no file of keys: {type(error).__name__}; restore it from a copy: a board "
+                    "whose key is lost can be enrolled anew only after its flash was erased (docs/authentication.md)"
                 ) from None
 
     def of(self, unique_id: str) -> EnrolledBoard | None:

@@ -12,9 +12,9 @@ class PrivacySpent(StrictJson):
     """The privacy that the clients of a run have left, as (ε, δ) for each client.
 
     ``epsilon``: for those who have the weights of every round and all that was computed from them. ``host_epsilon``: for the
-    host, which sees each update. None: there is no bound, or ``note`` says why it is not known. ``rounds``: the most that a
-    client has taken part in. ``noise_multiplier``, ``host_noise_multiplier``: of all of these together, noise by largest norm;
-    None if no round is done. ``sampling``: the amplification that is counted.
+    host, which sees each update, or with secure aggregation only their sum. None: there is no bound, or ``note`` says why it
+    is not known. ``rounds``: the most that a client has taken part in. ``noise_multiplier``, ``host_noise_multiplier``: of all
+    of these together, noise by largest norm; None if no round is done. ``sampling``: the amplification that is counted.
     """
 
     delta: float
@@ -32,6 +32,8 @@ class PrivacySpent(StrictJson):
         if self.epsilon is None and self.note:
             return self.note
         host = "no bound" if self.host_epsilon is None else f"{self.host_epsilon:.3g}"
+        same = self.epsilon == self.host_epsilon
+        for_host = "; for the host the same" if same else f"; for the host, which sees each update: {host}"
         model = "no bound" if self.epsilon is None else f"ε = {self.epsilon:.3g}"
         remark = f"; {self.note}" if self.note else ""
-        return f"{model} at δ = {self.delta:g} for each client; for the host, which sees each update: {host}{remark}"
+        return f"{model} at δ = {self.delta:g} for each client{for_host}{remark}"

@@ -143,7 +143,8 @@ class Questions(Exchange):
         if handshake is None:
             raise WrongKey(
                 f"{self.name}: board {hello.unique_id.hex()} has another key than this host, or somebody else answers in its "
-                "place; enroll it again over a cable of its own"
+                "place; if it is the board, restore the file that has its key, or erase its flash and enroll it anew "
+                "(docs/authentication.md)"
             )
         self._ask(optional_messages.Prove(handshake.host_proof), optional_messages.Proven)
         self.begin(handshake.session())
