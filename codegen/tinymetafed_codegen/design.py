@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from . import budget, flash_store, graph, hash, layer_chain, plan, protocol, sample_source, sensor, weights_file
+from . import budget, flash_store, graph, hash, kept_activations, layer_chain, plan, protocol, sample_source, sensor, weights_file
 from .boards import INSTALLED, Board, Catalogue
 from .manifest import ArenaMap, ArenaTensor, FrozenTensor, LayerFacts, ModelManifest, WeightTensor
 from .optional_messages import Columns, Rows
@@ -173,6 +173,8 @@ def _design(
         )
     keeps_local, error_feedback = budget.keeps_local(experiment, net), experiment.strategy.error_feedback
     memory = budget.memory(experiment, board, net, arena, window, source, 0 if sensed is None else sensed.ram_bytes)
+    kept = kept_activations.plan(experiment, net, memory)
+    memory = kept_activations.with_kept(memory, kept, net)
     manifest = ModelManifest(
         board=board.name,
         sample_source=sample_source.name(experiment),
@@ -208,6 +210,7 @@ def _design(
         if experiment.board.store
         else None,
         sensor=sensed,
+        kept=kept,
     )
     return Design(experiment, source, board, boards, net, arena, given, manifest)
 

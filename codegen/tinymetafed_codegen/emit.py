@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import adaptation, log_mel_facts, protocol_cpp, sample_source, sensor, simulation_abi, work
+from . import adaptation, kept_activations, log_mel_facts, protocol_cpp, sample_source, sensor, simulation_abi, work
 from .boards import Board
 from .cpp_literals import float_literal
 from .design import Design
@@ -31,6 +31,8 @@ _OPTIONAL_HEADERS = {
     "log_mel_facts.hpp",
     "measures.hpp",
     "measure_facts.hpp",
+    "kept_activations.hpp",
+    "kept_facts.hpp",
 }
 
 
@@ -91,6 +93,7 @@ def headers(design: Design, command: str, phases: Sequence[Phase] | None = None)
     }
     if design.graph.frozen:
         texts["frozen.hpp"] = frozen_header(design, command)
+    texts |= kept_headers(design, command)
     return texts | store_headers(design, command) | measure_headers(design, command) | sensor_headers(design, command)
 
 
@@ -212,6 +215,32 @@ def measure_headers(design: Design, command: str) -> dict[str, str]:
     return {
         "measures.hpp": render("measures.hpp.j2", command=command),
         "measure_facts.hpp": render("measure_facts.hpp.j2", records=protocol_cpp.measure_records(), command=command),
+    }
+
+
+def kept_headers(design: Design, command: str) -> dict[str, str]:
+    """The texts of the headers of firmware that keeps activations, by name; empty for any other firmware."""
+    kept = design.manifest.kept
+    if kept is None:
+        return {}
+    prefixes = kept_activations.prefixes(design.graph)
+    return {
+        "kept_activations.hpp": render("kept_activations.hpp.j2", command=command),
+        "kept_facts.hpp": render(
+            "kept_facts.hpp.j2",
+            command=command,
+            kept=kept,
+            variants=[
+                {
+                    "constant": cpp_constant(variant.name),
+                    "name": variant.name.lower(),
+                    "layers": len(prefix.calls),
+                    "boundary": cpp_constant(prefix.boundary.name),
+                    "floats": prefix.boundary.floats,
+                }
+                for variant, prefix in prefixes.items()
+            ],
+        ),
     }
 
 

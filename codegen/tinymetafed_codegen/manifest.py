@@ -137,13 +137,41 @@ class Memory(StrictJson):
 
 
 @dataclass(frozen=True)
+class KeptActivations(StrictJson):
+    """What a board keeps of each sample of a set, so that later passes begin behind the layers that do not change.
+
+    ``samples``: how many the board has room for; ``wanted``: samples of the largest set. ``floats`` of RAM per sample, its
+    target not counted. ``layers``: by variant, how many layers at the beginning of the forward pass are left out;
+    ``multiply_accumulates``: their cost.
+    """
+
+    samples: int
+    wanted: int
+    floats: int
+    layers: dict[str, int]
+    multiply_accumulates: dict[str, int]
+
+    @property
+    def summary(self) -> str:
+        """What it saves, for people."""
+        number = f"all {self.wanted:,}" if self.samples == self.wanted else f"{self.samples:,} of {self.wanted:,}"
+        saved = ", ".join(
+            f"the first {layers} layer{'s' * (layers > 1)} in {name} steps ({self.multiply_accumulates[name]:,} "
+            "multiply-accumulates)"
+            for name, layers in self.layers.items()
+        )
+        return f"kept activations of {number} samples of a set: passes after the first leave out {saved}"
+
+
+@dataclass(frozen=True)
 class ModelManifest(StrictJson):
     """All facts of one experiment's model on one board.
 
-    Only ``board``, ``receive_window``, ``memory``, ``store`` and ``sensor`` depend on the board.
+    Only ``board``, ``receive_window``, ``memory``, ``store``, ``sensor`` and ``kept`` depend on the board.
     ``sample_source`` names firmware/app/source_NAME.cpp. ``model_hash`` and ``schema_hash`` are hexadecimal.
     ``layer_ends``: where each global layer ends in the weight vector. ``weights_file``: model.weights of the experiment.
     ``store``: the layout of the board's store; None without ``board.store``. ``sensor``: the same for ``board.sensor``.
+    ``kept``: the activations that the board keeps for later passes; None if it keeps none.
     """
 
     board: str
@@ -169,6 +197,7 @@ class ModelManifest(StrictJson):
     memory: Memory
     store: StoreFacts | None = None
     sensor: SensorFacts | None = None
+    kept: KeptActivations | None = None
 
     @property
     def n_local(self) -> int:
@@ -221,7 +250,7 @@ class ModelManifest(StrictJson):
         plain: dict[str, Any] = _adapter().dump_python(self, mode="json")
         plain["source"], plain["weights"] = plain.pop("sample_source"), plain.pop("weights_file")
         del plain["memory"]
-        for part in ("store", "sensor"):
+        for part in ("store", "sensor", "kept"):
             if plain[part] is None:
                 del plain[part]
         return plain | {

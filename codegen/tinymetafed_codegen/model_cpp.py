@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from . import included, ops
+from . import included, kept_activations, ops
 from .calls import BackwardCall, Call
 from .cpp_literals import float_literal, in_lines
 from .design import Design
@@ -17,7 +17,10 @@ from .protocol_cpp import cpp_constant
 from .rendering import render
 
 
-def model_header(design: Design, command: str, template: str = "model.hpp.j2") -> str:
+FIRMWARE = "model.hpp.j2"  # the template of firmware
+
+
+def model_header(design: Design, command: str, template: str = FIRMWARE) -> str:
     """The text of model.hpp: one model's training step, as calls of kernels. ``template``: that of firmware or of libraries."""
     net, arena = design.graph, design.plan
     splits = design.experiment.board.split_steps
@@ -76,6 +79,8 @@ def model_header(design: Design, command: str, template: str = "model.hpp.j2") -
         calls = [*map(observe, net.observing(variant)), *map(forward, net.forward), None, *step(variant)]
         return [{"index": index, "call": call, "is_last": index + 1 == len(calls)} for index, call in enumerate(calls)]
 
+    # An exported library keeps no activations: its samples are the program's own.
+    prefixes = kept_activations.prefixes(net) if design.manifest.kept and template == FIRMWARE else {}
     return render(
         template,
         title=" -> ".join(call.op.name for call in net.forward),
@@ -132,9 +137,19 @@ def model_header(design: Design, command: str, template: str = "model.hpp.j2") -
         target=place(net.target),
         output_gradient=place(net.output_gradient),
         forward=[forward(call) for call in net.forward],
+        prefixes=[
+            {
+                "layers": length,
+                "boundary": place(net.forward[length - 1].y),
+                "first": [forward(call) for call in net.forward[:length]],
+                "after": [forward(call) for call in net.forward[length:]],
+            }
+            for length in sorted({len(prefix.calls) for prefix in prefixes.values()})
+        ],
         variants=[
             {
                 "name": v.name.lower(),
+                "prefix": len(prefixes[v].calls) if v in prefixes else 0,
                 "doc": _VARIANT_DOC[v],
                 "observing": [observe(call) for call in net.observing(v)],
                 "calls": step(v),

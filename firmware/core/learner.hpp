@@ -3,7 +3,8 @@
 
 #include <cstdint>
 
-#include <saved_state.hpp>  // generated for firmware with a store
+#include <kept_activations.hpp>  // generated for firmware that keeps activations
+#include <saved_state.hpp>       // generated for firmware with a store
 
 #include "bytes.hpp"
 #include "delta_codec.hpp"
@@ -31,9 +32,10 @@ struct [[nodiscard]] Outcome {
 // States: IDLE -> LOADING -> LOADED -> TRAINING -> DONE or FAILED. In any state, a Load with a higher token begins a new cycle.
 // Some models keep local weights or a residual from round to round. A new session clears both; firmware with a store has saved
 // them. SavedState is a base because as a member it would take memory also where it is empty.
+// KeptActivations is a base for the same reason.
 //
 // Between two cycles the board's own program may learn, which ends the last cycle: the board is *alone* until the next Load.
-class Learner : private SavedState, private StepPosition<kSplitsSteps> {
+class Learner : private SavedState, private KeptActivations, private StepPosition<kSplitsSteps> {
  public:
   // Called once after a start: loads the weights that were saved, so that the device predicts with them.
   void begin() {
@@ -125,6 +127,8 @@ class Learner : private SavedState, private StepPosition<kSplitsSteps> {
   void enter_phase();
   void step();
   void count_step();
+  // The number of the next sample in the set of the phase.
+  uint32_t sample_index() const { return (step_ - phase_start_) % recipe_->phases[phase_].count; }
   void finish();
   Status weights_status() const;  // kNotFinite if a weight is not finite
   Change change() const { return {parameters_, received_, residual_}; }
