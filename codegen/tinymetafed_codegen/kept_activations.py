@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from itertools import takewhile
 
 from . import work
 from .calls import Call, Tensor, trains
@@ -26,9 +27,14 @@ class Prefix:
     calls: tuple[Call, ...]
     boundary: Tensor
 
+    @property
+    def multiply_accumulates(self) -> int:
+        """What they cost."""
+        return work.multiply_accumulates_of(self.calls)
+
 
 def prefix_of(net: Graph, variant: Variant) -> Prefix | None:
-    """The longest part at the beginning of the forward pass that steps of this variant need to compute only once per sample.
+    """The part at the beginning of the forward pass that steps of this variant need to compute only once per sample.
 
     Args:
         net: The model's graph.
@@ -38,19 +44,21 @@ def prefix_of(net: Graph, variant: Variant) -> Prefix | None:
         The prefix; None if there is none, if more than one of its tensors is read after it, or if it takes so little
         computation that it is not worth memory.
     """
-    fixed = 0
-    while fixed < len(net.forward) and not _changes(net.forward[fixed], variant):
-        fixed += 1
     if not net.backward[variant]:
         return None
-    for length in range(fixed, 0, -1):
-        before, after = net.forward[:length], (*net.forward[length:], *net.backward[variant])
-        made = {tensor.name: tensor for tensor in (net.input, *(written for call in before for written in call.writes))}
-        crossing = {tensor.name for call in after for tensor in call.reads} & made.keys()
-        if len(crossing) == 1 and (name := crossing.pop()) != net.input.name:
-            found = Prefix(before, made[name])
-            return found if work.multiply_accumulates_of(before) >= LEAST_MULTIPLY_ACCUMULATES else None
-    return None
+    fixed = list(takewhile(lambda call: not _changes(call, variant), net.forward))
+    found = [each for length in range(1, len(fixed) + 1) if (each := _cut(net, variant, length)) is not None]
+    # Of those that leave out as many products, the one with the smallest tensor: int8 before it becomes float32.
+    best = max(found, key=lambda each: (each.multiply_accumulates, -each.boundary.floats, len(each.calls)), default=None)
+    return None if best is None or best.multiply_accumulates < LEAST_MULTIPLY_ACCUMULATES else best
+
+
+def _cut(net: Graph, variant: Variant, length: int) -> Prefix | None:
+    """The first calls of the forward pass, if the later ones, forward and backward, read one tensor of them and no input."""
+    before, after = net.forward[:length], (*net.forward[length:], *net.backward[variant])
+    made = {tensor.name: tensor for tensor in (net.input, *(written for call in before for written in call.writes))}
+    crossing = {tensor.name for call in after for tensor in call.reads} & made.keys()
+    return Prefix(before, made[crossing.pop()]) if len(crossing) == 1 and net.input.name not in crossing else None
 
 
 def _changes(call: Call, variant: Variant) -> bool:
@@ -86,7 +94,7 @@ def plan(experiment: Experiment, net: Graph, memory: Memory) -> KeptActivations 
     if samples < 1:
         return None
     layers = {variant.name.lower(): len(prefix.calls) for variant, prefix in found.items()}
-    products = {variant.name.lower(): work.multiply_accumulates_of(prefix.calls) for variant, prefix in found.items()}
+    products = {variant.name.lower(): prefix.multiply_accumulates for variant, prefix in found.items()}
     return KeptActivations(samples, wanted, floats, layers, products)
 
 
