@@ -8,7 +8,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from . import budget, flash_store, graph, hash, kept_activations, layer_chain, plan, protocol, sample_source, sensor, weights_file
+from . import (
+    budget,
+    flash_store,
+    graph,
+    hash,
+    kept_activations,
+    layer_chain,
+    plan,
+    protocol,
+    sample_source,
+    sensor,
+    weights_file,
+)
 from .boards import INSTALLED, Board, Catalogue
 from .manifest import ArenaMap, ArenaTensor, FrozenTensor, LayerFacts, ModelManifest, WeightTensor
 from .optional_messages import Columns, Rows

@@ -16,7 +16,6 @@ from .protocol import Variant
 from .protocol_cpp import cpp_constant
 from .rendering import render
 
-
 FIRMWARE = "model.hpp.j2"  # the template of firmware
 
 
@@ -137,6 +136,7 @@ def model_header(design: Design, command: str, template: str = FIRMWARE) -> str:
         target=place(net.target),
         output_gradient=place(net.output_gradient),
         forward=[forward(call) for call in net.forward],
+        longest_prefix=max((len(prefix.calls) for prefix in prefixes.values()), default=0),
         prefixes=[
             {
                 "layers": length,

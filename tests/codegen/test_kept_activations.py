@@ -49,7 +49,7 @@ def test_a_board_keeps_as_many_samples_as_half_of_its_free_ram_holds(board: str)
     assert plain.kept is None and manifest.kept is not None
     free = plain.memory.ram_available - plain.memory.ram_total
     taken = manifest.memory.ram_total - plain.memory.ram_total
-    assert taken == dict((use.purpose, use.size) for use in manifest.memory.ram)[kept_activations.PURPOSE]
+    assert taken == {use.purpose: use.size for use in manifest.memory.ram}[kept_activations.PURPOSE]
     assert taken <= free // 2
     assert manifest.kept.samples == manifest.kept.wanted or taken + 4 * (512 + 1) > free // 2
     assert manifest.model_hash == plain.model_hash

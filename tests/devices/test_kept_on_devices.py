@@ -101,11 +101,10 @@ class Trainer:
         self.session.hello()
         random = np.random.default_rng(2)
         weights = random.normal(0, 0.2, made.manifest.n_global).astype(np.float32)
-        self.weights = downlink.encode(weights, Dtype[made.manifest.downlink], [each.size for each in made.manifest.global_tensors])
+        sizes = [each.size for each in made.manifest.global_tensors]
+        self.weights = downlink.encode(weights, Dtype[made.manifest.downlink], sizes)
         size = made.graph.input.size
-        self.samples = [
-            Example([float(i % 3)], random.integers(0, 256, size).astype(np.uint8), 1 / 255) for i in range(COUNT)
-        ]
+        self.samples = [Example([float(i % 3)], random.integers(0, 256, size).astype(np.uint8), 1 / 255) for i in range(COUNT)]
 
     def train(self, phases: tuple[Phase, ...], later: list[Example] | None = None) -> bytes:
         """The weights after a program. ``later``: what is sent instead of the samples that the device keeps."""
@@ -155,7 +154,8 @@ def streaming(tmp_path_factory: pytest.TempPathFactory) -> Trainer:
 def test_streamed_samples_train_to_the_bits_of_whole_steps(streaming: Trainer) -> None:
     ends = set()
     for kept, whole in programs():
-        assert streaming.train(kept) == (expected := streaming.train(whole)), kept
+        expected = streaming.train(whole)
+        assert streaming.train(kept) == expected, kept
         ends.add(expected)
     assert len(ends) == len(VARIANTS) ** 2, "the programs train different weights"
 
