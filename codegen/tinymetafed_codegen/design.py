@@ -186,7 +186,7 @@ def _design(
     keeps_local, error_feedback = budget.keeps_local(experiment, net), experiment.strategy.error_feedback
     memory = budget.memory(experiment, board, net, arena, window, source, 0 if sensed is None else sensed.ram_bytes)
     kept = kept_activations.plan(experiment, net, memory)
-    memory = kept_activations.with_kept(memory, kept, net)
+    memory = kept_activations.with_kept(memory, kept)
     manifest = ModelManifest(
         board=board.name,
         sample_source=sample_source.name(experiment),

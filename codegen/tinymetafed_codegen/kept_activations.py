@@ -89,19 +89,19 @@ def plan(experiment: Experiment, net: Graph, memory: Memory) -> KeptActivations 
     sets = [SampleSet.SUPPORT, SampleSet.ADAPT] + [SampleSet.QUERY] * bool(found.keys() - {Variant.LOCAL})
     wanted = max(map(experiment.task.count, sets))
     floats = max(prefix.boundary.floats for prefix in found.values())
+    each = 4 * (floats + net.target.size)
     room = (memory.ram_available - memory.ram_total) // SHARE_OF_FREE_RAM - RAM_BYTES
-    samples = min(wanted, room // (4 * (floats + net.target.size)))
+    samples = min(wanted, room // each)
     if samples < 1:
         return None
     layers = {variant.name.lower(): len(prefix.calls) for variant, prefix in found.items()}
     products = {variant.name.lower(): prefix.multiply_accumulates for variant, prefix in found.items()}
-    return KeptActivations(samples, wanted, floats, layers, products)
+    return KeptActivations(samples, wanted, floats, RAM_BYTES + samples * each, layers, products)
 
 
-def with_kept(memory: Memory, kept: KeptActivations | None, net: Graph) -> Memory:
-    """The memory that the model needs with them."""
+def with_kept(memory: Memory, kept: KeptActivations | None) -> Memory:
+    """The memory that the model takes with what is kept."""
     if kept is None:
         return memory
-    size = RAM_BYTES + 4 * kept.samples * (kept.floats + net.target.size)
     *ram, core, stack = memory.ram
-    return dataclasses.replace(memory, ram=(*ram, RamUse(PURPOSE, size), core, stack), flash=memory.flash + FLASH_BYTES)
+    return dataclasses.replace(memory, ram=(*ram, RamUse(PURPOSE, kept.bytes), core, stack), flash=memory.flash + FLASH_BYTES)

@@ -140,14 +140,15 @@ class Memory(StrictJson):
 class KeptActivations(StrictJson):
     """What a board keeps of each sample of a set, so that later passes begin behind the layers that do not change.
 
-    ``samples``: how many the board has room for; ``wanted``: samples of the largest set. ``floats`` of RAM per sample, its
-    target not counted. ``layers``: by variant, how many layers at the beginning of the forward pass are left out;
+    ``samples``: how many the board has room for; ``wanted``: samples of the largest set. ``floats`` of one sample in RAM, its
+    targets not counted; ``bytes`` of RAM in all. ``layers``: by variant, how many layers at the beginning of the forward pass are left out;
     ``multiply_accumulates``: their cost.
     """
 
     samples: int
     wanted: int
     floats: int
+    bytes: int
     layers: dict[str, int]
     multiply_accumulates: dict[str, int]
 

@@ -81,7 +81,9 @@ if TYPE_CHECKING:
     from .api.estimating import Cost, DailyEstimate, Day, estimate_day
     from .api.many_runs import SweepTable, paper, sweep
     from .api.measuring import (
+        AdaptationCost,
         BoardSpeed,
+        bench_adaptation,
         bench_all,
         bench_board,
         bench_kernels,
@@ -110,7 +112,9 @@ _WHEN_USED = {
     "estimating": ("Cost", "DailyEstimate", "Day", "estimate_day"),
     "many_runs": ("SweepTable", "paper", "sweep"),
     "measuring": (
+        "AdaptationCost",
         "BoardSpeed",
+        "bench_adaptation",
         "bench_all",
         "bench_board",
         "bench_kernels",
@@ -215,6 +219,7 @@ __all__ = [
     "UsageError",
     "Variant",
     "__version__",
+    "bench_adaptation",
     "bench_all",
     "bench_board",
     "bench_kernels",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -28,8 +27,7 @@ from ..learn.codecs import downlink
 from ..learn.strategies import open_strategy
 from ..learn.weights import Floats, initial
 from ..runs.setup import measured_design
-from ..wire.messages import Example
-from . import BenchError, cycles, in_qemu, stack, synthetic_samples
+from . import BenchError, cycles, in_qemu, keeping_nothing, stack, synthetic_samples
 from .cycles import executions
 from .cycles.executions import Uncountable
 
@@ -125,7 +123,7 @@ def kernels(experiment: Experiment, source: str, board: str, observer: Observer,
     Raises:
         Error: BoardError, BenchError, BuildError, SpecError or LinkError.
     """
-    designed = measured_design(experiment, source)
+    designed = measured_design(keeping_nothing(experiment), source)
     facts = in_qemu(board, designed.boards)
     observer.stage(f"building firmware for {board}")
     ours = build_firmware(designed, board, Deviation(optimization))
@@ -148,7 +146,7 @@ def kernels(experiment: Experiment, source: str, board: str, observer: Observer,
 
 def instructions(experiment: Experiment, source: str, board: str, observer: Observer) -> dict[str, int]:
     """Exact instructions of one training step by variant. Raises as ``kernels``."""
-    designed = measured_design(experiment, source)
+    designed = measured_design(keeping_nothing(experiment), source)
     facts = in_qemu(board, designed.boards)
     observer.stage(f"building firmware for {board}")
     return measure(experiment, facts, build_firmware(designed, board), observer).instructions
@@ -209,38 +207,6 @@ def measure(experiment: Experiment, board: Board, built: Firmware, observer: Obs
                     estimates[variant.name.lower()] = (round(low / STEPS), round(high / STEPS))
             trained = device.session.fetch(0, manifest.n_parameters)
     return Cost(counts, estimates if counter is not None else None, trained)
-
-
-def adaptation_instructions(experiment: Experiment, board: Board, built: Firmware, observer: Observer) -> int:
-    """Exact instructions of all training steps of one adaptation in the board's emulator. Raises LinkError."""
-    manifest, strategy = built.manifest, open_strategy(experiment, built.manifest)
-    recipe = strategy.adaptation_recipe(experiment.task.count(SampleSet.ADAPT))
-    weights = strategy.download(initial(manifest, experiment.run.seed, experiment.model.init))
-    spec = DeviceSpec(f"qemu:1@{board.name}", "qemu", board.name)
-    observer.stage(f"an adaptation on {spec.url}", recipe.steps)
-    with launch([spec], lambda name: built.program, boards=Catalogue(board.project), icount=True) as (device,):
-        session = device.session
-        session.configure(Program.ADAPT, recipe)
-        token = session.next_token()
-        session.load(token, weights)
-        session.train(token, Program.ADAPT, 1, 0, 0)
-        total = last = 0
-        for step, sample in enumerate(_adaptation_samples(manifest, recipe)):
-            # One step at a time: bytes received during a step add interrupts to it, and ticks of all steps may overflow.
-            ticks = session.sample(token, step, sample.targets, sample.inputs, sample.scale).ticks
-            total, last = total + (ticks - last) % (1 << 32), ticks
-            observer.advance()
-        if not manifest.streamed:
-            total = session.await_done(token, recipe.steps).ticks
-    return executed(total, board)
-
-
-def _adaptation_samples(manifest: ModelManifest, recipe: Recipe) -> Iterator[Example]:
-    """Synthetic samples of each step; none where the board makes its own."""
-    for phase in recipe.phases if manifest.streamed else ():
-        samples = list(synthetic_samples(manifest, phase.count))
-        for _ in range(phase.passes):
-            yield from samples
 
 
 def executed(ticks: int, board: Board) -> int:

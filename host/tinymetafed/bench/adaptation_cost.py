@@ -1,0 +1,107 @@
+"""Cost of a whole adaptation: exact instructions of all its training steps, with and without kept activations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from tinymetafed_codegen.boards import Board, Catalogue
+from tinymetafed_codegen.manifest import ModelManifest
+from tinymetafed_codegen.protocol import Program, Recipe, SampleSet
+from tinymetafed_codegen.spec import Experiment
+
+from ..devices.device_urls import DeviceSpec
+from ..devices.firmware import Firmware
+from ..devices.launch import launch
+from ..devices.running import build_firmware
+from ..federation.observer import Observer
+from ..learn.strategies import open_strategy
+from ..learn.weights import initial
+from ..runs.setup import measured_design
+from ..wire.messages import Example
+from . import in_qemu, keeping_nothing, synthetic_samples
+from .kernel_cost import executed
+
+
+@dataclass(frozen=True)
+class AdaptationCost:
+    """An adaptation with all its steps on one board: ``instructions`` as the board trains it, ``whole`` with whole steps.
+
+    ``samples`` are those of the set, ``kept`` those whose activation the board keeps, ``kept_bytes`` the RAM for it.
+    ``steps`` are training steps by variant.
+    """
+
+    board: str
+    samples: int
+    steps: dict[str, int]
+    kept: int
+    kept_bytes: int
+    instructions: int
+    whole: int
+
+    def as_json(self) -> dict[str, Any]:
+        """The JSON value that ``bench adaptation --json`` prints."""
+        return asdict(self)
+
+
+def adaptation(experiment: Experiment, source: str, board: str, observer: Observer) -> AdaptationCost:
+    """Counts the instructions of the adaptation of a new client, as the board trains it and with whole steps.
+
+    Args:
+        experiment: The experiment.
+        source: Its name in errors.
+        board: An emulated board.
+        observer: Is told of progress.
+
+    Returns:
+        The costs; both are equal where the board keeps no activations.
+
+    Raises:
+        Error: BoardError, BenchError, BuildError, SpecError or LinkError.
+    """
+    designed = measured_design(experiment, source)
+    facts = in_qemu(board, designed.boards)
+    observer.stage(f"building firmware for {board}")
+    built = build_firmware(designed, board)
+    count = experiment.task.count(SampleSet.ADAPT)
+    recipe = open_strategy(designed.experiment, built.manifest).adaptation_recipe(count)
+    whole = instructions = _instructions(designed.experiment, facts, built, recipe, observer)
+    kept = built.manifest.kept
+    if kept is not None:
+        plain = measured_design(keeping_nothing(designed.experiment), source)
+        whole = _instructions(plain.experiment, facts, build_firmware(plain, board), recipe, observer)
+    steps = {phase.variant.name.lower(): phase.steps for phase in recipe.phases}
+    held, size = (0, 0) if kept is None else (min(kept.samples, count), kept.bytes)
+    return AdaptationCost(board, count, steps, held, size, instructions, whole)
+
+
+def _instructions(experiment: Experiment, board: Board, built: Firmware, recipe: Recipe, observer: Observer) -> int:
+    """Exact instructions of all training steps of an adaptation."""
+    manifest = built.manifest
+    weights = open_strategy(experiment, manifest).download(initial(manifest, experiment.run.seed, experiment.model.init))
+    spec = DeviceSpec(f"qemu:1@{board.name}", "qemu", board.name)
+    observer.stage(f"an adaptation on {spec.url}", recipe.steps)
+    with launch([spec], lambda name: built.program, boards=Catalogue(board.project), icount=True) as (device,):
+        session = device.session
+        session.configure(Program.ADAPT, recipe)
+        token = session.next_token()
+        session.load(token, weights)
+        session.train(token, Program.ADAPT, 1, 0, 0)
+        if not manifest.streamed:
+            return executed(session.await_done(token, recipe.steps).ticks, board)
+        total = last = 0
+        for step, sample in enumerate(_samples(manifest, recipe)):
+            # One step at a time: bytes received during a step add interrupts to it, and ticks of all steps may overflow.
+            ticks = session.sample(token, step, sample.targets, sample.inputs, sample.scale).ticks
+            total, last = total + (ticks - last) % (1 << 32), ticks
+            observer.advance()
+    return executed(total, board)
+
+
+def _samples(manifest: ModelManifest, recipe: Recipe) -> Iterator[Example]:
+    """Synthetic samples in the order of the steps."""
+    for phase in recipe.phases:
+        samples = synthetic_samples(manifest, phase.count)
+        for _ in range(phase.passes):
+            yield from samples
