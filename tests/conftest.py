@@ -10,13 +10,14 @@ import shutil
 import signal
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from clocks import HUNG_SECONDS, SlowClock
 
 from tinymetafed.bench import kernel_cost
-from tinymetafed.devices import firmware, ports, running
+from tinymetafed.devices import firmware, running, serial_port
 from tinymetafed.devices.firmware import Deviation, Firmware
 from tinymetafed_codegen import boards
 from tinymetafed_codegen.boards import Board
@@ -52,6 +53,7 @@ _GROUPS = {
     "tests/arduino/test_sketch_library.py": "sketch library",
     "tests/core/test_arm_build.py": "arm build",
     "tests/devices/test_launch.py": "lines",
+    "tests/devices/test_renumbered.py": "lines",
     "tests/devices/test_serial_lines.py": "lines",
     "tests/devices/test_transport.py": "lines",
     "tests/cli/test_cli.py": "cli",
@@ -82,6 +84,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture
 def built_once(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Builds each pair of model and board once for all test processes; PlatformIO's check for changes takes seconds."""
+    _remember_builds(monkeypatch, tmp_path_factory)
+
+
+@pytest.fixture(scope="module")
+def built_once_for_module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The same for the devices that all tests of a file share."""
+    with pytest.MonkeyPatch.context() as patch:
+        _remember_builds(patch, tmp_path_factory)
+        yield
+
+
+def _remember_builds(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     build = firmware.build
     base = tmp_path_factory.getbasetemp()
     folder = (base.parent if base.name.startswith("popen-") else base) / "built"
@@ -113,7 +127,7 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = SlowClock()
     monkeypatch.setattr(running, "launch", functools.partial(running.launch, clock=clock))
     monkeypatch.setattr(running, "Fleet", functools.partial(running.Fleet, clock=clock))
-    monkeypatch.setattr(ports.SerialPort, "start", HUNG_SECONDS)
+    monkeypatch.setattr(serial_port.SerialPort, "start", HUNG_SECONDS)
 
 
 @pytest.fixture

@@ -20,6 +20,8 @@ FEEDBACK_FLASH_BYTES = 600  # code of error feedback
 STORE_FLASH_BYTES = 2_800  # code of a store, with the storage functions of the emulated board
 STORE_STATE_FLASH_BYTES = 820  # in addition, where it keeps the state between rounds
 STORE_RAM_BYTES = 56
+AUTHENTICATION_FLASH_BYTES = 3_100  # code of authentication, with a key in the store
+AUTHENTICATION_RAM_BYTES = 160
 MEASURES_FLASH_BYTES = 400  # code of board.measures
 SENSOR_FLASH_BYTES = 4_000  # code of a sensor's pipeline and of what a program of one's own calls
 SOUND_FLASH_BYTES = 1_000  # code of the front end for sounds, beyond that for windows; its tables are counted in addition
@@ -74,6 +76,7 @@ def _ram(experiment: Experiment, net: Graph, arena: Plan, window: int, sensor: i
         RamUse("request and answer buffers", 2 * window),
         RamUse("store", STORE_RAM_BYTES if experiment.board.store else 0),
         RamUse("sensor", sensor),
+        RamUse("authentication", AUTHENTICATION_RAM_BYTES if experiment.run.is_authenticated else 0),
         RamUse("core", CORE_RAM_BYTES + SELECTION_RAM_BYTES * len(net.layer_ends)),
         RamUse(STACK, STACK_BYTES),
     )
@@ -96,8 +99,10 @@ def _flash(experiment: Experiment, net: Graph) -> int:
     sensor = SENSOR_FLASH_BYTES * (experiment.board.sensor is not None)
     if sensor and (heard := log_mel_facts.of_experiment(experiment, "")) is not None:
         sensor += SOUND_FLASH_BYTES + heard.flash
+    authentication = AUTHENTICATION_FLASH_BYTES * experiment.run.is_authenticated
     measures = MEASURES_FLASH_BYTES * experiment.board.measures
-    return CORE_FLASH_BYTES + feedback + store + sensor + measures + _kernel_flash(net) + net.frozen_bytes
+    parts = feedback + store + sensor + authentication + measures
+    return CORE_FLASH_BYTES + parts + _kernel_flash(net) + net.frozen_bytes
 
 
 def _kernel_flash(net: Graph) -> int:

@@ -23,7 +23,7 @@ from . import (
 )
 from .boards import INSTALLED, Board, Catalogue
 from .manifest import ArenaMap, ArenaTensor, FrozenTensor, LayerFacts, ModelManifest, WeightTensor
-from .optional_messages import Columns, Rows
+from .optional_messages import MAC_BYTES, Columns, Rows
 from .spec import TARGETS, Experiment, SpecError
 
 
@@ -164,13 +164,19 @@ def _design(
     given: dict[str, weights_file.Values],
     source: str,
 ) -> Design:
+    if experiment.run.is_authenticated and board.entropy is None:
+        raise SpecError(
+            f"{source}: run.security = 'authenticated', but board '{board.name}' has no source of random bytes; add 'entropy' "
+            f"to {board.file}, as docs/boards.md describes, or set run.security = 'none'"
+        )
+    mac_bytes = MAC_BYTES if experiment.run.is_authenticated else 0
     if experiment.board.measures and not board.measures:
         raise SpecError(
             f"{source}: board.measures = true, but the port of board '{board.name}' cannot measure; write measures.cpp for it "
             f"and set 'measures' in {board.file}, as docs/boards.md says, or leave board.measures out"
         )
     sensed = sensor.facts(experiment, board, net, source)
-    window = _receive_window(experiment, board, net, sensed)
+    window = _receive_window(experiment, board, net, sensed, mac_bytes)
     if window > protocol.MAX_RECEIVE_WINDOW:
         own = experiment.task.own_files
         of_windows = own is not None and own.window is not None
@@ -215,7 +221,8 @@ def _design(
             keeps_local=keeps_local,
             error_feedback=error_feedback,
             save_every=experiment.board.save_every,
-            longest_payload=protocol.payload_capacity(window),
+            key_pages=flash_store.KEY_PAGES * experiment.run.is_authenticated,
+            longest_payload=protocol.payload_capacity(window) - mac_bytes,
             flash=memory.flash,
             source=source,
         )
@@ -223,6 +230,7 @@ def _design(
         else None,
         sensor=sensed,
         kept=kept,
+        mac_bytes=mac_bytes,
     )
     return Design(experiment, source, board, boards, net, arena, given, manifest)
 
@@ -246,7 +254,9 @@ def _arena_tensor(slot: plan.Slot) -> ArenaTensor:
     return ArenaTensor(tensor.name, tensor.shape, slot.offset, tensor.floats, slot.first, slot.last, tensor.note)
 
 
-def _receive_window(experiment: Experiment, board: Board, net: graph.Graph, sensed: sensor.SensorFacts | None) -> int:
+def _receive_window(
+    experiment: Experiment, board: Board, net: graph.Graph, sensed: sensor.SensorFacts | None, mac_bytes: int
+) -> int:
     """Bytes of the receive window: that of the board's file, or more if one sample or one answer needs more."""
     task = experiment.task
     payloads = [
@@ -257,4 +267,4 @@ def _receive_window(experiment: Experiment, board: Board, net: graph.Graph, sens
         payloads.append(protocol.Sample.fixed_size() + 4 * net.target.size + task.bytes_per_input * net.input.size)
     if sensed is not None:
         payloads += [Rows.fixed_size() + sensed.row_bytes, Columns.fixed_size() + len(sensed.header.encode())]
-    return max(board.receive_window, -(-protocol.wire_size(max(payloads)) // 64) * 64)
+    return max(board.receive_window, -(-protocol.wire_size(max(payloads) + mac_bytes) // 64) * 64)

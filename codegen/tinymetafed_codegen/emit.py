@@ -9,7 +9,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import adaptation, kept_activations, log_mel_facts, protocol_cpp, sample_source, sensor, simulation_abi, work
+from . import (
+    adaptation,
+    board_key,
+    kept_activations,
+    log_mel_facts,
+    optional_messages,
+    protocol_cpp,
+    sample_source,
+    sensor,
+    simulation_abi,
+    work,
+)
 from .boards import Board
 from .cpp_literals import float_literal
 from .design import Design
@@ -21,7 +32,7 @@ from .protocol_cpp import cpp_constant
 from .rendering import render
 from .section import SpecError
 
-# Their presence gives the firmware a store, or a sensor.
+# Their presence gives the firmware a store, a sensor, or authentication.
 _OPTIONAL_HEADERS = {
     "saved_state.hpp",
     "store_facts.hpp",
@@ -29,6 +40,8 @@ _OPTIONAL_HEADERS = {
     "sensor_facts.hpp",
     "own_sensor.hpp",
     "log_mel_facts.hpp",
+    "authentication.hpp",
+    "authentication_facts.hpp",
     "measures.hpp",
     "measure_facts.hpp",
     "kept_activations.hpp",
@@ -93,8 +106,8 @@ def headers(design: Design, command: str, phases: Sequence[Phase] | None = None)
     }
     if design.graph.frozen:
         texts["frozen.hpp"] = frozen_header(design, command)
-    texts |= kept_headers(design, command)
-    return texts | store_headers(design, command) | measure_headers(design, command) | sensor_headers(design, command)
+    parts = (store_headers, measure_headers, sensor_headers, authentication_headers, kept_headers)
+    return texts | {name: text for part in parts for name, text in part(design, command).items()}
 
 
 def protocol_header(command: str) -> str:
@@ -202,6 +215,7 @@ def store_headers(design: Design, command: str) -> dict[str, str]:
             board=design.board.name,
             storage=storage,
             facts=facts,
+            pages=2 * facts.slot_pages + facts.key_pages,
             command=command,
             **vars(protocol_cpp.store_parts()),
         ),
@@ -280,6 +294,41 @@ def sensor_headers(design: Design, command: str) -> dict[str, str]:
 def _windows(facts: sensor.SensorFacts) -> str:
     """The C++ type of the front end that cuts windows."""
     return f"Windows<kChannels, {facts.window}, {facts.stride}, {str(facts.majority).lower()}, kClasses>"
+
+
+def authentication_headers(design: Design, command: str) -> dict[str, str]:
+    """The texts of the headers of authenticated firmware, by name; empty for any other firmware.
+
+    Raises:
+        BoardKeyError: The file that TINYMETAFED_BOARD_KEY names has no key.
+    """
+    if not design.experiment.run.is_authenticated:
+        return {}
+    key = board_key.compiled_in()
+    holder = _key_holder(design, is_compiled_in=key is not None)
+    return {
+        "authentication.hpp": render(
+            "authentication.hpp.j2", key_header=f"{holder}.hpp", stores_key=holder == "key_in_store", command=command
+        ),
+        "authentication_facts.hpp": render(
+            "authentication_facts.hpp.j2",
+            mac_bytes=optional_messages.MAC_BYTES,
+            key_bytes=optional_messages.KEY_BYTES,
+            has_key=str(key is not None).lower(),
+            key=", ".join(f"0x{byte:02x}" for byte in key or bytes(optional_messages.KEY_BYTES)),
+            records=protocol_cpp.authentication_records(),
+            command=command,
+        ),
+    }
+
+
+def _key_holder(design: Design, *, is_compiled_in: bool) -> str:
+    """Which header of firmware/core/authentication says where the board's key is."""
+    if is_compiled_in:
+        return "key_compiled_in"
+    if design.manifest.store is not None:
+        return "key_in_store"
+    return "key_compiled_in" if design.board.real else "key_in_memory"
 
 
 def own_source_header(path: str, sha256: str, command: str) -> str:

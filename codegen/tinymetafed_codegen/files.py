@@ -41,8 +41,11 @@ def suggestion(path: Path, otherwise: str) -> str:
     return f"did you mean {path.with_name(near[0])}?" if near else otherwise
 
 
-def replace(path: Path, content: bytes) -> None:
-    """Writes a file atomically: readers see the old content or the new one, never a part. Makes its folder. Raises OSError."""
+def replace(path: Path, content: bytes, mode: int = 0o644) -> None:
+    """Writes a file atomically: readers see the old content or the new one, never a part. Makes its folder. Raises OSError.
+
+    Nobody but its owner may read it before it has its ``mode``.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)
     try:
@@ -50,7 +53,7 @@ def replace(path: Path, content: bytes) -> None:
             out.write(content)
             out.flush()
             os.fsync(out.fileno())
-        os.chmod(temporary, 0o644)  # mkstemp makes files that only their owner may read
+        os.chmod(temporary, mode)  # mkstemp makes files that only their owner may read
         os.replace(temporary, path)
     except BaseException:
         os.unlink(temporary)

@@ -13,6 +13,7 @@ RECORD_BYTES = 12  # of a record besides its numbers: Log::Head and the CRC
 TAG_BYTES = 16  # of a record besides these, in a store that has states of rounds
 STATISTICS_BYTES = 28  # of own_statistics of firmware/core
 BYTES_PER_NAME = 16  # of a class, on average
+KEY_PAGES = 1  # behind the slots, for the key of an authenticated board
 SAVES_PER_SLOT = 32  # a slot has as many pages as it takes for so many saves, if the board has them
 DAYS_PER_YEAR = 365.25
 
@@ -25,7 +26,7 @@ class StoreFacts(StrictJson):
     none), and of all weights with statistics and names. ``saves_per_slot`` records of the larger kind fit into a slot between
     two erases. ``erase_cycles``: how often a page can be erased, by ``source``; None: without limit. ``save_every``: a board
     saves what it learns by itself after every so many samples; 0: when its program says so. ``name_bytes``: room for the names
-    of classes.
+    of classes. ``key_pages`` behind the slots are for the key of an authenticated board.
     """
 
     page_bytes: int
@@ -37,6 +38,7 @@ class StoreFacts(StrictJson):
     source: str
     save_every: int
     name_bytes: int
+    key_pages: int = 0
 
     def years(self, saves_per_day: float) -> float | None:
         """How long the flash lasts with so many saves a day; None: without limit."""
@@ -69,6 +71,7 @@ def layout(
     longest_payload: int,
     flash: int,
     source: str,
+    key_pages: int = 0,
 ) -> StoreFacts:
     """Lays out the store.
 
@@ -81,6 +84,7 @@ def layout(
         longest_payload: Bytes of a message that the names of classes must fit in.
         flash: Bytes of flash that the program takes.
         source: The experiment's name in errors.
+        key_pages: Pages for the key of an authenticated board.
 
     Raises:
         SpecError: The board has no storage, or too little for this model, or the program reaches into it.
@@ -107,7 +111,7 @@ def layout(
     begun = header + 2 * round_bytes + weights_bytes
     larger = max(round_bytes, weights_bytes)
     least = _pages(storage, begun)
-    pages = min(max(least, _pages(storage, begun + SAVES_PER_SLOT * larger)), storage.pages // 2)
+    pages = min(max(least, _pages(storage, begun + SAVES_PER_SLOT * larger)), (storage.pages - key_pages) // 2)
     if least > pages:
         raise SpecError(
             f"{source}: board.store = true needs {2 * least * storage.page_bytes:,} bytes of flash for two slots with the "
@@ -125,6 +129,7 @@ def layout(
         storage.source,
         save_every,
         names,
+        key_pages,
     )
 
 

@@ -58,6 +58,7 @@ def model_hash(experiment: Experiment, net: Graph, given: Mapping[str, weights_f
         "error_feedback": experiment.strategy.error_feedback or None,
         "store": optional_messages.store_schema_hash().hex() if experiment.board.store else None,
         "sensor": sensor.description(experiment),
+        "security": optional_messages.authentication_schema_hash().hex() if experiment.run.is_authenticated else None,
         "frozen": _digest([given[f"{op.name}.{parameter.name}"] for op, parameter in net.frozen]) if net.frozen else None,
     }
     description |= {key: value for key, value in optional.items() if value is not None}

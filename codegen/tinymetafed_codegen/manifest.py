@@ -141,8 +141,8 @@ class KeptActivations(StrictJson):
     """What a board keeps of each sample of a set, so that later passes begin behind the layers that do not change.
 
     ``samples``: how many the board has room for; ``wanted``: samples of the largest set. ``floats`` of one sample in RAM, its
-    targets not counted; ``bytes`` of RAM in all. ``layers``: by variant, how many layers at the beginning of the forward pass are left out;
-    ``multiply_accumulates``: their cost.
+    targets not counted; ``bytes`` of RAM in all. ``layers``: by variant, how many layers at the beginning of the forward pass
+    are left out; ``multiply_accumulates``: their cost.
     """
 
     samples: int
@@ -173,6 +173,7 @@ class ModelManifest(StrictJson):
     ``layer_ends``: where each global layer ends in the weight vector. ``weights_file``: model.weights of the experiment.
     ``store``: the layout of the board's store; None without ``board.store``. ``sensor``: the same for ``board.sensor``.
     ``kept``: the activations that the board keeps for later passes; None if it keeps none.
+    ``mac_bytes``: of the MAC in every frame of authenticated firmware; 0 for any other.
     """
 
     board: str
@@ -199,6 +200,7 @@ class ModelManifest(StrictJson):
     store: StoreFacts | None = None
     sensor: SensorFacts | None = None
     kept: KeptActivations | None = None
+    mac_bytes: int = 0
 
     @property
     def n_local(self) -> int:
@@ -254,6 +256,8 @@ class ModelManifest(StrictJson):
         for part in ("store", "sensor", "kept"):
             if plain[part] is None:
                 del plain[part]
+        if not self.mac_bytes:
+            del plain["mac_bytes"]
         return plain | {
             "ram_bytes": {use.purpose: use.size for use in self.memory.ram},
             "ram_total": self.memory.ram_total,

@@ -1,7 +1,7 @@
-"""Messages that only some firmware knows: with a store, a sensor, measurements, or a program of its own that learns.
+"""Messages that only some firmware knows: with a store, a sensor, measurements, authentication, or an own program that learns.
 
 Any other firmware answers them with UNKNOWN_TYPE. ``schema_hash`` of the wire table does not cover them; the model's hash of
-firmware with a store or a sensor does.
+firmware with a store, a sensor or authentication does.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from .protocol import REQUESTS, table_digest
-from .wire_record import F32, U16, U32, Bounds, Code, Record, Request, Tail
+from .wire_record import F32, U16, U32, Bounds, Bytes16, Bytes32, Code, Record, Request, Tail
 
 # --- Of firmware with a store ---
 
@@ -214,6 +214,93 @@ class LabelSample(Request):
     label: Annotated[U16, "the label; `BAD_VALUE` if the model does not have it"]
 
 
+# --- Of authenticated firmware ---
+
+
+MAC_BYTES = 8  # behind the payload of every authenticated frame
+KEY_BYTES = 32
+NONCE_BYTES = PROOF_BYTES = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Enrolled(Record):
+    """The board has the key."""
+
+    kept: Annotated[U16, "1 if the board has it after a reset too, else 0"]
+
+
+@dataclass(frozen=True, slots=True)
+class Enroll(Request):
+    """Gives the board its key, over a cable that nobody else reads; one that has a key takes another from its own host only."""
+
+    type_id = 0x50
+    answer = Enrolled
+    key: Annotated[Bytes32, "random bytes that only this board and its host know"]
+
+
+@dataclass(frozen=True, slots=True)
+class Response(Record):
+    """The board's nonce, and its proof that it has the key."""
+
+    nonce: Annotated[Bytes16, "random bytes of the board's entropy source, new for each nonce of the host"]
+    proof: Annotated[Bytes16, "keyed BLAKE2s over both nonces and the answer to `Hello`"]
+
+
+@dataclass(frozen=True, slots=True)
+class Challenge(Request):
+    """Begins a handshake; a session in progress goes on until the host has proved that it has the key."""
+
+    type_id = 0x51
+    answer = Response
+    nonce: Annotated[Bytes16, "random bytes of the host"]
+
+
+@dataclass(frozen=True, slots=True)
+class Proven(Record):
+    """The session has begun: from now on every frame of either side has a MAC."""
+
+    sessions: Annotated[U32, "sessions since the board's start, this one included"]
+
+
+@dataclass(frozen=True, slots=True)
+class Prove(Request):
+    """Proves to the board that the host has the key, and begins the session."""
+
+    type_id = 0x52
+    answer = Proven
+    proof: Annotated[Bytes16, "as the board's, under another label"]
+
+
+@dataclass(frozen=True, slots=True)
+class Refusals(Record):
+    """What the board has not taken from its line since its start."""
+
+    forged: Annotated[U32, "frames with a wrong MAC or without one, and wrong proofs"]
+    replayed: Annotated[U32, "frames of this session that came again after a later one"]
+    sessions: Annotated[U32, "sessions that have begun"]
+
+
+@dataclass(frozen=True, slots=True)
+class AskRefusals(Request):
+    """Asks what the board has refused."""
+
+    type_id = 0x53
+    answer = Refusals
+
+
+@dataclass(frozen=True, slots=True)
+class Forgotten(Record):
+    """The board has no key any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Forget(Request):
+    """Makes the board forget its key, within a session, which goes on until the next reset or handshake."""
+
+    type_id = 0x54
+    answer = Forgotten
+
+
 # --- All of them ---
 
 
@@ -221,12 +308,14 @@ STORE_REQUESTS: tuple[type[Request], ...] = (Recall, Keep, Look)
 OWN_PROGRAM_REQUESTS: tuple[type[Request], ...] = (Inspect,)  # known once the program has learned
 MEASURE_REQUESTS: tuple[type[Request], ...] = (Measure,)
 SENSOR_REQUESTS: tuple[type[Request], ...] = (AskSensor, AskColumns, PullRows, LabelSample)
+AUTHENTICATION_REQUESTS: tuple[type[Request], ...] = (Enroll, Challenge, Prove, AskRefusals, Forget)
 ALL_REQUESTS: tuple[type[Request], ...] = (
     *REQUESTS,
     *STORE_REQUESTS,
     *OWN_PROGRAM_REQUESTS,
     *MEASURE_REQUESTS,
     *SENSOR_REQUESTS,
+    *AUTHENTICATION_REQUESTS,
 )
 STORE_ENUMS: tuple[type[Code], ...] = (StoreState,)
 SENSOR_ENUMS: tuple[type[Code], ...] = (SensorState, RowFormat)
@@ -240,3 +329,8 @@ def store_schema_hash() -> bytes:
 def sensor_schema_hash() -> bytes:
     """The same for the messages of firmware with a sensor."""
     return table_digest(SENSOR_ENUMS, SENSOR_REQUESTS)
+
+
+def authentication_schema_hash() -> bytes:
+    """The same for the messages of authenticated firmware, and the bytes of a MAC."""
+    return table_digest((), AUTHENTICATION_REQUESTS, {"mac": MAC_BYTES})

@@ -125,6 +125,11 @@ def sensor_parts() -> PartText:
     )
 
 
+def authentication_records() -> list[RecordText]:
+    """The text of the messages that only authenticated firmware has."""
+    return [_record(record) for record in protocol.records(optional_messages.AUTHENTICATION_REQUESTS)]
+
+
 def measure_records() -> list[RecordText]:
     """The text of the messages that only firmware has that measures itself."""
     return [_record(record) for record in protocol.records(optional_messages.MEASURE_REQUESTS)]

@@ -50,6 +50,11 @@ def sensor_tables() -> dict[str, str]:
     }
 
 
+def authentication_tables() -> dict[str, str]:
+    """The same for the messages that only authenticated firmware has."""
+    return {record.__name__: _fields(record) for record in protocol.records(optional_messages.AUTHENTICATION_REQUESTS)}
+
+
 def filled(text: str, made: Mapping[str, str] | None = None) -> str:
     """A page with every table between its markers. Raises ValueError for an unknown, repeated or missing marker.
 
@@ -118,6 +123,7 @@ if __name__ == "__main__":
         "boards.md": measure_tables(),
         "sketch.md": own_program_tables(),
         "sensors.md": sensor_tables(),
+        "authentication.md": authentication_tables(),
     }
     for page, made in ((find(f"docs/{name}"), made) for name, made in pages.items()):
         write_if_changed(page, filled(page.read_text(encoding="utf-8"), made))

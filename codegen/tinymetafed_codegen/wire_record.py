@@ -318,6 +318,7 @@ U32 = Annotated[int, Number("u32", "I", "uint32_t")]
 F32 = Annotated[float, Number("f32", "f", "float")]
 Bytes8 = Annotated[bytes, FixedBytes(8)]
 Bytes16 = Annotated[bytes, FixedBytes(16)]
+Bytes32 = Annotated[bytes, FixedBytes(32)]
 Tail = Annotated[bytes, Rest()]
 
 

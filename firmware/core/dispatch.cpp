@@ -9,11 +9,33 @@ namespace tmf {
 
 using namespace protocol;  // NOLINT: nearly every name in this file is one of the wire table
 
+namespace {
+
+void say_hello(Writer& out) {
+  HelloAnswer hello;
+  hello.protocol_version = kProtocolVersion;
+  std::memcpy(hello.schema_hash, kSchemaHash, sizeof hello.schema_hash);
+  std::memcpy(hello.model_hash, model::kModelHash, sizeof hello.model_hash);
+  std::memcpy(hello.board, board::kBoardName, sizeof hello.board);
+  port::unique_id(hello.unique_id);
+  hello.receive_window = static_cast<uint16_t>(board::kReceiveWindow);
+  hello.ticks_per_second = board::kTicksPerSecond;
+  hello.write(out);
+}
+
+}  // namespace
+
 size_t Dispatcher::receive(const uint8_t* bytes, size_t size) {
   size_t used = 0;
   while (used < size) {
     if (!decoder_.push(bytes[used++], request_, kCapacity)) continue;
-    handle(request_[0], request_[1], request_ + kFrameHeaderBytes, decoder_.size() - kFrameHeaderBytes);
+    size_t content = decoder_.size();
+    const Verdict verdict = admit(request_, content);
+    if (verdict == Verdict::kTaken) {
+      handle(request_[0], request_[1], request_ + kFrameHeaderBytes, content - kFrameHeaderBytes);
+    } else if (verdict == Verdict::kRefused) {
+      send_outcome(request_[0], request_[1], Status::kBadState, 0);
+    }
     break;
   }
   return used;
@@ -53,6 +75,15 @@ void Dispatcher::handle(uint8_t type, uint8_t sequence, const uint8_t* payload, 
     return;
   }
   Writer out(answer_ + kFrameHeaderBytes, kMostPayload);
+  if constexpr (kMacBytes > 0) {
+    bool began = false;
+    const Status status = Authentication::answer(request_, kFrameHeaderBytes + size, say_hello, out, began);
+    if (began) pending_.active = false;  // the host that waits has gone
+    if (status != Status::kUnknownType) {
+      send_outcome(type, sequence, status, out.size());
+      return;
+    }
+  }
   Outcome outcome = answer(type, payload, size, out);
   if constexpr (kSplitsSteps) {
     if (learner_.in_step()) {  // a Sample, which is answered at the end of its step
@@ -70,15 +101,7 @@ Outcome Dispatcher::answer(uint8_t type, const uint8_t* payload, size_t size, Wr
     case Hello::kType: {
       Hello request;
       if (const Status status = parse(payload, size, request); status != Status::kOk) return status;
-      HelloAnswer hello;
-      hello.protocol_version = kProtocolVersion;
-      std::memcpy(hello.schema_hash, kSchemaHash, sizeof hello.schema_hash);
-      std::memcpy(hello.model_hash, model::kModelHash, sizeof hello.model_hash);
-      std::memcpy(hello.board, board::kBoardName, sizeof hello.board);
-      port::unique_id(hello.unique_id);
-      hello.receive_window = static_cast<uint16_t>(board::kReceiveWindow);
-      hello.ticks_per_second = board::kTicksPerSecond;
-      hello.write(out);
+      say_hello(out);
       return Status::kOk;
     }
     case Configure::kType: {
@@ -147,7 +170,7 @@ Outcome Dispatcher::answer_progress(uint32_t token, Writer& out) {
 
 void Dispatcher::send_outcome(uint8_t type, uint8_t sequence, const Outcome& outcome, size_t payload_size) {
   if (outcome.ok()) {
-    send(static_cast<uint8_t>(type | kAnswerBit), sequence, payload_size);
+    send(static_cast<uint8_t>(type | kAnswerBit), sequence, sealed(type, static_cast<uint8_t>(type | kAnswerBit), sequence, payload_size));
     return;
   }
   ErrorAnswer error;
@@ -155,7 +178,16 @@ void Dispatcher::send_outcome(uint8_t type, uint8_t sequence, const Outcome& out
   error.detail = outcome.detail;
   Writer out(answer_ + kFrameHeaderBytes, ErrorAnswer::kFixedSize);
   error.write(out);
-  send(static_cast<uint8_t>(kErrorType), sequence, out.size());
+  send(static_cast<uint8_t>(kErrorType), sequence, sealed(type, static_cast<uint8_t>(kErrorType), sequence, out.size()));
+}
+
+size_t Dispatcher::sealed(uint8_t request, uint8_t type, uint8_t sequence, size_t payload_size) {
+  if constexpr (kMacBytes > 0) {
+    answer_[0] = type;
+    answer_[1] = sequence;
+    return seal(request, answer_, kFrameHeaderBytes + payload_size) - kFrameHeaderBytes;
+  }
+  return payload_size;
 }
 
 void Dispatcher::send(uint8_t type, uint8_t sequence, size_t payload_size) {

@@ -4,6 +4,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include <authentication.hpp>  // generated for authenticated firmware
+
 #include "board.hpp"
 #include "frame.hpp"
 #include "learner.hpp"
@@ -22,8 +24,9 @@ struct WaitingSample<true> {
   uint8_t sequence_ = 0;
 };
 
-// The device's side of the protocol; owns the learner.
-class Dispatcher : private WaitingSample<kSplitsSteps> {
+// The device's side of the protocol; owns the learner. Authentication is a base because as a member it would take memory also where
+// it is empty.
+class Dispatcher : private WaitingSample<kSplitsSteps>, private Authentication {
  public:
   // Called once, after port::init().
   void begin() { learner_.begin(); }
@@ -46,7 +49,7 @@ class Dispatcher : private WaitingSample<kSplitsSteps> {
   static constexpr size_t kCapacity = board::kReceiveWindow;
   static_assert(kCapacity >= protocol::kMinReceiveWindow, "the smallest window that the protocol works with");
   // An answer keeps to the receive window too: the host's buffer may be as small as ours.
-  static constexpr size_t kMostPayload = payload_capacity(kCapacity);
+  static constexpr size_t kMostPayload = payload_capacity(kCapacity) - kMacBytes;
   static_assert(kCapacity <= UINT16_MAX, "Hello announces the window in 16 bits");
 
   struct Pending {
@@ -58,6 +61,8 @@ class Dispatcher : private WaitingSample<kSplitsSteps> {
   void handle(uint8_t type, uint8_t sequence, const uint8_t* payload, size_t size);
   Outcome answer(uint8_t type, const uint8_t* payload, size_t size, Writer& out);
   Outcome answer_progress(uint32_t token, Writer& out);
+  // Puts the MAC behind an answer's payload, where it has one; returns the bytes of both.
+  size_t sealed(uint8_t request, uint8_t type, uint8_t sequence, size_t payload_size);
   void send(uint8_t type, uint8_t sequence, size_t payload_size);
   void send_outcome(uint8_t type, uint8_t sequence, const Outcome& outcome, size_t payload_size);
 

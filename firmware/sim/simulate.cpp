@@ -1,9 +1,12 @@
 // Simulates many clients in one process: does for each lane of a vector what Learner does for one client, and distributes
 // groups of lanes over threads.
 #include <atomic>
+#include <cstring>
 #include <memory>
 #include <thread>
 #include <vector>
+
+#include <authentication.hpp>
 
 #include "board.hpp"
 #include "delta_codec.hpp"
@@ -19,6 +22,7 @@ namespace tmf::sim {
 
 using protocol::Dtype;
 
+constexpr size_t kMacBytes = Authentication::kMacBytes;  // their values are not computed: only sizes count
 constexpr uint32_t kLocalCount = model::kParameterCount - model::kGlobalCount;
 
 // Decodes a chunk's entries as the host does; delta_codec.hpp describes the format.
@@ -227,7 +231,7 @@ class Group {
     if (frozen != Status::kOk) return frozen;
     uint8_t frame[board::kReceiveWindow];
     uint8_t* const data = frame + protocol::kFrameHeaderBytes + protocol::Delta::kFixedSize;
-    const size_t capacity = payload_capacity(board::kReceiveWindow) - protocol::Delta::kFixedSize;
+    const size_t capacity = payload_capacity(board::kReceiveWindow) - kMacBytes - protocol::Delta::kFixedSize;
     const size_t first = size_t{client} * recipe_.top_k;
     uint32_t rank = 0;
     while (rank < recipe_.top_k) {
@@ -241,7 +245,8 @@ class Group {
       header.write_head(head);
       frame[0] = frame[1] = 1;  // any type and sequence but 0: only the size counts
       ++updates.messages[client];
-      updates.message_bytes[client] += wire_bytes(frame, static_cast<size_t>(data - frame) + size);
+      std::memset(data + size, 1, kMacBytes);
+      updates.message_bytes[client] += wire_bytes(frame, static_cast<size_t>(data - frame) + size + kMacBytes);
     }
     if (updates.residuals != nullptr) {
       float* const residual = updates.residuals + size_t{client} * model::kGlobalCount;
@@ -253,7 +258,7 @@ class Group {
   // Bytes on the wire of a client's samples: one message for each time that a sample is trained.
   uint32_t streamed_bytes(uint32_t client) const {
     constexpr size_t kHead = protocol::kFrameHeaderBytes + protocol::Sample::kFixedSize;
-    uint8_t frame[kHead + sizeof(float) * (model::kTargetSize + model::kInputSize)];
+    uint8_t frame[kHead + sizeof(float) * (model::kTargetSize + model::kInputSize) + kMacBytes];
     uint32_t bytes = 0;
     for (uint32_t n = 0; n < phase_count(); ++n) {
       const protocol::Phase& phase = recipe_.phases[n];
@@ -272,7 +277,9 @@ class Group {
         for (uint32_t i = 0; i < model::kTargetSize; ++i) out.f32(samples.targets[sample * model::kTargetSize + i]);
         out.bytes(static_cast<const uint8_t*>(input), protocol::width(dtype) * model::kInputSize);
         frame[0] = frame[1] = 1;
-        bytes += phase.passes * wire_bytes(frame, protocol::kFrameHeaderBytes + out.size());
+        const size_t size = protocol::kFrameHeaderBytes + out.size();
+        std::memset(frame + size, 1, kMacBytes);
+        bytes += phase.passes * wire_bytes(frame, size + kMacBytes);
       }
     }
     return bytes;

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,15 +12,9 @@ import pytest
 from clocks import HUNG_SECONDS, HeldClock, wait_until
 
 from tinymetafed.devices import fleet as fleet_module
-from tinymetafed.devices.fleet import (
-    LATE_SECONDS,
-    MAX_FAILURES,
-    MAX_INVALID_UPDATES,
-    OVERDUE_SECONDS,
-    Fleet,
-    FleetError,
-)
-from tinymetafed.devices.link.link_errors import DeviceRefused, DeviceSilent, PortError, SampleTooLarge, WrongFirmware
+from tinymetafed.devices.fleet import ENDLESS_SECONDS, OVERDUE_SECONDS, Fleet
+from tinymetafed.devices.link.link_errors import DeviceRefused, DeviceSilent, PortError, PortHeld, SampleTooLarge, WrongFirmware
+from tinymetafed.devices.roster import LATE_SECONDS, MAX_FAILURES, MAX_INVALID_UPDATES, FleetError
 from tinymetafed.federation.clients import Doubtful, Traffic, TrainingFailed
 from tinymetafed.learn.codecs.delta import DeltaError
 from tinymetafed_codegen.protocol import Configure, Load, Program, Recipe, Status
@@ -69,6 +63,9 @@ class StandIn:
         self.rejoined += 1
         return "answers again"
 
+    def may_be_back(self) -> bool:
+        return False
+
     def work(self, item: int) -> int:
         self.inside += 1
         assert self.inside == 1, "a session serves one thread at a time"
@@ -94,7 +91,22 @@ def fleet(*stand_ins: StandIn, events: Events | None = None, patience: float = 0
     for stand_in in stand_ins:
         stand_in.clock = clock
     heard = Events() if events is None else events
-    return Fleet(stand_ins, on_event=heard.hear, patience=patience, clock=clock)  # type: ignore[arg-type]
+    made = Fleet(stand_ins, on_event=heard.hear, patience=patience, clock=clock)  # type: ignore[arg-type]
+    _MADE.append(made)
+    return made
+
+
+_MADE: list[Fleet] = []
+
+
+@pytest.fixture(autouse=True)
+def _closed() -> Iterator[None]:
+    """Ends the searches of all fleets that a test has made."""
+    yield
+    for made in _MADE:
+        with made:
+            pass
+    _MADE.clear()
 
 
 class Events(list[str]):
@@ -183,6 +195,29 @@ def test_a_device_that_stays_away_is_lost_and_found_later() -> None:
     away.clock.advance(LATE_SECONDS[0])  # the fleet looks for it again some seconds later
     assert [each.outcome for each in together.map(range(4), work)] == [0, 1, 4, 9]
     assert away.rejoined == 1
+
+
+def test_a_port_that_is_held_is_waited_for_longer() -> None:
+    class Held(StandIn):
+        def rejoin(self, patience: float, stop: Callable[[], bool]) -> str:
+            if not self.away:
+                return super().rejoin(patience, stop)
+            self.away -= 1  # tries
+            self.clock.advance(1.0)
+            raise PortHeld(self.url, "is busy, held by ModemManager (pid 7); close the program")
+
+        def may_be_back(self) -> bool:
+            self.clock.advance(1.0)  # while the fleet pauses
+            return True
+
+    events = Events()
+    held = Held("held", [silent("held")], away=9)
+    (served,) = fleet(held, events=events, patience=10.0).map([3], work)
+    assert served.outcome == 9
+    assert [event for event in events if "waiting" in event] == ["held: is busy, held by ModemManager (pid 7); waiting for it"]
+    held.trouble, held.away = [silent("held")], math.inf
+    with pytest.raises(FleetError, match=r"no device is left: held: is busy, held by ModemManager \(pid 7\)"):
+        fleet(held, patience=10.0).map([3], work)
 
 
 def test_the_error_without_any_device_names_all_devices() -> None:
@@ -303,7 +338,13 @@ def test_what_boards_agree_on_ends_the_work(count: int, error: Exception) -> Non
 @pytest.mark.parametrize("error", CLAIMS, ids=str)
 def test_what_one_board_claims_alone_is_done_again_on_another(error: Exception) -> None:
     events = Events()
-    liar = StandIn("liar", [error] * 99)
+
+    class Liar(StandIn):
+        def work(self, item: int) -> int:
+            wait_until(lambda: all(stand_in.inside for stand_in in honest))  # so that it has one client
+            return super().work(item)
+
+    liar = Liar("liar", [error] * 99)
     honest = [StandIn("b"), StandIn("c")]
     together = fleet(liar, *honest, events=events)
     for _ in range(MAX_INVALID_UPDATES):
@@ -372,11 +413,12 @@ def test_a_board_that_comes_back_with_other_firmware_is_left_out(count: int) -> 
         assert any("; flash it" in event for event in events)
 
 
+@dataclass(eq=False)
 class Watched(StandIn):
     """Works on its first item until it is told to leave it."""
 
     watch: Any = None
-    at_work = False
+    at_work: bool = False
 
     def work(self, item: int) -> int:
         if not self.at_work:
@@ -409,6 +451,31 @@ def test_a_board_that_takes_much_longer_than_others_leaves_its_item_to_an_idle_o
     quick.clock.advance(LATE_SECONDS[0])
     quick.gate = events.gate("slow answers again")
     assert [each.outcome for each in together.map(range(3), one)] == [0, 1, 4] and slow.rejoined == 1
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_board_that_nobody_can_stand_in_for_begins_again(count: int) -> None:
+    class Endless(Watched):
+        def told_to_leave(self) -> bool:
+            self.clock.advance(ENDLESS_SECONDS / 4)
+            return self.watch() is not None
+
+    events = Events()
+    endless, others = Endless("endless", at_work=True), [StandIn(f"b{n}") for n in range(1, count)]
+    together = fleet(endless, *others, events=events)
+    homes = [b"endless", b"b1", b"b2"][:count]
+
+    def one(session: Any, item: int) -> int:
+        if not session.served:
+            session.clock.advance(0.1)  # how long an item takes
+        return work(session, item)
+
+    assert [each.status for each in together.map(range(count), one, pinned=homes.__getitem__)] == ["accepted"] * count
+    endless.at_work = False
+    served = together.map(range(count), one, pinned=homes.__getitem__)
+    assert [each.outcome for each in served] == [item * item for item in range(count)]
+    assert served[0].status == "redone" and served[0].note.startswith("endless: not done after")
+    assert endless.rejoined == 1
 
 
 def test_the_first_of_two_boards_to_end_an_item_that_takes_long_counts() -> None:

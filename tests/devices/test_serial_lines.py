@@ -22,6 +22,7 @@ from tinymetafed.devices.launch import launch
 from tinymetafed.devices.link.link_errors import LinkError, WrongFirmware
 from tinymetafed.devices.link.session import Session
 from tinymetafed.devices.link.transport import discard_input, open_transport
+from tinymetafed.devices.serial_port import UsbBus
 from tinymetafed_codegen import boards
 from tinymetafed_codegen.boards import Line
 from tinymetafed_codegen.protocol import Dtype
@@ -156,7 +157,7 @@ def test_a_port_is_opened_as_its_board_requires(monkeypatch: pytest.MonkeyPatch)
     assert usb.start_seconds_of("/dev/ttyUSB7", "mps2") == boards.load("mps2").start_seconds
     longest = max(board.start_seconds for board in boards.usable() if board.real)
     assert usb.start_seconds_of("/dev/ttyUSB8") == usb.start_seconds_of("socket://x:1") == longest
-    assert usb.other_ports("/dev/ttyACM0") == ["/dev/ttyUSB7"] and usb.other_ports("/dev/ttyUSB7") == []
+    assert usb.usb_ports() == [usb.UsbPort("/dev/ttyUSB7", 0x1A86, 0x7523, None)]
 
 
 def test_a_url_may_name_the_board_of_a_port() -> None:
@@ -182,17 +183,21 @@ def test_the_board_that_the_url_names_must_be_the_one_that_answers(plug: Plug) -
 # --- Coming back ---
 
 
-def test_a_port_that_returns_under_another_name_is_found(plug: Plug, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_port_that_returns_under_another_name_is_found(plug: Plug) -> None:
     device, shim = plug({"unique_id": b"board--1"})
-    _, other = plug({"unique_id": b"board--2"})
-    monkeypatch.setattr("tinymetafed.devices.ports.other_ports", lambda path: [other.url, shim.url])
-    with launch(parse([shim.url]), Path, start=HUNG_SECONDS) as (found,):
+    other_device, other = plug({"unique_id": b"board--2"})
+    bus = UsbBus(lambda: [usb.UsbPort(port.url, 0x1A86, 0x7523, None) for port in (other, shim)])
+    with launch(parse([shim.url]), Path, start=HUNG_SECONDS, bus=bus) as (found,):
         name, spent = shim.url, found.traffic
         shim.unplug()
         with pytest.raises(LinkError, match="went away"):
             found.session.fetch(0, 1)
         with pytest.raises(LinkError, match=r"does not exist|another board"):
             found.rejoin(0.2)
+        spent_on_other = other_device.received
+        with pytest.raises(LinkError, match=r"does not exist|another board"):
+            found.rejoin(0.0)
+        assert other_device.received == spent_on_other, "it was looked at already, and has not been unplugged since"
         took = [FakeDevice()]  # keeps the old name from being reused at once
         new = shim.plug_in()
         assert found.rejoin(HUNG_SECONDS) == ("answers again" if new == name else f"is {new} now")

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
+import re
+import shutil
 import socket
+import subprocess
 import threading
 import tty
 from collections.abc import Iterator
@@ -12,11 +15,12 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from clocks import HUNG_SECONDS, FakeClock
+from clocks import HUNG_SECONDS, FakeClock, wait_until
 from serial.tools.list_ports_common import ListPortInfo
 
-from tinymetafed.devices.link.link_errors import PortError
-from tinymetafed.devices.link.transport import BUSY_SECONDS, discard_input, holders, open_transport
+from tinymetafed.devices.link import transport
+from tinymetafed.devices.link.link_errors import PortError, PortHeld
+from tinymetafed.devices.link.transport import BUSY_SECONDS, NEW_PORT_SECONDS, discard_input, holders, open_transport
 
 
 @pytest.fixture
@@ -129,6 +133,45 @@ def test_busy_port_names_its_holder(pty: tuple[int, str]) -> None:
         open_transport(path, clock=clock)
     assert clock.now - FakeClock().now == pytest.approx(BUSY_SECONDS, abs=0.06), "it may become free"
     open_transport(path).close()  # free again
+
+
+def test_a_start_waits_longer_and_says_for_whom(pty: tuple[int, str]) -> None:
+    clock, told = FakeClock(), list[str]()
+    with open_transport(pty[1]), pytest.raises(PortHeld):
+        open_transport(pty[1], clock=clock, on_held=told.append)
+    assert clock.now - FakeClock().now == pytest.approx(NEW_PORT_SECONDS, abs=0.06)
+    assert len(told) == 1 and re.search(rf"is busy, held by .*\(pid {os.getpid()}\).*; waiting for it", told[0])
+
+
+def test_a_program_of_the_system_that_looks_at_new_ports_is_named(
+    pty: tuple[int, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    looks = tmp_path / "ModemManager"
+    looks.symlink_to(shutil.which("sleep") or "")
+    monkeypatch.setattr(transport, "holders", lambda path, clock: [])  # its open files belong to root
+    with subprocess.Popen([looks, "600"]) as manager, open_transport(pty[1]):
+        try:
+            wait_until(lambda: transport._suspects())
+            with pytest.raises(PortHeld, match=rf"probably held by ModemManager \(pid {manager.pid}\), which looks"):
+                open_transport(pty[1], wait=0.0)
+        finally:
+            manager.kill()
+
+
+def test_a_line_that_takes_bytes_too_slowly_is_stuck(pty: tuple[int, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = FakeClock()
+    with open_transport(pty[1], clock=clock) as line:
+
+        def one_byte(fd: int, data: bytes) -> int:
+            clock.sleep(0.5)
+            if int(clock.now) == clock.now:
+                raise BlockingIOError
+            return 1
+
+        monkeypatch.setattr(transport.os, "write", one_byte)
+        with pytest.raises(PortError, match="accepts too few bytes"):
+            line.write(bytes(2000))
+        assert clock.now - FakeClock().now < 3 * transport.WRITE_SECONDS
 
 
 def test_permission_denied_names_the_group(monkeypatch: pytest.MonkeyPatch) -> None:

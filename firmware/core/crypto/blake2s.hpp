@@ -12,6 +12,22 @@ class Blake2s {
   static constexpr size_t kMaxDigestBytes = 32;
   static constexpr size_t kMaxKeyBytes = 32;
 
+  // The hash after the block of its key, for many hashes with one key.
+  struct State {
+    uint32_t words[8];
+  };
+
+  // Writes the state of a hash with a key to which nothing was added; nothing may be added afterwards.
+  void keep(State& state) {
+    compress(block_, kBlockBytes, false);
+    std::memcpy(state.words, state_, sizeof state.words);
+  }
+
+  // Continues from a state of the same `digest_bytes`; as RFC 7693 has it, but for data of no bytes.
+  Blake2s(size_t digest_bytes, const State& state) : counted_(kBlockBytes), digest_bytes_(digest_bytes) {
+    std::memcpy(state_, state.words, sizeof state_);
+  }
+
   // `digest_bytes` are 1 to 32; `key_bytes` are 0 to 32, 0 for a hash without a key.
   explicit Blake2s(size_t digest_bytes, const uint8_t* key = nullptr, size_t key_bytes = 0) : digest_bytes_(digest_bytes) {
     for (size_t i = 0; i < 8; ++i) state_[i] = kStart[i];
@@ -26,11 +42,17 @@ class Blake2s {
     const auto* from = static_cast<const uint8_t*>(data);
     while (size > 0) {
       if (filled_ == kBlockBytes) {  // only now is it known that this block is not the last
-        compress(kBlockBytes, false);
+        compress(block_, kBlockBytes, false);
         filled_ = 0;
       }
+      if (filled_ == 0 && size > kBlockBytes) {  // whole blocks need no copy
+        compress(from, kBlockBytes, false);
+        from += kBlockBytes;
+        size -= kBlockBytes;
+        continue;
+      }
       const size_t part = kBlockBytes - filled_ < size ? kBlockBytes - filled_ : size;
-      std::memcpy(block_ + filled_, from, part);
+      std::memcpy(bytes() + filled_, from, part);
       filled_ += part;
       from += part;
       size -= part;
@@ -39,13 +61,15 @@ class Blake2s {
 
   // Writes the digest; nothing may be added afterwards.
   void finish(uint8_t* digest) {
-    std::memset(block_ + filled_, 0, kBlockBytes - filled_);
-    compress(filled_, true);
+    std::memset(bytes() + filled_, 0, kBlockBytes - filled_);
+    compress(block_, filled_, true);
     for (size_t i = 0; i < digest_bytes_; ++i) digest[i] = static_cast<uint8_t>(state_[i / 4] >> 8 * (i % 4));
   }
 
  private:
   static constexpr size_t kBlockBytes = 64;
+  uint8_t* bytes() { return reinterpret_cast<uint8_t*>(block_); }
+
   static constexpr uint32_t kStart[8] = {0x6A09E667, 0xBB67AE85, 0x3C6EF372, 0xA54FF53A,
                                          0x510E527F, 0x9B05688C, 0x1F83D9AB, 0x5BE0CD19};
   static constexpr size_t kRounds = 10;
@@ -59,7 +83,13 @@ class Blake2s {
 
   static uint32_t rotated(uint32_t word, unsigned right) { return word >> right | word << (32 - right); }
 
-  static void mix(uint32_t& a, uint32_t& b, uint32_t& c, uint32_t& d, uint32_t x, uint32_t y) {
+  // Four little-endian bytes as a number; where the machine can, compilers make one load of it.
+  static uint32_t little_endian(const uint8_t* bytes) {
+    return static_cast<uint32_t>(bytes[0]) | static_cast<uint32_t>(bytes[1]) << 8 | static_cast<uint32_t>(bytes[2]) << 16 |
+           static_cast<uint32_t>(bytes[3]) << 24;
+  }
+
+  [[gnu::always_inline]] static inline void mix(uint32_t& a, uint32_t& b, uint32_t& c, uint32_t& d, uint32_t x, uint32_t y) {
     a += b + x;
     d = rotated(d ^ a, 16);
     c += d;
@@ -70,15 +100,17 @@ class Blake2s {
     b = rotated(b ^ c, 7);
   }
 
-  // Compresses block_; `bytes` of it are data, the others zeros.
-  void compress(size_t bytes, bool last) {
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wunknown-pragmas"  // a compiler without the next pragmas keeps its own optimisation level
+#pragma GCC push_options
+// Scheduled before registers are allocated, v would need more of them than there are: a sixth more instructions on a Cortex-M4.
+#pragma GCC optimize("O2", "no-schedule-insns")
+
+  // Compresses a block of 64 bytes, which may be block_; `bytes` of it are data, the others zeros.
+  [[gnu::noinline]] void compress(const void* block, size_t bytes, bool last) {
     counted_ += bytes;
-    uint32_t m[16];
-    for (size_t i = 0; i < 16; ++i) {
-      const uint8_t* from = block_ + 4 * i;
-      m[i] = static_cast<uint32_t>(from[0]) | static_cast<uint32_t>(from[1]) << 8 | static_cast<uint32_t>(from[2]) << 16 |
-             static_cast<uint32_t>(from[3]) << 24;
-    }
+    uint32_t* const m = block_;
+    for (size_t i = 0; i < 16; ++i) m[i] = little_endian(static_cast<const uint8_t*>(block) + 4 * i);
     uint32_t v[16];
     for (size_t i = 0; i < 8; ++i) {
       v[i] = state_[i];
@@ -87,19 +119,28 @@ class Blake2s {
     v[12] ^= static_cast<uint32_t>(counted_);
     v[13] ^= static_cast<uint32_t>(counted_ >> 32);
     if (last) v[14] = ~v[14];
-    for (const auto& order : kOrder) {
-      for (size_t i = 0; i < 4; ++i) mix(v[i], v[i + 4], v[i + 8], v[i + 12], m[order[2 * i]], m[order[2 * i + 1]]);
-      for (size_t i = 0; i < 4; ++i)
-        mix(v[i], v[(i + 1) % 4 + 4], v[(i + 2) % 4 + 8], v[(i + 3) % 4 + 12], m[order[2 * i + 8]], m[order[2 * i + 9]]);
+    // Without inner loops, so that v is in registers as far as these suffice.
+    for (const uint8_t(&order)[16] : kOrder) {
+      mix(v[0], v[4], v[8], v[12], m[order[0]], m[order[1]]);
+      mix(v[1], v[5], v[9], v[13], m[order[2]], m[order[3]]);
+      mix(v[2], v[6], v[10], v[14], m[order[4]], m[order[5]]);
+      mix(v[3], v[7], v[11], v[15], m[order[6]], m[order[7]]);
+      mix(v[0], v[5], v[10], v[15], m[order[8]], m[order[9]]);
+      mix(v[1], v[6], v[11], v[12], m[order[10]], m[order[11]]);
+      mix(v[2], v[7], v[8], v[13], m[order[12]], m[order[13]]);
+      mix(v[3], v[4], v[9], v[14], m[order[14]], m[order[15]]);
     }
     for (size_t i = 0; i < 8; ++i) state_[i] ^= v[i] ^ v[i + 8];
   }
+
+#pragma GCC pop_options
+#pragma GCC diagnostic pop
 
   uint32_t state_[8];
   uint64_t counted_ = 0;  // bytes compressed
   size_t filled_ = 0;     // bytes in block_
   size_t digest_bytes_;
-  uint8_t block_[kBlockBytes];
+  uint32_t block_[kBlockBytes / 4];
 };
 
 }  // namespace tmf

@@ -1,8 +1,8 @@
 // The storage functions of a port, for firmware with a store. A port whose board's JSON has "storage" implements them, in
 // storage.cpp; firmware without a store does not contain them.
 //
-// The generated store_facts.hpp has the constants store::kPageBytes, kWriteBytes, kSlotPages and kFirstByte. `at` counts bytes
-// from the first of 2 * kSlotPages pages of kPageBytes; where they are is the port's matter. All fail with kBadState if the
+// The generated store_facts.hpp has the constants store::kPageBytes, kWriteBytes, kPages and kFirstByte. `at` counts bytes
+// from the first of kPages pages of kPageBytes; where they are is the port's matter. All fail with kBadState if the
 // storage is missing or does not take the data; then the store reports it.
 #pragma once
 

@@ -9,7 +9,7 @@
 namespace tmf::port::storage {
 namespace {
 
-constexpr size_t kBytes = 2 * store::kSlotPages * store::kPageBytes;
+constexpr size_t kBytes = store::kPages * store::kPageBytes;
 
 const esp_partition_t* partition = nullptr;
 

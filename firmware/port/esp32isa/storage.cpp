@@ -14,7 +14,7 @@ namespace {
 
 using namespace esp32isa::simulator;
 
-constexpr uint32_t kBytes = 2 * store::kSlotPages * store::kPageBytes;
+constexpr uint32_t kBytes = store::kPages * store::kPageBytes;
 
 uint32_t file = kFailed;
 

@@ -14,7 +14,7 @@
 namespace tmf::port::storage {
 namespace {
 
-constexpr size_t kBytes = 2 * store::kSlotPages * store::kPageBytes;
+constexpr size_t kBytes = store::kPages * store::kPageBytes;
 
 int file = -1;
 

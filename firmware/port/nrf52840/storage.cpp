@@ -7,7 +7,7 @@
 namespace tmf::port::storage {
 
 constexpr uint32_t kProtectedBytes = 128 * 1024;  // a power of two
-static_assert(store::kFirstByte % kProtectedBytes == 0 && 2 * store::kSlotPages * store::kPageBytes <= kProtectedBytes,
+static_assert(store::kFirstByte % kProtectedBytes == 0 && store::kPages * store::kPageBytes <= kProtectedBytes,
               "one region of the memory protection unit has all pages");
 
 Status open() {

@@ -178,7 +178,7 @@ def started(experiment: Experiment, devices: Sequence[str], *, progress: Progres
     if ports := [url for url in devices if url.partition(":")[0] not in DEFAULT_BOARDS]:
         raise UsageError(f"device '{ports[0]}': a port, whose board runs already; give native:N or qemu:N")
     design = measured_design(experiment.spec, experiment.source)
-    with watching(progress) as observer, running(design, devices, observer) as fleet:
+    with watching(progress) as observer, running(design, devices, observer, authenticates=False) as fleet:
         lines = {device.url: device.line for device in fleet.devices}
         for device in fleet.devices:
             device.close()  # others open the line now; the process goes on

@@ -8,14 +8,27 @@ from pathlib import Path
 from tinymetafed_codegen.errors import UsageError
 from tinymetafed_codegen.locate import find
 
-from ..bench import adaptation_cost, board_speed, costs, footprint, kernel_cost, line_cost, simulation_cost, sound_cost
-from ..bench.adaptation_cost import AdaptationCost as AdaptationCost
+from ..bench import (
+    adaptation_cost,
+    authentication_cost,
+    board_speed,
+    costs,
+    footprint,
+    kernel_cost,
+    line_cost,
+    simulation_cost,
+    sound_cost,
+)
+from ..bench import soak as soaking
+from ..bench.adaptation_cost import AdaptationCost
+from ..bench.authentication_cost import AuthenticationCost
 from ..bench.board_speed import BoardSpeed as BoardSpeed
 from ..bench.costs import Costs
 from ..bench.footprint import Footprint
 from ..bench.kernel_cost import Comparison
 from ..bench.line_cost import WireCost
 from ..bench.simulation_cost import SimulationCost
+from ..bench.soak import Soak
 from ..bench.sound_cost import SoundCost
 from ..devices.device_urls import require_secure
 from ..simulation.vector_units import vector_units
@@ -96,6 +109,24 @@ def bench_memory(
         return footprint.measure(chosen, boards or footprint.emulated_boards(), observer, own_program=own_program)
 
 
+def bench_authentication(experiment: Experiment, board: str = "mps2", *, progress: ProgressOption = True) -> AuthenticationCost:
+    """Measures a round with authentication and without in a board's emulator.
+
+    Args:
+        experiment: An experiment from ``load``.
+        board: An emulated board whose instructions can be counted.
+        progress: As in ``simulate``.
+
+    Returns:
+        Flash, RAM, bytes on the line and instructions of both.
+
+    Raises:
+        BoardError, BenchError, BuildError, SpecError, LinkError.
+    """
+    with watching(progress) as observer:
+        return authentication_cost.measure(experiment.spec, experiment.source, board, observer)
+
+
 def bench_sound(experiment: Experiment, board: str = "mps2", *, progress: ProgressOption = True) -> SoundCost:
     """Counts the exact instructions that a board's log-mel front end takes, in an emulator.
 
@@ -156,6 +187,45 @@ def bench_wire(experiment: Experiment | None = None, *, progress: ProgressOption
         if experiment is None:
             return line_cost.wire(None, "", observer)
         return line_cost.wire(experiment.spec, experiment.source, observer)
+
+
+def bench_soak(
+    experiment: Experiment | None = None,
+    *,
+    devices: Sequence[str] = (),
+    minutes: float = 1.0,
+    disturbed_seconds: float = soaking.DISTURBED_SECONDS,
+    seed: int = 1,
+    progress: ProgressOption = True,
+) -> Soak:
+    """Trains for a time on boards that restart and are replugged under other port names, with 1 % of the frames damaged.
+
+    Args:
+        experiment: An experiment from ``load``; None for the example sine.toml with three devices per round.
+        devices: Processes to start, such as "native:90" and "qemu:10"; empty for 10, one of them emulated where QEMU is.
+        minutes: How long.
+        disturbed_seconds: On average between two disturbances of one board.
+        seed: Of the disturbances and of the faults on the lines.
+        progress: As in ``simulate``.
+
+    Returns:
+        What was lost, whether the weights are those of an undisturbed simulation, and memory and descriptors over time.
+
+    Raises:
+        UsageError: A device is not a process. BuildError, LaunchError, SpecError, LinkError.
+    """
+    chosen = load(find("examples/sine.toml"), {"run.devices_per_round": 3}) if experiment is None else experiment
+    urls = list(devices) or soaking.usual_devices(10)
+    with watching(progress) as observer:
+        return soaking.soak(
+            chosen.spec,
+            chosen.source,
+            urls,
+            60 * minutes,
+            observer,
+            disturbed_seconds=disturbed_seconds,
+            seed=seed,
+        )
 
 
 def bench_board(

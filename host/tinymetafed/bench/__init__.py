@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
 import numpy as np
 
 from tinymetafed_codegen.boards import INSTALLED, Board, Catalogue
@@ -9,6 +12,12 @@ from tinymetafed_codegen.errors import Error, UsageError
 from tinymetafed_codegen.manifest import ModelManifest
 from tinymetafed_codegen.spec import Experiment
 
+from ..devices.board_keys import authenticate
+from ..devices.device import Device
+from ..devices.device_urls import DeviceSpec
+from ..devices.firmware import Firmware
+from ..devices.launch import launch
+from ..devices.link.faults import FaultPlan
 from ..wire.messages import Example
 
 
@@ -34,6 +43,31 @@ def in_qemu(board: str, known: Catalogue = INSTALLED) -> Board:
 def keeping_nothing(experiment: Experiment) -> Experiment:
     """The experiment without kept activations: they take memory that is free otherwise, and change no single step."""
     return experiment.model_copy(update={"board": experiment.board.model_copy(update={"keep_activations": False})})
+
+
+@contextmanager
+def launched(
+    spec: DeviceSpec,
+    built: Firmware,
+    *,
+    boards: Catalogue = INSTALLED,
+    icount: bool = False,
+    options: Sequence[str] = (),
+    faults: FaultPlan | None = None,
+) -> Iterator[Device]:
+    """Starts one device with a program, authenticated if its firmware is. Arguments and errors are those of ``launch``."""
+    secured = built.manifest.mac_bytes > 0
+    with launch(
+        [spec],
+        lambda _: built.program,
+        boards=boards,
+        gives_keys=secured,
+        icount=icount,
+        options=options,
+        faults=faults,
+        check=authenticate if secured else None,
+    ) as (device,):
+        yield device
 
 
 def synthetic_samples(manifest: ModelManifest, count: int) -> list[Example]:

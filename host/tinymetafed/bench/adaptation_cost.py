@@ -13,14 +13,13 @@ from tinymetafed_codegen.spec import Experiment
 
 from ..devices.device_urls import DeviceSpec
 from ..devices.firmware import Firmware
-from ..devices.launch import launch
 from ..devices.running import build_firmware
 from ..federation.observer import Observer
 from ..learn.strategies import open_strategy
 from ..learn.weights import initial
 from ..runs.setup import measured_design
 from ..wire.messages import Example
-from . import in_qemu, keeping_nothing, synthetic_samples
+from . import in_qemu, keeping_nothing, launched, synthetic_samples
 from .kernel_cost import executed
 
 
@@ -82,7 +81,7 @@ def _instructions(experiment: Experiment, board: Board, built: Firmware, recipe:
     weights = open_strategy(experiment, manifest).download(initial(manifest, experiment.run.seed, experiment.model.init))
     spec = DeviceSpec(f"qemu:1@{board.name}", "qemu", board.name)
     observer.stage(f"an adaptation on {spec.url}", recipe.steps)
-    with launch([spec], lambda name: built.program, boards=Catalogue(board.project), icount=True) as (device,):
+    with launched(spec, built, boards=Catalogue(board.project), icount=True) as device:
         session = device.session
         session.configure(Program.ADAPT, recipe)
         token = session.next_token()

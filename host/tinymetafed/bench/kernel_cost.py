@@ -19,7 +19,6 @@ from tinymetafed_codegen.spec import Experiment
 
 from ..devices.device_urls import DeviceSpec
 from ..devices.firmware import Deviation, Firmware
-from ..devices.launch import launch
 from ..devices.link.session import Session
 from ..devices.running import build_firmware
 from ..federation.observer import Observer
@@ -27,7 +26,7 @@ from ..learn.codecs import downlink
 from ..learn.strategies import open_strategy
 from ..learn.weights import Floats, initial
 from ..runs.setup import measured_design
-from . import BenchError, cycles, in_qemu, keeping_nothing, stack, synthetic_samples
+from . import BenchError, cycles, in_qemu, keeping_nothing, launched, stack, synthetic_samples
 from .cycles import executions
 from .cycles.executions import Uncountable
 
@@ -186,7 +185,7 @@ def measure(experiment: Experiment, board: Board, built: Firmware, observer: Obs
             options = executions.options(counter.plugin, listing, _MARK, out)
         observer.stage(f"training steps on {spec.url}", len(VARIANTS) * REPEATS)
         boards = Catalogue(board.project)
-        with launch([spec], lambda name: built.program, boards=boards, icount=True, options=options) as (device,):
+        with launched(spec, built, boards=boards, icount=True, options=options) as device:
             for variant in VARIANTS:
                 rate, clamp = strategy.global_learning_rate, strategy.output_clamp
                 phase = Phase(variant, SampleSet.SUPPORT, STEPS, 1, rate, clamp)

@@ -15,7 +15,6 @@ from tinymetafed_codegen.toolchain import require_tools
 
 from ..devices.device_urls import DEFAULT_BOARDS, DeviceSpec
 from ..devices.firmware import Deviation
-from ..devices.launch import launch
 from ..devices.link.faults import paced
 from ..devices.running import build_firmware
 from ..federation.clients import Traffic
@@ -25,7 +24,7 @@ from ..learn.strategies import open_strategy
 from ..learn.weights import initial
 from ..runs.setup import design_of
 from ..wire.frame import encode
-from . import synthetic_samples
+from . import launched, synthetic_samples
 from .kernel_cost import executed
 
 BAUD = 115200
@@ -213,7 +212,7 @@ def _one_round(experiment: Experiment, board: str, window: int | None = None) ->
     kind = next(kind for kind, name in DEFAULT_BOARDS.items() if name == board)
     icount = kind == "qemu"
     faults = None if icount else paced(BAUD, TURN_AROUND_SECONDS)
-    with launch([DeviceSpec(f"{kind}:1", kind, board)], lambda name: built.program, icount=icount, faults=faults) as (device,):
+    with launched(DeviceSpec(f"{kind}:1", kind, board), built, icount=icount, faults=faults) as device:
         session = device.session
         recipe = strategy.training_recipe()
         session.configure(Program.TRAIN, recipe)

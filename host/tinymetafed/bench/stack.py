@@ -23,11 +23,10 @@ from tinymetafed_codegen.spec import Experiment
 
 from ..devices.device_urls import DeviceSpec
 from ..devices.firmware import Firmware
-from ..devices.launch import launch
 from ..devices.link.session import Session
 from ..learn.strategies import open_strategy
 from ..learn.weights import initial
-from . import BenchError, synthetic_samples
+from . import BenchError, launched, synthetic_samples
 
 PAINT = 0xC5C5C5C5  # the pattern that a board's start-up code fills its stack with, from the symbol stack_start up
 QUIET_ROUNDS = 6  # rounds in a row without a new maximum, until an interrupt has probably hit the deepest point
@@ -58,7 +57,7 @@ def deepest(experiment: Experiment, built: Firmware, board: Board) -> int:
         at = Path(folder) / "monitor"
         options = ["-qmp", f"unix:{at},server=on,wait=off"]
         with (
-            launch([device], lambda _: built.program, boards=Catalogue(board.project), options=options) as (running,),
+            launched(device, built, boards=Catalogue(board.project), options=options) as running,
             _Monitor(at) as monitor,
             _interrupted(running.session),
         ):

@@ -47,6 +47,10 @@ def status(device: DeviceArgument, insecure: InsecureOption = False, json_: Json
         table.add_row("drift", "the error has grown: let it adapt" if learning.drifted else "none found")
     if found.store:
         table.add_row("store", found.problem or found.store)
+    if found.enrolled:
+        table.add_row(
+            "enrolled", f"as {found.enrolled}; dropped {found.forged:,} forged and {found.replayed:,} replayed frames"
+        )
     if found.classes:
         table.add_row("classes", ", ".join(found.classes))
     if found.sensing is not None:
@@ -230,6 +234,83 @@ def start(
             results().write(f"{name} {port}")
         notes.print("Running. In another terminal, for instance:  tinymetafed status PORT.  Ctrl-C ends it.")
         threading.Event().wait()
+
+
+def enroll(
+    device: Annotated[
+        str | None,
+        typer.Argument(metavar="[DEVICE]", help="The board's serial port: /dev/ttyACM0, COM5, /dev/ttyUSB0@esp32dev."),
+    ] = None,
+    name: Annotated[str | None, typer.Option("--name", help="The board's name on this machine, such as kitchen.")] = None,
+    compiled_in: Annotated[
+        Path | None,
+        typer.Option(
+            "--compiled-in", help="For firmware without a store: header to write, which gives the next build the key."
+        ),
+    ] = None,
+    again: Annotated[bool, typer.Option("--again", help="Give an enrolled board another key and this name.")] = False,
+    forget: Annotated[
+        str | None, typer.Option("--forget", help="Name of a board whose key is removed, on the board too if DEVICE is given.")
+    ] = None,
+    list_: Annotated[bool, typer.Option("--list", help="List the enrolled boards.")] = False,
+    insecure: InsecureOption = False,
+    json_: JsonOption = False,
+) -> None:
+    """Give a board a secret key, so that runs with run.security = "authenticated" take it and nobody in its place.
+
+    The board has firmware of such an experiment and is on a cable that nobody else reads: the key crosses it once, in the
+    clear. The board keeps it in its store (board.store = true). This machine keeps it in ~/.config/tinymetafed/keys.toml,
+    or in the file that TINYMETAFED_KEYS names, which only you may read (mode 0600).
+
+    tinymetafed enroll /dev/ttyACM0 --name kitchen
+    tinymetafed train mine.toml -d /dev/ttyACM0 --set run.security=authenticated
+
+    Firmware without a store has its key compiled in; flash it with the command that this prints:
+
+    tinymetafed enroll /dev/ttyACM0 --name kitchen --compiled-in kitchen.hpp
+    """
+    if sum((list_, forget is not None, name is not None)) != 1:
+        raise tmf.UsageError("give one of: DEVICE --name NAME to enroll a board, --forget NAME, --list")
+    if list_:
+        _list_boards(json_)
+    elif forget is not None:
+        gone = tmf.forget_board(forget, device)
+        if json_:
+            print(json.dumps(dataclasses.asdict(gone)))
+            return
+        kept = "; the board still has its key" if device is None else ", and from the board"
+        results().write(f"Removed the key of {gone.name} ({gone.board}, id {gone.unique_id}) from this machine{kept}.")
+    else:
+        if device is None or name is None:
+            raise tmf.UsageError(f"--name {name}: name the board's port too, for instance /dev/ttyACM0")
+        _enroll(tmf.enroll(device, name, compiled_in=compiled_in, again=again, insecure=insecure), json_)
+
+
+def _enroll(made: tmf.Enrollment, json_: bool) -> None:
+    if json_:
+        plain = dataclasses.asdict(made) | {"header": None if made.header is None else str(made.header)}
+        print(json.dumps(plain))
+        return
+    results().write(f"Enrolled {made.name}: {made.board}, id {made.unique_id}.")
+    if made.header is not None:
+        remedy = "until its firmware is built with it, the board does not have it"
+        notes.print(f"The key is in {made.header}: {remedy}.", soft_wrap=True)
+        notes.print(f"TINYMETAFED_BOARD_KEY={made.header.resolve()} pio run -e {made.board} -t upload", soft_wrap=True)
+    elif not made.is_kept:
+        notes.print("Note: its firmware has no store (board.store = true), so a reset makes it forget the key.", soft_wrap=True)
+
+
+def _list_boards(json_: bool) -> None:
+    known = tmf.enrolled_boards()
+    if json_:
+        print(json.dumps([dataclasses.asdict(board) for board in known]))
+        return
+    table = Table()
+    for heading in ("name", "board", "id"):
+        table.add_column(heading)
+    for board in known:
+        table.add_row(board.name, board.board, board.unique_id)
+    results().print(table)
 
 
 def _numbers(text: str, source: str) -> list[float]:

@@ -1,4 +1,4 @@
-"""Commands that measure: bench kernels, bench adaptation, bench memory, bench simulation, bench sound, bench wire, bench board, bench all."""
+"""Commands that measure: bench kernels, adaptation, memory, simulation, soak, sound, wire, board and all."""
 
 from __future__ import annotations
 
@@ -126,6 +126,40 @@ def memory(
     for each in footprints:
         sizes = (each.flash, each.flash_available, each.static, each.stack, each.ram, each.ram_available)
         table.add_row(each.model, each.board, *(f"{size:,}" for size in sizes))
+    results().print(table)
+
+
+def authentication(
+    experiment: ExperimentArgument,
+    board: Annotated[str, typer.Option(help="An emulated board whose instructions can be counted.")] = "mps2",
+    set_: SetOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """Measure what run.security = "authenticated" costs: flash, RAM, bytes and instructions of a round, beside "none".
+
+    tinymetafed bench authentication examples/sine.toml
+    """
+    cost = tmf.bench_authentication(tmf.load(experiment, set_ or ()), board)
+    if json_:
+        print(json.dumps(asdict(cost)))
+        return
+    title = f"{experiment} on {board}, a round of {cost.steps} steps, receive window {cost.window:,} bytes"
+    table = Table(title=title, title_justify="left")
+    table.add_column()
+    for heading in ("none", "authenticated", "more", "more, %"):
+        table.add_column(heading, justify="right")
+    plain, secured = cost.plain, cost.authenticated
+    for what, before, after in (
+        ("flash, bytes", plain.flash, secured.flash),
+        ("static RAM, bytes", plain.static_ram, secured.static_ram),
+        ("deepest stack, bytes", plain.stack, secured.stack),
+        ("RAM with stack, bytes", plain.ram, secured.ram),
+        ("bytes on the line", plain.bytes, secured.bytes),
+        ("instructions", plain.instructions, secured.instructions),
+        ("of them for MACs", plain.instructions, plain.instructions + secured.mac_instructions),
+    ):
+        shown = (f"{before:,}", f"{after:,}") if what != "of them for MACs" else ("", f"{after - before:,}")
+        table.add_row(what, *shown, f"{after - before:+,}", f"{after / before - 1:+.2%}")
     results().print(table)
 
 
@@ -310,6 +344,64 @@ def _by_reason(not_measured: Mapping[str, str]) -> dict[str, list[str]]:
     for name, why in not_measured.items():
         found.setdefault(why, []).append(name)
     return found
+
+
+def soak(
+    experiment: Annotated[
+        Path | None, typer.Argument(help="Experiment file; default: examples/sine.toml with three devices per round.")
+    ] = None,
+    device: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--device",
+            "-d",
+            help="Boards to start: native:90, qemu:10. May be given several times.",
+            show_default="native:9 and qemu:1, or native:10 without QEMU",
+        ),
+    ] = None,
+    minutes: Annotated[float, typer.Option(help="How long to train.", min=0.01)] = 1.0,
+    every: Annotated[float, typer.Option(help="Seconds between two disturbances of one board, on average.", min=0.1)] = 120.0,
+    seed: Annotated[int, typer.Option(help="Seed of disturbances and faults.")] = 1,
+    set_: SetOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """Train on boards that restart and are replugged under other port names, with 1 % of all frames damaged.
+
+    Shows what was lost, whether the weights are those of an undisturbed simulation, and memory and descriptors over the time.
+    Fails if anything was lost. Each board is a process behind a pseudo-terminal, which stands for its USB cable:
+
+    tinymetafed bench soak --device native:90 --device qemu:10 --minutes 30
+    """
+    chosen = None if experiment is None else tmf.load(experiment, set_ or ())
+    if chosen is None and set_:
+        raise tmf.UsageError("--set overrides keys of an experiment file; give one, for instance examples/sine.toml")
+    found = tmf.bench_soak(chosen, devices=device or (), minutes=minutes, disturbed_seconds=every, seed=seed)
+    if json_:
+        print(json.dumps(asdict(found) | {"nothing_lost": found.nothing_lost, "memory_growth": found.memory_growth}))
+    else:
+        table = Table(title=f"{', '.join(found.devices)}: {found.seconds:,.0f} s", title_justify="left")
+        for heading in ("seconds", "rounds", "memory, MB", "descriptors", "threads"):
+            table.add_column(heading, justify="right")
+        for each in found.readings[:: max(1, len(found.readings) // 12)]:
+            table.add_row(
+                f"{each.seconds:,.0f}",
+                f"{each.rounds:,}",
+                f"{each.memory / 1e6:.1f}",
+                f"{each.descriptors:,}",
+                f"{each.threads:,}",
+            )
+        console = results()
+        console.print(table)
+        same = "as in" if found.weights_sha256 == found.undisturbed_sha256 else "DIFFERENT FROM"
+        for line in (
+            f"{found.restarts:,} restarts, {found.replugs:,} replugs under another name, {found.repeats:,} frames sent again.",
+            f"{found.rounds:,} rounds, {found.redone:,} contributions redone, {found.skipped:,} lost.",
+            f"Weights {found.weights_sha256[:16]}…, {same} an undisturbed simulation.",
+            f"Memory grew by {found.memory_growth / 1e6:.2f} MB from the second quarter of the time to the last.",
+        ):
+            console.print(f"  {line}", soft_wrap=True)
+    if not found.nothing_lost:
+        raise tmf.Error("the soak test has lost contributions, or ended on other weights; see its figures")
 
 
 def all_(

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,9 +19,11 @@ from tinymetafed_codegen.protocol import State, Status
 from ..federation.observer import Observer
 from ..wire import class_names
 from ..wire.messages import ArrayLike, FloatArray
+from .board_keys import authenticate_if_enrolled
 from .board_stores import problem
 from .device import Device
 from .device_urls import parse
+from .key_file import KeyFile
 from .launch import launch
 from .link.link_errors import DeviceRefused, LinkError
 from .recording import Limits, NoSensor, Recorded, describe
@@ -78,7 +81,8 @@ class BoardStatus:
     has learned since. ``step`` counts the cycle's training steps. ``learning`` is None where its own program has learned
     nothing. ``classes`` are the names of the classes in its store, in the order of their indices; () if there are none.
     ``store`` is the state of the store, in words of docs/store.md; "" without one. ``problem`` says what is wrong with it, ""
-    if nothing is. ``sensing`` is None where its firmware has no sensor.
+    if nothing is. ``sensing`` is None where its firmware has no sensor. ``enrolled`` is the name by which this machine has the
+    key of authenticated firmware, "" for any other; it has dropped ``forged`` and ``replayed`` frames since its start.
     """
 
     device: str
@@ -93,6 +97,9 @@ class BoardStatus:
     store: str = ""
     problem: str = ""
     sensing: Sensing | None = None
+    enrolled: str = ""
+    forged: int = 0
+    replayed: int = 0
 
 
 def status(url: str, boards: Catalogue) -> BoardStatus:
@@ -125,7 +132,17 @@ def status(url: str, boards: Catalogue) -> BoardStatus:
             stored.state.name if stored is not None else "",
             problem(stored.state) if stored is not None else "",
             _sensing(device.session.sensor()),
+            **_dropped(device),
         )
+
+
+def _dropped(device: Device) -> dict[str, Any]:
+    """The fields of a status that authenticated firmware has."""
+    board = KeyFile().of(device.hello.unique_id.hex())
+    if board is None or not device.session.mac_bytes:
+        return {}
+    found = device.session.refusals()
+    return {"enrolled": board.name, "forged": found.forged, "replayed": found.replayed}
 
 
 def label(url: str, label: int | str, boards: Catalogue, *, keep: bool = False) -> Sensing:
@@ -316,6 +333,18 @@ def _scores(device: Device, row: ArrayLike) -> FloatArray | None:
 
 @contextmanager
 def _asked(url: str, boards: Catalogue) -> Iterator[Device]:
+    with connected(url, boards) as device:
+        device.check(authenticate_if_enrolled)
+        yield device
+
+
+@contextmanager
+def connected(url: str, boards: Catalogue) -> Iterator[Device]:
+    """A board that is running, without authentication.
+
+    Raises:
+        AskError: The URL names processes. LinkError: The board does not answer.
+    """
     (spec,) = parse([url], boards)
     if spec.kind != "serial":
         raise AskError(f"device '{url}': names processes that would be started now; give the port of a board that is running")

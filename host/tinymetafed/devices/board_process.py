@@ -102,12 +102,12 @@ class BoardProcess:
         self._tell("stop", self.popen.pid)
         self._start()
 
-    def line(self, until: float) -> str:
-        """Waits for the path of its pseudo-terminal. Raises LaunchError when the process ends, or at time ``until``."""
+    def line(self, until: float, stop: Callable[[], bool] = lambda: False) -> str:
+        """The path of its pseudo-terminal. Raises LaunchError when the process ends, at time ``until``, or on ``stop``."""
         assert self.popen.stdout is not None
         said = ""
         while (path := announced(said)) is None:
-            left = until - self.clock.monotonic()
+            left = 0.0 if stop() else until - self.clock.monotonic()
             if not ready(self.popen.stdout.fileno(), min(left, _POLL_SECONDS)):
                 if left > 0:
                     continue

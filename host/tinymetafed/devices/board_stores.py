@@ -36,7 +36,7 @@ def run_number(experiment: Experiment, data_sha256: str = "") -> int:
         A number from 0 to 2^32 - 1, the same when a run is continued: also to more rounds, and in another folder.
     """
     whole = dump(experiment)
-    left_out = {"run": ("rounds",), "strategy": (), "task": ("adapt", *experiment.task.path_keys)}
+    left_out = {"run": ("rounds", "security"), "strategy": (), "task": ("adapt", *experiment.task.path_keys)}
     sections = {name: _without(whole[name], keys) for name, keys in left_out.items()}
     text = json.dumps([sections, experiment.model.init, data_sha256], sort_keys=True)
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "little")

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from tinymetafed_codegen.protocol import HelloAnswer
 
 from ..federation.clients import Traffic
-from .link.link_errors import LaunchError, LinkError, PortError, WrongFirmware
+from .link.link_errors import LaunchError, LinkError, PortError, PortHeld, WrongFirmware
 from .link.session import Session, board_name
 from .link.transport import Transport
 
 REJOIN_HELLO_SECONDS = 2.0  # for one try at one port; a board that takes longer to boot answers the next try
 SHORTEST_HELLO_SECONDS = 0.3
 REJOIN_PAUSE_SECONDS = 0.05
+
+Stop = Callable[[], bool]  # ends a search early when it returns True
 
 
 class Port(Protocol):
@@ -29,8 +32,15 @@ class Port(Protocol):
     def line(self) -> str:
         """The path of its line, by which other programs may open it."""
 
+    @property
+    def key(self) -> bytes | None:
+        """The key that the process got at its start; None if it got none."""
+
     def reconnections(self) -> Iterator[Reconnection]:
         """Ways to reconnect a lost device, the most likely one first."""
+
+    def may_be_back(self) -> bool:
+        """Whether there is a way that was not there, or not free, when the ways were tried last."""
 
     def arm(self, ready: bool) -> None:
         """Enables the injected faults that cut the connection while the device is ``ready``, not while it reconnects."""
@@ -42,23 +52,26 @@ class Reconnection:
     def __init__(
         self,
         describe: Callable[[], str],
-        open_line: Callable[[], Transport],
+        open_line: Callable[[Stop], Transport],
         *,
         is_own_port: bool = True,
         start_seconds: float = 0.0,
+        on_stranger: Callable[[], None] = lambda: None,
     ) -> None:
         """Describes the way.
 
         Args:
             describe: Called after success; gives the text that follows the device's name, for instance "answers again".
-            open_line: Opens the line.
+            open_line: Opens the line; may be stopped.
             is_own_port: Whether it is the device's own port, not one that may belong to another board.
             start_seconds: How long a restarted device may take to answer; 0 if it is not restarted.
+            on_stranger: Called when another board answers there.
         """
         self.describe = describe
         self.open_line = open_line
         self.is_own_port = is_own_port
         self.start_seconds = start_seconds
+        self.on_stranger = on_stranger
 
 
 class Device:
@@ -75,6 +88,7 @@ class Device:
         self._port = port
         self._clock = session.clock
         self._earlier_traffic = Traffic()  # of sessions that were replaced
+        self._replacing = threading.Lock()  # held while a session is replaced, beside threads that read the traffic
         self._check: Callable[[Device], None] | None = None
         port.arm(True)
 
@@ -94,9 +108,19 @@ class Device:
         return self._port.line
 
     @property
+    def key(self) -> bytes | None:
+        """The key that its process got at its start; None if it got none."""
+        return self._port.key
+
+    @property
     def traffic(self) -> Traffic:
         """All bytes so far, those of earlier sessions included."""
-        return self._earlier_traffic + self.session.traffic
+        with self._replacing:
+            return self._earlier_traffic + self.session.traffic
+
+    def may_be_back(self) -> bool:
+        """Whether a try to reconnect may succeed that would not have a moment ago: a port has appeared, or is free now."""
+        return self._port.may_be_back()
 
     def check(self, check: Callable[[Device], None]) -> None:
         """Runs ``check`` on the device now and after every reconnection. Raises what ``check`` raises."""
@@ -109,7 +133,7 @@ class Device:
         """Closes its line."""
         self.session.close()
 
-    def rejoin(self, patience: float, stop: Callable[[], bool] = lambda: False) -> str:
+    def rejoin(self, patience: float, stop: Stop = lambda: False) -> str:
         """Reconnects a lost device with a new session, in which no program is configured.
 
         The device is recognised by its unique id; its port may have another name.
@@ -122,7 +146,8 @@ class Device:
             How it was reconnected, for instance "answers again".
 
         Raises:
-            LinkError: It did not come back. WrongFirmware: it was flashed with other firmware.
+            LinkError: It did not come back. WrongFirmware: it was flashed with other firmware. PortHeld: another program has
+                a port that may be its own.
             LaunchError: Its process cannot be started.
         """
         self._port.arm(False)
@@ -139,6 +164,8 @@ class Device:
                     if way.is_own_port:
                         raise
                     last = last or wrong
+                except PortHeld as held:
+                    last = held
                 except (LinkError, LaunchError) as error:
                     last = last or error  # the first error is that of the device's own port, which the user needs
                 else:
@@ -152,12 +179,13 @@ class Device:
                 raise last or PortError(self.url, "the search for it was stopped")
             self._clock.sleep(REJOIN_PAUSE_SECONDS)
 
-    def _try(self, way: Reconnection, seconds: float, stop: Callable[[], bool]) -> None:
-        session = Session(way.open_line(), name=self.url, retries=self.session.retries, clock=self._clock)
+    def _try(self, way: Reconnection, seconds: float, stop: Stop) -> None:
+        session = Session(way.open_line(stop), name=self.url, retries=self.session.retries, clock=self._clock)
         session.watch = lambda: PortError(self.url, "the search for it was stopped") if stop() else None
         try:
             hello = session.hello(seconds)
             if hello.unique_id != self.hello.unique_id:
+                way.on_stranger()
                 raise PortError(
                     session.port,
                     f"another board answers, id {hello.unique_id.hex()}, expected {self.hello.unique_id.hex()} of {self.url}",
@@ -166,5 +194,6 @@ class Device:
             session.close()
             raise
         session.watch = None
-        self._earlier_traffic += self.session.traffic
-        self.session, self.hello = session, hello
+        with self._replacing:
+            self._earlier_traffic += self.session.traffic
+            self.session, self.hello = session, hello

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Self
@@ -23,6 +24,7 @@ from .board_stores import problem
 from .device import Device
 from .fleet import Fleet
 from .link.session import Session
+from .spot_checks import SpotCheck
 
 # Times the largest weight that one client's update may change a weight by: training that learns moves far less, training that
 # diverges soon far more. Where a second board can be asked, that costs no more than its time.
@@ -101,7 +103,7 @@ class DeviceClients:
 
         def one(session: Session, client: int) -> Sparse:
             job = Job(Program.TRAIN, recipe, strategy.experiment.run.seed, client, round_)
-            trained = federate(session, self._task, job, download, strategy.n_global)
+            trained = federate(session, self._task, job, download, strategy.n_global, strategy.layer_ends)
             self._watch_store(session)
             if wrong := bound.exceeded(trained.delta):
                 text = f"{session.name}: its update of client {client} {wrong}; reset the board, or leave it out"
@@ -155,10 +157,14 @@ class DeviceClients:
         own = {client: device.hello.unique_id for client, device in zip(clients, devices, strict=False)}
         # Without `keep` any device may serve an unseen client, so none is skipped.
         served = self.fleet.map(clients, one, pinned=own.get, kind=recipe)
+        if not keep:
+            served = SpotCheck(self.fleet, one, _predictions, recipe).confirmed(clients, served)
         return [each.outcome for each in served if each.outcome is not None]
 
 
-def federate(session: Session, task: Task, job: Job, weights: list[Segment], n: int) -> ClientResult:
+def federate(
+    session: Session, task: Task, job: Job, weights: list[Segment], n: int, layer_ends: Sequence[int] = ()
+) -> ClientResult:
     """Runs one meta-training round of one client: Load, Train, Pull.
 
     Args:
@@ -167,6 +173,7 @@ def federate(session: Session, task: Task, job: Job, weights: list[Segment], n: 
         job: What to train.
         weights: The global weights, encoded.
         n: Number of global weights.
+        layer_ends: For each global layer the index after its last weight, for a recipe that selects layer by layer.
 
     Returns:
         The client's delta of ``top_k`` entries, and the final progress.
@@ -181,7 +188,7 @@ def federate(session: Session, task: Task, job: Job, weights: list[Segment], n: 
     k = job.recipe.top_k
     try:
         sparse = delta.decode(session.pull(token, k), n=n, k=k, token=token, dtype=job.recipe.uplink)
-        _check_selection(sparse, job, n)
+        _check_selection(sparse, job, n, layer_ends)
     except delta.DeltaError as error:
         raise delta.DeltaError(
             f"{session.name}: its update is invalid and was discarded: {error}; the global weights are unchanged, "
@@ -213,18 +220,29 @@ def run(session: Session, task: Task, job: Job, token: int) -> Progress:
     session.train(token, job.program, job.seed, job.client, job.round)
     if task.on_device(job.recipe.phases[0].sample_set):
         return session.await_done(token, job.recipe.steps)
-    progress = session.stream(token, _stream(task, job))
+    progress = session.stream(token, _stream(task, job), total_steps=job.recipe.steps)
     session.require_done(progress, job.recipe.steps)
     return progress
 
 
-def _check_selection(sparse: Sparse, job: Job, n: int) -> None:
-    """Raises DeltaError if entries came that were not asked for: only a random selection says which, whatever the values."""
-    if job.recipe.selection is not Selection.RANDOM:
-        return
-    asked = delta.select_random(np.zeros(n, np.float32), sparse.indices.size, job.seed, job.client, job.round)
-    if not np.array_equal(sparse.indices, asked):
-        raise delta.DeltaError("delta: its entries are not those of strategy.selection = 'random' for this client and round")
+def _check_selection(sparse: Sparse, job: Job, n: int, layer_ends: Sequence[int]) -> None:
+    """Raises DeltaError if entries came that were not asked for, as far as that does not depend on the values.
+
+    A random selection says which entries; a selection by layer says how many of each layer.
+    """
+    if job.recipe.selection is Selection.RANDOM:
+        asked = delta.select_random(np.zeros(n, np.float32), sparse.indices.size, job.seed, job.client, job.round)
+        if not np.array_equal(sparse.indices, asked):
+            raise delta.DeltaError(
+                "delta: its entries are not those of strategy.selection = 'random' for this client and round"
+            )
+    if job.recipe.selection is Selection.LAYER and layer_ends:
+        came = np.diff(np.searchsorted(sparse.indices, layer_ends), prepend=0)
+        shares = delta.layer_shares(sparse.indices.size, layer_ends)
+        if not np.array_equal(came, shares):
+            raise delta.DeltaError(
+                f"delta: its layers have {came.tolist()} entries, strategy.selection = 'layer' asks for {shares.tolist()}"
+            )
 
 
 def _stream(task: Task, job: Job) -> Iterator[Example]:
@@ -241,6 +259,11 @@ def examples(samples: Samples) -> Iterator[Example]:
     scale = samples.scale if samples.levels is not None else 1.0
     for target, values in zip(samples.targets, inputs, strict=True):
         yield Example(target, values, scale)
+
+
+def _predictions(adapted: Adapted) -> str:
+    """The digest of a client's predictions before and after adaptation."""
+    return hashlib.sha256(adapted.before.tobytes() + adapted.after.tobytes()).hexdigest()
 
 
 def _keep(session: Session, adapted: Adapted, names: Sequence[str]) -> str:

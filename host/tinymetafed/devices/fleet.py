@@ -6,9 +6,8 @@ import threading
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from enum import Enum, auto
 from functools import partial
-from typing import Generic, TypeVar
+from typing import Generic, Self, TypeVar
 
 from tinymetafed_codegen.protocol import Program, Recipe, Status
 
@@ -16,66 +15,28 @@ from ..federation.clients import Doubtful, Served, Traffic, TrainingFailed
 from ..learn.codecs.delta import DeltaError
 from .device import Device
 from .link.clock import SYSTEM_CLOCK, Clock
-from .link.link_errors import DeviceRefused, DeviceSlow, LaunchError, LinkError, SampleTooLarge, WrongFirmware
+from .link.link_errors import DeviceRefused, DeviceSlow, LinkError, SampleTooLarge, WrongFirmware
 from .link.session import Session
+from .roster import PATIENCE_SECONDS, FleetError, Member, Overdue, Presence, Roster, in_short
 
 Item = TypeVar("Item")
 Outcome = TypeVar("Outcome")
 
-PATIENCE_SECONDS = 10.0  # time for a lost device to come back: a reset, a replugged cable, a boot loader
-MAX_FAILURES = 5  # in a row, each after a successful Hello: the line is unreliable
-MAX_INVALID_UPDATES = 2  # and claims that another board has not confirmed
-LATE_SECONDS = (5.0, 80.0)  # first and longest pause between two tries to reconnect a lost device; it doubles each time
 OVERDUE_SECONDS = 5.0  # an item may take so long before an idle device does it too, however short the others were
 OVERDUE_FACTOR = 4.0  # and so many times the longest time of an item that is done
+ENDLESS_SECONDS = 20.0  # the same, before a device must begin again that nobody can stand in for
+ENDLESS_FACTOR = 8.0
 
 # Refusals that mean that the board was reset: it does not know what the host sent before.
 _AFTER_RESET = (Status.BAD_STATE, Status.BAD_TOKEN, Status.BAD_OFFSET)
 
 
-class FleetError(LinkError):
-    """Devices cannot work together, or none is left."""
-
-
-class Overdue(DeviceSlow):
-    """A device that takes so long for its item that another one, which began it later, has done it."""
+class Endless(DeviceSlow):
+    """A device that takes so long for its item that it will probably never end."""
 
 
 class Interrupted(LinkError):
     """The work of all devices ends, so this device does not finish its item."""
-
-
-class _Presence(Enum):
-    UP = auto()
-    AWAY = auto()  # not connected, for less than the patience
-    LOST = auto()  # not connected for longer; tried again from time to time
-    DROPPED = auto()  # excluded for the rest of the run
-
-
-@dataclass(eq=False)
-class _Member:
-    """A device and its state in the fleet."""
-
-    device: Device
-    presence: _Presence = _Presence.UP
-    reason: str = ""  # why it is not up
-    gone: float = 0.0  # time of its loss, by the fleet's clock
-    failures: int = 0  # in a row
-    invalid_updates: int = 0
-    next_try: float = 0.0
-    pause: float = LATE_SECONDS[0]
-
-    @property
-    def up(self) -> bool:
-        return self.presence is _Presence.UP
-
-    @property
-    def expected(self) -> bool:
-        return self.presence in (_Presence.UP, _Presence.AWAY)
-
-    @property
-    def unique_id(self) -> bytes:
-        return self.device.hello.unique_id
 
 
 @dataclass(eq=False)
@@ -87,8 +48,8 @@ class _Job(Generic[Item, Outcome]):
     served: Served[Outcome] | None = None
     note: str = ""  # why an attempt was lost
     # Devices that sent an invalid update for this item (None), or a claim; another device does it if possible.
-    tried: dict[_Member, Hashable] = field(default_factory=dict)
-    latest: _Member | None = None  # that has begun it
+    tried: dict[Member, Hashable] = field(default_factory=dict)
+    latest: Member | None = None  # that has begun it
 
 
 @dataclass(eq=False)
@@ -96,15 +57,20 @@ class _Queue(Generic[Item, Outcome]):
     """Items waiting and in progress; every field is protected by ``changed``."""
 
     waiting: list[_Job[Item, Outcome]]
-    idle: list[_Member]  # connected devices that have no item
-    busy: dict[_Member, tuple[_Job[Item, Outcome], float]] = field(default_factory=dict)  # its item, and since when
-    longest: float = 0.0  # seconds of an item that is done
+    changed: threading.Condition
+    longest: float  # seconds of an item that is done
+    serving: set[Member] = field(default_factory=set)  # devices that have a thread
+    busy: dict[Member, tuple[_Job[Item, Outcome], float]] = field(default_factory=dict)  # its item, and since when
     failure: BaseException | None = None
-    changed: threading.Condition = field(default_factory=threading.Condition)
 
     def over(self) -> bool:
         """Whether all items are done or the work has failed."""
         return self.failure is not None or (not self.waiting and not self.busy)
+
+    def hopeless(self, members: Sequence[Member]) -> bool:
+        """Whether no item is in progress and none can be done soon."""
+        wanted = {job.only_board for job in self.waiting}
+        return not self.busy and not any(member.expected and wanted & {None, member.unique_id} for member in members)
 
     def fail(self, error: BaseException) -> None:
         """Ends the work of all devices; the first failure is kept."""
@@ -114,7 +80,10 @@ class _Queue(Generic[Item, Outcome]):
 
 
 class Fleet:
-    """The devices of one experiment; one thread at a time may call its methods."""
+    """The devices of one experiment; one thread at a time may call its methods.
+
+    A lost device is searched until the end of the ``with`` block, in threads of their own.
+    """
 
     def __init__(
         self,
@@ -136,13 +105,12 @@ class Fleet:
             FleetError: Two devices have the same unique id.
         """
         self.on_event = on_event
-        self.patience = patience
         self._clock = clock
-        self._members = [_Member(device) for device in devices]
+        self.roster = Roster(devices, on_event, patience, clock)
+        self._members = self.roster.members
         self._turn = 0
-        self._programs: dict[Program, Recipe] = {}
         self._longest: dict[Hashable, float] = {}  # seconds of an item that is done, by kind
-        self._claimed: dict[Hashable, _Member] = {}  # by devices about clients of their own, since the last success of any
+        self._claimed: dict[Hashable, Member] = {}  # by devices about clients of their own, since the last success of any
         seen: dict[bytes, Device] = {}
         for device in devices:
             if (other := seen.setdefault(device.hello.unique_id, device)) is not device:
@@ -150,6 +118,12 @@ class Fleet:
                     f"{other.url} and {device.url}: both boards have the unique id {device.hello.unique_id.hex()}, so their "
                     "updates cannot be told apart; give one of them another id or leave it out"
                 )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.roster.close()
 
     @property
     def devices(self) -> list[Device]:
@@ -171,28 +145,7 @@ class Fleet:
         Raises:
             LinkError: A device refused it, or no device is left.
         """
-        if self._programs.get(program) == recipe:
-            return
-        self._programs[program] = recipe
-        refusals: list[tuple[_Member, LinkError]] = []
-        accepted = False
-        for member in self._members:
-            if not member.up:
-                continue
-            try:
-                self._configure(member.device.session, program)
-                accepted = True
-            except LinkError as error:
-                if _claim(error) is not None:
-                    refusals.append((member, error))
-                    continue
-                self._lose(member, error)
-                accepted = self._bring_back(member) or accepted
-        if refusals and not accepted:
-            raise refusals[0][1]
-        for member, refusal in refusals:
-            self._drop(member, refusal, "it refuses a program that other boards accept")
-        self._expect_one()
+        self.roster.configure(program, recipe, lambda error: _claim(error) is not None)
 
     def map(
         self,
@@ -226,18 +179,34 @@ class Fleet:
             Error: What devices agree on: diverged training, a request with a bad value.
         """
         jobs = [_Job[Item, Outcome](item, pinned(item) if pinned else None) for item in items]
-        workers, idle = self._take_turns(jobs)
-        queue = _Queue[Item, Outcome](list(jobs), idle, longest=self._longest.get(kind, 0.0))
-        with ThreadPoolExecutor(max_workers=len(self._members)) as pool:
+        changed, members = self.roster.changed, self._members
+        queue = _Queue[Item, Outcome](list(jobs), changed, longest=self._longest.get(kind, 0.0))
+        with ThreadPoolExecutor(max_workers=len(members)) as pool:
             futures: list[Future[None]] = []
 
-            def start(member: _Member) -> None:
+            def submit(member: Member) -> None:
                 futures.append(pool.submit(self._serve, member, queue, work, name, kind, start))
 
+            def start(member: Member) -> None:  # with `changed` held
+                if member not in queue.serving and not queue.over():
+                    queue.serving.add(member)
+                    submit(member)
+
             try:
+                with changed:
+                    workers = self._take_turns(jobs)
+                    queue.serving.update(workers)
+                    self.roster.returned = start
                 for member in workers[1:]:
-                    start(member)
-                self._serve(workers[0], queue, work, name, kind, start)  # a single item needs no other thread
+                    submit(member)
+                if workers:
+                    self._serve(workers[0], queue, work, name, kind, start)  # a single item needs no other thread
+                with changed:
+                    while not (queue.over() or queue.hopeless(members) or self.roster.failure):
+                        changed.wait(0.5)
+                    self.roster.returned = lambda member: None
+                if self.roster.failure is not None:
+                    raise self.roster.failure
                 while futures:
                     futures.pop().result()
             except BaseException as error:  # Ctrl-C too: the other devices leave their current item
@@ -245,37 +214,35 @@ class Fleet:
                 if isinstance(error, KeyboardInterrupt) and (busy := [member.device.url for member in queue.busy]):
                     self.on_event(f"interrupted: waiting for {', '.join(busy)}, for one step at most")
                 raise queue.failure or error from None
+            finally:
+                self.roster.returned = lambda member: None
         for job in queue.waiting:
-            if job.only_board is None or all(member.presence is _Presence.DROPPED for member in self._members):
-                self._expect_one()
+            if job.only_board is None or all(member.presence is Presence.DROPPED for member in members):
+                raise self.roster.nobody_left()
             self._skip(job, name)
         return [job.served for job in jobs if job.served is not None]
 
-    def _take_turns(self, jobs: Sequence[_Job[Item, Outcome]]) -> tuple[list[_Member], list[_Member]]:
-        """The devices that work, connected ones first, and the idle ones; each call begins with another device."""
+    def _take_turns(self, jobs: Sequence[_Job[Item, Outcome]]) -> list[Member]:
+        """The connected devices that begin; each call begins with another device."""
         order = self._members[self._turn :] + self._members[: self._turn]
         self._turn = (self._turn + len(jobs)) % len(self._members)
         up = [member for member in order if member.up]
-        wanted = max(1, len(jobs)) if all(job.only_board is None for job in jobs) else len(up)
-        return up[:wanted] + [member for member in order if not member.up], up[wanted:]
+        return up[: max(1, len(jobs))] if all(job.only_board is None for job in jobs) else up
 
     # --- One device's part ---
 
     def _serve(
         self,
-        member: _Member,
+        member: Member,
         queue: _Queue[Item, Outcome],
         work: Callable[[Session, Item], Outcome],
         name: str,
         kind: Hashable,
-        start: Callable[[_Member], None],
+        start: Callable[[Member], None],
     ) -> None:
-        """Works on items until none is left for this device; reconnects the device when it is lost."""
+        """Works on items until none is left for this device, or it is lost."""
         try:
-            while member.up or self._bring_back(member, queue.over):
-                job = self._take(member, queue)
-                if job is None:
-                    return
+            while (job := self._take(member, queue)) is not None:
                 session = member.device.session
                 session.watch = partial(self._leave, member, queue, job, start)
                 try:
@@ -288,6 +255,8 @@ class Fleet:
                         self._believe(member, job, error, name)
                 else:
                     self._accept(member, queue, job, outcome, name)
+                finally:
+                    session.watch = None
                 with queue.changed:
                     _, began = queue.busy.pop(member)
                     if job.served is None:
@@ -301,24 +270,23 @@ class Fleet:
             queue.fail(error)
             raise
         finally:
-            member.device.session.watch = None
             with queue.changed:  # wakes threads that wait for this device
                 queue.busy.pop(member, None)
                 queue.changed.notify_all()
 
-    def _offer(self, queue: _Queue[Item, Outcome], job: _Job[Item, Outcome], start: Callable[[_Member], None]) -> None:
+    def _offer(self, queue: _Queue[Item, Outcome], job: _Job[Item, Outcome], start: Callable[[Member], None]) -> None:
         """Puts an item back into the queue, whose lock is held, and wakes an idle device for it."""
         job.latest = None
         queue.waiting.insert(0, job)
-        if queue.idle:
-            start(queue.idle.pop(0))
+        if (idle := next((member for member in self._members if member.up and member not in queue.serving), None)) is not None:
+            start(idle)
         queue.changed.notify_all()
 
     def _accept(
-        self, member: _Member, queue: _Queue[Item, Outcome], job: _Job[Item, Outcome], outcome: Outcome, name: str
+        self, member: Member, queue: _Queue[Item, Outcome], job: _Job[Item, Outcome], outcome: Outcome, name: str
     ) -> None:
         """Takes the outcome of an item, unless another device had it sooner; devices that claimed something else were wrong."""
-        member.failures, member.pause = 0, LATE_SECONDS[0]
+        member.succeeded()
         with queue.changed:
             if job.served is not None:
                 return
@@ -333,9 +301,9 @@ class Fleet:
         self._claimed.clear()
         for other, claim in job.tried.items():
             if claim is not None and other is not member:
-                self._refute(other, member, f"{name} {job.item}")
+                self.roster.refute(other, member, f"{name} {job.item}")
 
-    def _believe(self, member: _Member, job: _Job[Item, Outcome], error: Exception, name: str) -> None:
+    def _believe(self, member: Member, job: _Job[Item, Outcome], error: Exception, name: str) -> None:
         """Decides about an item that a device has not done: without ``served`` it is to be done again.
 
         Raises:
@@ -343,13 +311,13 @@ class Fleet:
         """
         claim = _claim(error)
         if claim is None:
-            self._lose(member, error)
+            self.roster.lose(member, error)
             if isinstance(error, DeltaError):
                 job.tried[member] = None
             if job.served is None:
-                job.note = _in_short(error)
+                job.note = in_short(error)
             return
-        before, job.note = job.note, _in_short(error)
+        before, job.note = job.note, in_short(error)
         own = job.only_board is not None
         said = self._claimed if own else {same: other for other, same in job.tried.items() if other is not member}
         witness = said.get(claim)
@@ -362,7 +330,7 @@ class Fleet:
                 self.on_event(f"{name} {job.item} skipped: {job.note}")
                 return
             if isinstance(error, DeviceRefused):
-                self._lose(member, error)  # what is on this port now is asked when it is reconnected
+                self.roster.lose(member, error)  # what is on this port now is asked when it is reconnected
             self.on_event(f"{job.note}; {name} {job.item} is done again on another board")
             return
         if witness not in (None, member):
@@ -370,13 +338,17 @@ class Fleet:
         if not isinstance(error, Doubtful):
             raise error
         job.served = Served(error.outcome, member.device.url, bool(before), job.note)
+        if witness not in (None, member):
+            for other, another in job.tried.items():
+                if another not in (None, claim):
+                    self.roster.refute(other, member, f"{name} {job.item}")
 
     def _leave(
         self,
-        member: _Member,
+        member: Member,
         queue: _Queue[Item, Outcome],
         job: _Job[Item, Outcome],
-        start: Callable[[_Member], None],
+        start: Callable[[Member], None],
     ) -> LinkError | None:
         """Why a device should leave the item that it works on; None if it should not.
 
@@ -393,7 +365,12 @@ class Fleet:
                 late = took > max(OVERDUE_SECONDS, OVERDUE_FACTOR * queue.longest)
                 if late and idle and not queue.waiting and job.latest is member and job.only_board is None:
                     self._offer(queue, job, start)
-                return None
+                if not queue.longest or took <= max(ENDLESS_SECONDS, ENDLESS_FACTOR * queue.longest):
+                    return None
+                return Endless(
+                    f"{member.device.url}: not done after {took:.1f} s, where {queue.longest:.1f} s were enough before; look "
+                    "what slows this board down, or reset it"
+                )
         if job.latest is member:
             return Interrupted(f"{member.device.url}: left its work, because another device has done it")
         return Overdue(
@@ -401,10 +378,13 @@ class Fleet:
             "this board down, or leave it out"
         )
 
-    def _take(self, member: _Member, queue: _Queue[Item, Outcome]) -> _Job[Item, Outcome] | None:
-        """The next item for this device; waits while another device may still fail and return its item."""
+    def _take(self, member: Member, queue: _Queue[Item, Outcome]) -> _Job[Item, Outcome] | None:
+        """The next item for this device; waits while another device may still fail and return its item.
+
+        None if there is nothing left for it, or it is not up; then it has left the ``serving``.
+        """
         with queue.changed:
-            while not queue.over():
+            while member.up and not queue.over():
                 for job in queue.waiting:
                     others = any(other.expected and other not in job.tried for other in self._members)
                     avoids = member in job.tried and job.only_board is None and others
@@ -412,10 +392,10 @@ class Fleet:
                         queue.waiting.remove(job)
                         queue.busy[member], job.latest = (job, self._clock.monotonic()), member
                         return job
-                wanted = {job.only_board for job in queue.waiting}
-                if not queue.busy and not any(m.expected and wanted & {None, m.unique_id} for m in self._members):
-                    return None
+                if queue.hopeless(self._members):
+                    break
                 queue.changed.wait(0.5)
+            queue.serving.discard(member)
         return None
 
     def _skip(self, job: _Job[Item, Outcome], name: str) -> None:
@@ -425,85 +405,6 @@ class Fleet:
         why = f"its board {wanted.hex()} is not among the devices" if board is None else f"its board is lost: {board.reason}"
         job.served = Served(None, "", False, why)
         self.on_event(f"{name} {job.item} skipped: {why}")
-
-    # --- Losing devices and reconnecting them ---
-
-    def _lose(self, member: _Member, error: Exception) -> None:
-        member.reason = _in_short(error)
-        member.gone = self._clock.monotonic()
-        member.failures += 1
-        member.invalid_updates += isinstance(error, DeltaError)
-        if member.presence is _Presence.DROPPED:
-            return
-        member.presence = _Presence.AWAY
-        if member.invalid_updates >= MAX_INVALID_UPDATES:
-            self._drop(member, error, f"it sent {member.invalid_updates} invalid updates")
-        elif member.failures >= MAX_FAILURES:
-            self._drop(member, error, f"it failed {member.failures} times in a row")
-        elif isinstance(error, Overdue):
-            self.on_event(f"{member.reason}; other devices do its work, for {member.pause:g} s at least")
-            self._rest(member)
-
-    def _drop(self, member: _Member, error: Exception | str, why: str) -> None:
-        """Excludes a device for the rest of the run."""
-        member.reason = _in_short(error)
-        member.presence = _Presence.DROPPED
-        self.on_event(f"{member.reason}; not used any more, because {why}")
-
-    def _refute(self, member: _Member, by: _Member, what: str) -> None:
-        """Counts a claim of a device that another device has not confirmed."""
-        member.invalid_updates += 1
-        if member.invalid_updates >= MAX_INVALID_UPDATES and member.presence is not _Presence.DROPPED:
-            why = f"other boards do not confirm what it says; the last was {what}"
-            self._drop(member, f"{member.device.url}: {by.device.url} has another result", why)
-
-    def _bring_back(self, member: _Member, over: Callable[[], bool] = lambda: False) -> bool:
-        """Tries to reconnect a device, for its patience at most and only while there is work; then configures it."""
-        device = member.device
-        if member.presence is _Presence.DROPPED or (
-            member.presence is _Presence.LOST and self._clock.monotonic() < member.next_try
-        ):
-            return False
-        ends = member.gone + self.patience
-        while not over():
-            try:
-                how = device.rejoin(max(0.0, ends - self._clock.monotonic()), over)
-                for program in self._programs:
-                    self._configure(device.session, program)
-            except WrongFirmware as error:
-                if not any(other.expected for other in self._members if other is not member):
-                    raise
-                self.on_event(f"{error}; until then other devices do its work")
-                member.reason = _in_short(error)
-                self._rest(member)
-                return False
-            except (LinkError, LaunchError) as error:
-                why = _in_short(error)
-            else:
-                self.on_event(f"{member.reason}; {device.url} {how}")
-                member.presence = _Presence.UP
-                return True
-            if self._clock.monotonic() >= ends:
-                if member.presence is _Presence.AWAY:
-                    member.reason = why
-                    self.on_event(f"{why}; lost after {self.patience:g} s, other devices do its work")
-                self._rest(member)
-                return False
-        return False
-
-    def _rest(self, member: _Member) -> None:
-        """Leaves a device alone for its pause, which doubles."""
-        member.presence = _Presence.LOST
-        member.next_try = self._clock.monotonic() + member.pause
-        member.pause = min(2 * member.pause, LATE_SECONDS[1])
-
-    def _configure(self, session: Session, program: Program) -> None:
-        session.configure(program, self._programs[program])
-
-    def _expect_one(self) -> None:
-        if not any(member.up for member in self._members):
-            why = "; ".join(member.reason for member in self._members)
-            raise FleetError(f"no device is left: {why}; reset the boards, check cables and power, and try again")
 
 
 def _claim(error: Exception) -> Hashable | None:
@@ -515,8 +416,3 @@ def _claim(error: Exception) -> Hashable | None:
     if isinstance(error, TrainingFailed):
         return error.status if error.status in (Status.NOT_FINITE, Status.OVERFLOW) else None
     return type(error).__name__ if isinstance(error, (WrongFirmware, SampleTooLarge)) else None
-
-
-def _in_short(error: Exception | str) -> str:
-    """The error in one line, without its remedy: the fleet handles it."""
-    return " ".join(str(error).split()).partition("; ")[0]

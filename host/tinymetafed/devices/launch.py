@@ -19,12 +19,14 @@ from . import board_files
 from .board_process import BoardProcess, command
 from .device import Device
 from .device_urls import DEFAULT_BOARDS, DeviceSpec
+from .key_file import kept_beside
 from .link.clock import SYSTEM_CLOCK, Clock
 from .link.faults import FaultError, FaultPlan
 from .link.link_errors import LaunchError, LinkError
 from .link.record import Recorder
 from .link.session import Session
-from .ports import ProcessPort, SerialPort, Wrapping
+from .ports import ProcessPort, Wrapping
+from .serial_port import SerialPort, UsbBus
 
 ICOUNT = ("-icount", "shift=10")  # one instruction = 2^10 ns of virtual time, whatever the host's load
 FILES_PER_PROCESS = 5  # open files of the host per process: pipes, diagnostics, the line, and a share of its own
@@ -57,6 +59,7 @@ def launch(
     *,
     boards: Catalogue = INSTALLED,
     recordings: Callable[[DeviceSpec], Sequence[bytes]] | None = None,
+    gives_keys: bool = False,
     icount: bool = False,
     options: Sequence[str] = (),
     faults: FaultPlan | None = None,
@@ -64,6 +67,8 @@ def launch(
     check: Callable[[Device], None] | None = None,
     start: float | None = None,
     clock: Clock = SYSTEM_CLOCK,
+    on_event: Callable[[str], None] | None = None,
+    bus: UsbBus | None = None,
 ) -> Iterator[list[Device]]:
     """Starts or opens all devices in parallel and waits for their Hello; always closes and stops them at the end.
 
@@ -72,6 +77,7 @@ def launch(
         firmware: Gives the program for a board's name; called once per board that runs as a process.
         boards: The known boards.
         recordings: Reads what the boards of a URL with ``replay`` replay, a file's content for each.
+        gives_keys: Whether processes get a key at each start, for authenticated firmware.
         icount: Emulators count instructions exactly.
         options: Further options of the emulators.
         faults: Faults to inject between host and devices.
@@ -80,12 +86,15 @@ def launch(
         start: Seconds that each may take to answer; None: the ``start_seconds`` of its board, for a process those of
             ``start_seconds``, which depend on the number of processes.
         clock: Clock to measure time with.
+        on_event: Is told what is waited for.
+        bus: The USB ports of this machine; None to look for them.
 
     Yields:
         The connected devices, in the order of ``specs``.
 
     Raises:
         LaunchError: A device cannot be started. EmulatorMissing: its emulator is not installed.
+        KeyFileError: The key of a process cannot be kept.
         LinkError: A device does not answer, or ``check`` refuses it.
     """
     if icount and any(spec.kind != "qemu" for spec in specs):
@@ -97,21 +106,25 @@ def launch(
     with ExitStack() as stack:
         recorder = stack.enter_context(Recorder(record, clock)) if record is not None else None
         words = (*(ICOUNT if icount else ()), *options)
-        processes = _start_all(stack, specs, firmware, boards, recordings, words, clock)
+        processes, flashes = _start_all(stack, specs, firmware, boards, recordings, words, clock)
         numbered = {kind: itertools.count(1) for kind in DEFAULT_BOARDS}
-        waiting = iter(processes)
+        waiting = iter(zip(processes, flashes, strict=True))
         kinds = {spec.board for spec in specs if spec.board is not None}
         seconds = {name: start_seconds(boards.load(name), len(processes), processor_cores()) for name in kinds}
         ports: list[ProcessPort | SerialPort] = []
+        bus = UsbBus() if bus is None else bus
         for spec in specs:
             for _ in range(spec.count):
                 if spec.kind == "serial":
-                    ports.append(SerialPort(spec.url, Wrapping(faults, recorder, len(ports), clock), spec.declared, boards))
+                    wrapping = Wrapping(faults, recorder, len(ports), clock)
+                    ports.append(SerialPort(spec.url, wrapping, spec.declared, boards, bus, on_event))
                 else:
                     name = f"{spec.kind}#{next(numbered[spec.kind])}"
                     assert spec.board is not None
                     wrapping = Wrapping(faults, recorder, len(ports), clock)
-                    ports.append(ProcessPort(name, wrapping, next(waiting), seconds[spec.board]))
+                    process, flash = next(waiting)
+                    key = kept_beside(flash) if gives_keys else None
+                    ports.append(ProcessPort(name, wrapping, process, seconds[spec.board], key))
         with ThreadPoolExecutor(max_workers=max(1, len(ports))) as pool:
             futures = [pool.submit(_greet, stack, port, start, clock) for port in ports]
             devices = [future.result() for future in futures]
@@ -173,17 +186,18 @@ def _start_all(
     recordings: Callable[[DeviceSpec], Sequence[bytes]] | None,
     options: Sequence[str],
     clock: Clock,
-) -> list[BoardProcess]:
-    """Starts every process. ``stack`` stops them; if the host is killed, a watchdog process does."""
+) -> tuple[list[BoardProcess], list[Path]]:
+    """Starts every process, and names the file of its flash. ``stack`` stops them; if the host is killed, a watchdog does."""
     wanted = [(spec.board, spec.store, i) for spec in specs for i in range(spec.count) if spec.board is not None]
     if not wanted:
-        return []
+        return [], []
     require(specs, boards)
     replayed = [rows for spec in specs if spec.board is not None for rows in _replayed(spec, recordings)]
     known = {name: boards.load(name) for name, _, _ in wanted}
     programs = {name: firmware(name) for name in known}
     watchdog = subprocess.Popen(["/bin/sh", "-c", _WATCHDOG], stdin=subprocess.PIPE, start_new_session=True)
     processes: list[BoardProcess] = []
+    flashes: list[Path] = []
 
     def stop_all() -> None:
         for process in processes:
@@ -219,9 +233,10 @@ def _start_all(
             if storage != flash:  # an emulated board finds its recording beside its flash
                 flash.symlink_to(storage)
                 storage = flash
+        flashes.append(storage)
         words = command(known[name], programs[name], unique_id, lines / unique_id, storage)
         processes.append(BoardProcess([*words, *options], files, tell, clock))
-    return processes
+    return processes, flashes
 
 
 def _replayed(spec: DeviceSpec, recordings: Callable[[DeviceSpec], Sequence[bytes]] | None) -> Sequence[bytes | None]:

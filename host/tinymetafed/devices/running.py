@@ -17,6 +17,7 @@ from tinymetafed_codegen.toolchain import build_root
 
 from ..federation.observer import Observer
 from . import firmware
+from .board_keys import authenticate
 from .board_stores import problem, run_number
 from .device import Device
 from .device_urls import parse
@@ -27,6 +28,7 @@ from .launch import launch, require
 from .link.faults import FaultPlan
 from .link.link_errors import WrongFirmware
 from .replay import recordings_of
+from .serial_port import UsbBus
 
 
 def build_firmware(design: Design, name: str, deviation: Deviation = AS_THE_BOARD_SAYS) -> Firmware:
@@ -96,6 +98,8 @@ def running(
     icount: bool = False,
     faults: FaultPlan | None = None,
     record: Path | None = None,
+    bus: UsbBus | None = None,
+    authenticates: bool = True,
 ) -> Iterator[Fleet]:
     """Builds firmware where needed, starts or opens the devices and checks their firmware; stops them at the end.
 
@@ -108,6 +112,9 @@ def running(
         icount: Emulators count instructions exactly.
         faults: Faults to inject between host and devices.
         record: File to record every byte in.
+        bus: The USB ports of this machine; None to look for them.
+        authenticates: Whether boards of an authenticated run are, and processes get their keys; otherwise they are left to be
+            enrolled.
 
     Yields:
         The devices as a fleet.
@@ -116,6 +123,7 @@ def running(
         Error: BuildError, LaunchError or LinkError.
     """
 
+    authenticated = design.experiment.run.is_authenticated
     number = run_number(design.experiment, data_sha256)
 
     def check(device: Device) -> None:
@@ -123,6 +131,10 @@ def running(
         with writing_project(design) as experiment:
             remedy = flashing(experiment, on_board.board)
         device.session.check(device.hello, on_board.manifest, remedy)
+        if authenticated and not authenticates:
+            return
+        if authenticated:
+            authenticate(device)
         if (store := on_board.manifest.store) is not None:
             device.session.name_bytes = store.name_bytes
         if store is not None and (wrong := problem(device.session.recall(number).state)):
@@ -134,14 +146,20 @@ def running(
     named = dict.fromkeys(spec.board for spec in specs if spec.board is not None)
     built = {board: known.build(design, board, observer) for board in named}
     observer.stage(f"starting {', '.join(urls)}")
-    with launch(
-        specs,
-        built.__getitem__,
-        boards=design.boards,
-        recordings=recordings_of(design),
-        icount=icount,
-        faults=faults,
-        record=record,
-        check=check,
-    ) as devices:
-        yield Fleet(devices, on_event=observer.event)
+    with (
+        launch(
+            specs,
+            built.__getitem__,
+            boards=design.boards,
+            recordings=recordings_of(design),
+            gives_keys=authenticated and authenticates,
+            icount=icount,
+            faults=faults,
+            record=record,
+            check=check,
+            on_event=observer.event,
+            bus=bus,
+        ) as devices,
+        Fleet(devices, on_event=observer.event) as fleet,
+    ):
+        yield fleet

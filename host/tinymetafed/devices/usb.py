@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from functools import cache
 
@@ -20,6 +21,26 @@ class UsbSerial:
     title: str
     line: Line
     start_seconds: float
+
+
+@dataclass(frozen=True)
+class UsbPort:
+    """A serial port of a USB device; ``serial_number`` is None for a device without one, as many bridges are."""
+
+    path: str
+    vendor: int
+    product: int
+    serial_number: str | None
+
+    def looks_like(self, other: UsbPort) -> bool:
+        """Whether both may be ports of one USB device: nothing that tells devices apart differs."""
+        return (self.vendor, self.product, self.serial_number) == (other.vendor, other.product, other.serial_number)
+
+    @property
+    def title(self) -> str:
+        """Its ids, for an error's text."""
+        number = "without a serial number" if self.serial_number is None else f"serial number {self.serial_number}"
+        return f"{self.vendor:04x}:{self.product:04x} {number}"
 
 
 @cache
@@ -71,13 +92,25 @@ def start_seconds_of(path: str, board: str | None = None, boards: Catalogue = IN
 
 def _known_at(path: str, boards: Catalogue) -> UsbSerial | None:
     """The known USB device at ``path``."""
-    ports = [] if "://" in path else list_ports.comports()
-    ids = next(((port.vid, port.pid) for port in ports if port.device == path), (None, None))
-    return None if ids[0] is None or ids[1] is None else known_usb(boards).get((ids[0], ids[1]))
+    ports = [] if "://" in path else usb_ports()
+    there = next((port for port in ports if port.path == file_of(path)), None)
+    return None if there is None else known_usb(boards).get((there.vendor, there.product))
 
 
-def other_ports(path: str) -> list[str]:
-    """USB serial ports other than ``path``, on which a lost board may come back; none if ``path`` is a URL."""
-    if "://" in path:
-        return []
-    return sorted(port.device for port in list_ports.comports() if port.vid is not None and port.device != path)
+def usb_ports() -> list[UsbPort]:
+    """The serial ports of USB devices on this machine, sorted by path."""
+    return sorted(
+        (
+            UsbPort(file_of(port.device), port.vid, port.pid, port.serial_number)
+            for port in list_ports.comports()
+            if port.vid is not None and port.pid is not None
+        ),
+        key=lambda port: port.path,
+    )
+
+
+def file_of(path: str) -> str:
+    """The path of the file behind a port's name: links such as those in /dev/serial/by-id are followed."""
+    if "://" in path or not path.startswith("/"):
+        return path
+    return os.path.realpath(path).replace("/dev/tty.", "/dev/cu.")  # macOS has two files for each port

@@ -139,21 +139,21 @@ def daily(
 
 def computed_bytes(manifest: ModelManifest, strategy: Strategy) -> float:
     """Bytes of a round on the wire, both directions, without samples: each message once, indices of the delta as a bitmap."""
-    window, loads, down = manifest.receive_window, 0, 0
+    window, mac, loads, down = manifest.receive_window, manifest.mac_bytes, 0, 0
     for segment in strategy.download(np.zeros(strategy.n_global, np.float32)):
-        step = load_bytes(segment.dtype.width, window)
+        step = load_bytes(segment.dtype.width, window, mac)
         for at in range(0, len(segment.data), step):
-            down += wire_size(protocol.Load.fixed_size() + len(segment.data[at : at + step]))
+            down += wire_size(mac + protocol.Load.fixed_size() + len(segment.data[at : at + step]))
             loads += 1
     n, k = strategy.n_global, strategy.top_k
     indices = 0 if k == n else -(-n // 8)
     entries = k * strategy.training_recipe().uplink.width + indices
-    room = payload_capacity(window) - protocol.Delta.fixed_size()
+    room = payload_capacity(window) - mac - protocol.Delta.fixed_size()
     chunks = -(-entries // room) if k else 0
-    up = entries + chunks * wire_size(protocol.Delta.fixed_size())
-    answers = loads * wire_size(protocol.LoadAnswer.fixed_size()) + 2 * wire_size(protocol.Progress.fixed_size())
-    asked = chunks * wire_size(protocol.Pull.fixed_size())
-    asked += wire_size(protocol.Train.fixed_size()) + wire_size(protocol.Await.fixed_size())
+    up = entries + chunks * wire_size(mac + protocol.Delta.fixed_size())
+    answers = loads * wire_size(mac + protocol.LoadAnswer.fixed_size()) + 2 * wire_size(mac + protocol.Progress.fixed_size())
+    asked = chunks * wire_size(mac + protocol.Pull.fixed_size())
+    asked += wire_size(mac + protocol.Train.fixed_size()) + wire_size(mac + protocol.Await.fixed_size())
     return float(down + up + answers + asked)
 
 

@@ -35,6 +35,7 @@ class SimulatedClients:
         self._strategy = strategy
         self._task = task
         self._window: int = kernels.manifest.receive_window
+        self._mac_bytes: int = kernels.manifest.mac_bytes
         self._seed = strategy.experiment.run.seed
         self._recipe = strategy.training_recipe()
         self._streams = not task.on_device(SampleSet.SUPPORT)
@@ -173,31 +174,32 @@ class SimulatedClients:
 
     def _count(self, clients: int, recipe: Recipe, download: Sequence[Segment], sent: SentMessages) -> None:
         """Adds the traffic of a round on a line without losses, where each message is sent once."""
-        loads, bytes_of_loads = _loads(download, self._window)
-        progress = _bytes(protocol.Progress)
-        down = clients * (bytes_of_loads + _bytes(protocol.Train)) + sent.messages * _bytes(protocol.Pull)
-        up = clients * (loads * _bytes(protocol.LoadAnswer) + progress) + sent.message_bytes
+        mac = self._mac_bytes
+        loads, bytes_of_loads = _loads(download, self._window, mac)
+        progress = _bytes(protocol.Progress, mac)
+        down = clients * (bytes_of_loads + _bytes(protocol.Train, mac)) + sent.messages * _bytes(protocol.Pull, mac)
+        up = clients * (loads * _bytes(protocol.LoadAnswer, mac) + progress) + sent.message_bytes
         samples_up = 0
         if self._streams:
             samples_up = clients * progress * recipe.steps
         else:
-            down += clients * _bytes(protocol.Await)
+            down += clients * _bytes(protocol.Await, mac)
             up += clients * progress
         self.traffic += Traffic(down + sent.sample_bytes, up + samples_up, sent.sample_bytes, samples_up)
 
 
-def _loads(download: Sequence[Segment], window: int) -> tuple[int, int]:
-    """The Load messages of one client: how many, and their bytes on the line. CRCs are assumed to contain no zero."""
+def _loads(download: Sequence[Segment], window: int, mac_bytes: int) -> tuple[int, int]:
+    """The Load messages of one client: how many, and their bytes on the line. MACs and CRCs are assumed to contain no zero."""
     count = size = 0
     for segment in download:
         # COBS adds a byte for every 254 consecutive bytes without a zero, counted over fields, data and CRC, except for the
         # last 254 of a frame.
-        before, after = _load_fields(segment.dtype, segment.scale), b"\1" * (protocol.FRAME_CRC_BYTES - 1)
-        step = load_bytes(segment.dtype.width, window)
+        before, after = _load_fields(segment.dtype, segment.scale), b"\1" * (mac_bytes + protocol.FRAME_CRC_BYTES - 1)
+        step = load_bytes(segment.dtype.width, window, mac_bytes)
         for at in range(0, len(segment.data), step):
             data = segment.data[at : at + step]
             count += 1
-            size += _bytes(protocol.Load) + len(data)
+            size += _bytes(protocol.Load, mac_bytes) + len(data)
             size += sum([len(run) // _LONGEST_RUN for run in (before + data + after).split(b"\0")])
     return count, size
 
@@ -210,6 +212,6 @@ def _load_fields(dtype: protocol.Dtype, scale: float) -> bytes:
 
 
 @cache
-def _bytes(message: type[protocol.Record]) -> int:
+def _bytes(message: type[protocol.Record], mac_bytes: int) -> int:
     """Bytes of a message on the wire without its tail; for so few bytes COBS adds the same to any content."""
-    return len(encode(1, 1, bytes(message.fixed_size())))
+    return len(encode(1, 1, bytes(message.fixed_size()) + b"\1" * mac_bytes))

@@ -42,12 +42,17 @@ class Example:
     scale: float = 1.0
 
 
-def tail_capacity(record: type[protocol.Record], window: int) -> int:
-    """Largest variable-length tail of ``record``, in bytes, that fits a receive window of ``window`` bytes."""
-    return protocol.payload_capacity(window) - record.fixed_size()
+def tail_capacity(record: type[protocol.Record], window: int, mac_bytes: int = 0) -> int:
+    """Largest variable-length tail of ``record``, in bytes, that fits a receive window of ``window`` bytes.
+
+    ``mac_bytes`` are those of the MAC behind each payload of an authenticated session; 0 without one.
+    """
+    return protocol.payload_capacity(window) - mac_bytes - record.fixed_size()
 
 
-def load_chunk(segments: Sequence[Segment], token: int, position: int, window: int) -> tuple[protocol.Load, int]:
+def load_chunk(
+    segments: Sequence[Segment], token: int, position: int, window: int, mac_bytes: int = 0
+) -> tuple[protocol.Load, int]:
     """The Load message that starts at weight ``position``.
 
     Args:
@@ -55,6 +60,7 @@ def load_chunk(segments: Sequence[Segment], token: int, position: int, window: i
         token: Token of the device's cycle.
         position: Index of the first weight to send.
         window: The device's receive window in bytes.
+        mac_bytes: As for ``tail_capacity``.
 
     Returns:
         The message, with as many weights of one segment as fit, and the index of the weight after them.
@@ -68,29 +74,30 @@ def load_chunk(segments: Sequence[Segment], token: int, position: int, window: i
     first = (position - segment.offset) * size
     if index < 0 or not 0 <= first < len(segment.data):
         raise ValueError(f"no segment holds weight {position}")
-    data = segment.data[first : first + load_bytes(size, window)]
+    data = segment.data[first : first + load_bytes(size, window, mac_bytes)]
     return protocol.Load(token, position, segment.dtype, segment.scale, data), position + len(data) // size
 
 
-def load_bytes(width: int, window: int) -> int:
+def load_bytes(width: int, window: int, mac_bytes: int = 0) -> int:
     """Bytes of weights in one Load message: whole weights of ``width`` bytes, for a receive window of ``window`` bytes."""
-    return tail_capacity(protocol.Load, window // LOAD_CHUNKS) // width * width
+    return tail_capacity(protocol.Load, window // LOAD_CHUNKS, mac_bytes) // width * width
 
 
-def predict_batch(input_bytes: int, output_size: int, window: int) -> int:
+def predict_batch(input_bytes: int, output_size: int, window: int, mac_bytes: int = 0) -> int:
     """Number of inputs per Predict message.
 
     Args:
         input_bytes: Bytes of one input.
         output_size: Outputs (float32) per input.
         window: The device's receive window in bytes.
+        mac_bytes: As for ``tail_capacity``.
 
     Returns:
         The most inputs for which both the request and its answer fit the window; 0 if not even one does.
     """
     return min(
-        tail_capacity(protocol.Predict, window) // input_bytes,
-        tail_capacity(protocol.Outputs, window) // (4 * output_size),
+        tail_capacity(protocol.Predict, window, mac_bytes) // input_bytes,
+        tail_capacity(protocol.Outputs, window, mac_bytes) // (4 * output_size),
     )
 
 

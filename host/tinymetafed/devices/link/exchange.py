@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from typing import Self, TypeVar
 
 from tinymetafed_codegen import protocol
-from tinymetafed_codegen.optional_messages import ALL_REQUESTS
+from tinymetafed_codegen.optional_messages import ALL_REQUESTS, MAC_BYTES
 from tinymetafed_codegen.protocol import FRAME_HEADER_BYTES, Status, wire_size
 
 from ...federation.clients import Traffic
+from ...wire.authentication import SessionKeys
 from ...wire.frame import KEPT_BYTES, Decoder, Frame, encode
 from .clock import SYSTEM_CLOCK, Clock
-from .link_errors import DeviceGarbled, DeviceRefused, DeviceSilent, DeviceSlow, LinkError
+from .link_errors import DeviceGarbled, DeviceRefused, DeviceSilent, DeviceSlow, LinkError, SessionLost
 from .transport import Transport
 
 AnswerT = TypeVar("AnswerT", bound=protocol.Record)
@@ -25,9 +26,11 @@ SHORTEST_SECONDS = 0.2  # shortest timeout: a busy laptop may suspend this proce
 HURRY_SECONDS = 0.02  # timeout after a damaged frame, which probably was the answer
 RETRIES = 4
 PATIENCE = 4  # the timeout is this many times the longest recent answer time of the message type
+LONGEST_SECONDS = 10.0  # longest timeout of a first try: answers that get slower and slower must not stretch it for ever
 PACE_DECAY = 0.875  # factor on the longest recent answer time with every answer
 MAX_UNDER_WAY = 64  # requests in flight; well below the 256 sequence numbers
 LOOK_SECONDS = 0.2  # between two questions to `watch` while waiting for an answer
+_NO_SESSION = protocol.ErrorAnswer(Status.BAD_STATE, 0).pack()
 ANSWER_TYPES = frozenset((protocol.ERROR_TYPE, *(each.type_id | protocol.ANSWER_BIT for each in ALL_REQUESTS)))
 
 
@@ -63,7 +66,10 @@ class Exchange:
         self._transport = transport
         self._decoder = Decoder()
         self._frames: deque[Frame] = deque()
-        self._sequence = os.urandom(1)[0]  # a late answer to an earlier program is unlikely to match
+        # Of the last request; its lowest byte is the sequence number. A late answer to an earlier program is unlikely to match.
+        self._counter = os.urandom(1)[0]
+        self._keys: SessionKeys | None = None  # of an authenticated session
+        self.forged = 0  # frames with a wrong MAC, received and dropped
         self._pace: dict[int, float] = {}  # longest recent answer time in seconds, by request type
         self._late = 0  # valid answers to earlier requests, received since the latest request
         self._down = [0, 0]  # bytes: of other messages, of samples
@@ -95,6 +101,21 @@ class Exchange:
         """Number of damaged frames received and dropped."""
         return self._decoder.damaged
 
+    @property
+    def mac_bytes(self) -> int:
+        """Bytes of the MAC behind every payload; 0 unless the session is authenticated."""
+        return 0 if self._keys is None else MAC_BYTES
+
+    def begin(self, keys: SessionKeys) -> None:
+        """Gives every frame a MAC from now on, and takes no frame without one. The last request was the host's proof."""
+        self._keys = keys
+        self._counter &= 0xFF  # as the board counts
+        self._frames.clear()  # nobody has checked them
+
+    def end(self) -> None:
+        """Sends and takes frames without a MAC again, as a handshake needs."""
+        self._keys = None
+
     def delimit(self) -> None:
         """Sends a single 0x00, which ends any incomplete frame in the device's decoder and has no other effect."""
         self._transport.write(b"\0")
@@ -123,8 +144,11 @@ class Exchange:
         raise self._no_answer((sent,), patience * (2 ** (self.retries + 1) - 1), self.retries)
 
     def _prepare(self, message: protocol.Request, after: int = 0) -> Sent:
-        self._sequence = (self._sequence + 1) & 0xFF
-        return Sent(self._sequence, message, encode(message.type_id, self._sequence, message.pack()), after, 0.0)
+        self._counter += 1
+        payload, sequence = message.pack(), self._counter & 0xFF
+        if self._keys is not None:
+            payload = self._keys.sealed(self._counter, message.type_id, payload)
+        return Sent(sequence, message, encode(message.type_id, sequence, payload), after, 0.0)
 
     def _listen_afresh(self) -> None:
         """Forgets what was received before a new request, so that an error's text is about this request only."""
@@ -144,7 +168,7 @@ class Exchange:
         on_the_line = 10 * (len(sent.frame) + self.window) / self._transport.baud
         pace = self._pace.get(sent.message.type_id)
         known = self.deadline if pace is None else max(min(self.deadline, SHORTEST_SECONDS), PATIENCE * pace)
-        return known + on_the_line
+        return min(known, LONGEST_SECONDS) + on_the_line
 
     def _receive(
         self,
@@ -162,6 +186,8 @@ class Exchange:
         answers = (type_id | protocol.ANSWER_BIT, protocol.ERROR_TYPE)
         damaged = self._decoder.damaged
         while True:
+            if self.watch is not None and (reason := self.watch()) is not None:  # also where a flood of frames leaves no wait
+                raise reason
             while self._frames:
                 frame = self._frames.popleft()
                 if frame.sequence in sequences and frame.type_id in answers:
@@ -172,14 +198,36 @@ class Exchange:
                 return None
             if self.watch is not None:
                 remaining = min(remaining, LOOK_SECONDS)
-                if (reason := self.watch()) is not None:
-                    raise reason
             data = self._transport.read(remaining)
             self._up[_is_sample(type_id)] += len(data)
-            self._frames.extend(self._decoder.feed(data))
+            for received in self._decoder.feed(data):
+                if (taken := self._authentic(received, sequences)) is not None:
+                    self._frames.append(taken)
             if hurry and self._decoder.damaged > damaged:
                 until = min(until, self.clock.monotonic() + HURRY_SECONDS)
             on_bytes()
+
+    def _authentic(self, frame: Frame, asked: Collection[int]) -> Frame | None:
+        """The frame without its MAC; None if it is dropped, because its MAC is wrong or it has none.
+
+        A board answers without a MAC only if it has no session, because it was reset. Nobody proves that, so nothing follows
+        but a new handshake.
+
+        Raises:
+            SessionLost: Such an answer to one of the requests ``asked``.
+        """
+        if self._keys is None:
+            return frame
+        counter = self._counter - (self._counter - frame.sequence & 0xFF)
+        payload = self._keys.opened(counter, frame.type_id, frame.payload) if counter >= 0 else None
+        if payload is not None:
+            return Frame(frame.type_id, frame.sequence, payload, frame.wire_bytes)
+        self.forged += 1
+        if (frame.type_id, frame.payload) == (protocol.ERROR_TYPE, _NO_SESSION) and frame.sequence in asked:
+            raise SessionLost(
+                f"{self.name}: an answer without a MAC says that the board knows no session; if it was reset, connect it again"
+            )
+        return None
 
     def _open(self, frame: Frame, sent: Sent, answer: type[AnswerT]) -> AnswerT:
         """The answer in ``frame``. Raises DeviceRefused or DeviceGarbled."""

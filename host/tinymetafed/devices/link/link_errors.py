@@ -35,6 +35,10 @@ class PortError(LinkError):
         self.url = url
 
 
+class PortHeld(PortError):
+    """A serial line that another program has open."""
+
+
 class DeviceSilent(LinkError):
     """The device sent no byte."""
 
@@ -59,6 +63,18 @@ class DeviceRefused(LinkError):
 
 class WrongFirmware(LinkError):
     """The firmware on the board does not fit this host or this experiment."""
+
+
+class NotEnrolled(LinkError):
+    """The board, or this host, has no key with which they could authenticate each other."""
+
+
+class WrongKey(LinkError):
+    """The board does not prove that it has the key by which this host knows it."""
+
+
+class SessionLost(LinkError):
+    """Somebody says in the device's place that it knows no authenticated session: after a reset it is true."""
 
 
 class SampleTooLarge(LinkError):

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tinymetafed_codegen import optional_messages, protocol
+from tinymetafed_codegen.optional_messages import MAC_BYTES, Challenge, Prove
 from tinymetafed_codegen.protocol import Code, ErrorAnswer, Record, WireError
 
 from ...wire.frame import Decoder, Frame
@@ -16,14 +17,36 @@ from .transport import DEFAULT_BAUD, open_transport
 SHOWN_BYTES = 8  # bytes shown of a field or of a damaged frame
 _POLL_SECONDS = 0.5
 _REQUESTS = {each.type_id: each for each in optional_messages.ALL_REQUESTS}
+_WITHOUT_MAC = (protocol.Hello.type_id, Challenge.type_id, Prove.type_id)
 _ANSWERS = {type_id | protocol.ANSWER_BIT: each.answer for type_id, each in _REQUESTS.items()}
+
+
+class _Session:
+    """Whether the frames of a line have MACs: from the answer to Prove up to the next answer to Hello."""
+
+    def __init__(self) -> None:
+        self._is_authenticated = False
+
+    def divided(self, frame: Frame) -> tuple[Frame, bytes]:
+        """The frame without its MAC, and the MAC; b"" if it has none."""
+        asked = frame.type_id & ~protocol.ANSWER_BIT
+        if frame.type_id != protocol.ERROR_TYPE and asked in _WITHOUT_MAC:
+            if frame.type_id & protocol.ANSWER_BIT and asked != Challenge.type_id:
+                self._is_authenticated = asked == Prove.type_id
+            return frame, b""
+        refused = frame.type_id == protocol.ERROR_TYPE and len(frame.payload) == ErrorAnswer.fixed_size()
+        if not self._is_authenticated or refused or len(frame.payload) < MAC_BYTES:
+            return frame, b""
+        payload, mac = frame.payload[:-MAC_BYTES], frame.payload[-MAC_BYTES:]
+        return Frame(frame.type_id, frame.sequence, payload, frame.wire_bytes), mac
 
 
 class _Direction:
     """One direction of one line: turns its bytes into lines of text."""
 
-    def __init__(self, label: str) -> None:
+    def __init__(self, label: str, session: _Session) -> None:
         self._label = label
+        self._session = session
         self._decoder = Decoder()
 
     def feed(self, seconds: float, data: bytes) -> Iterator[str]:
@@ -33,7 +56,9 @@ class _Direction:
             wire = self._decoder.pending + piece
             damaged = self._decoder.damaged
             for frame in self._decoder.feed(piece + b"\0"):
-                yield f"{seconds:11.6f} {self._label} {describe(frame)}"
+                content, mac = self._session.divided(frame)
+                shown = f" mac={mac.hex()}" if mac else ""
+                yield f"{seconds:11.6f} {self._label} {describe(content)}{shown}"
             if self._decoder.damaged > damaged:
                 yield f"{seconds:11.6f} {self._label} DAMAGED, {len(wire) + 1} bytes: {_hex(wire)}"
         self._decoder.feed(rest)
@@ -98,6 +123,8 @@ def _value(name: str, value: object) -> str:
     if isinstance(value, tuple):
         return "[" + ", ".join(" ".join(_fields(each)) for each in value) + "]"
     if isinstance(value, bytes):
+        if name == "key":
+            return f"<{len(value)} secret bytes>"
         if name == "board":
             return value.rstrip(b"\0").decode("ascii", "backslashreplace")
         return value.hex() if len(value) <= SHOWN_BYTES else f"<{len(value)} bytes {_hex(value)}>"
@@ -112,11 +139,13 @@ def _of_recording(path: Path) -> Iterator[str]:
     if not is_recording(path):
         raise RecordingError(f"{path}: is no recording; give a serial port, or a file that --record wrote")
     directions: dict[tuple[str, str], _Direction] = {}
+    sessions: dict[str, _Session] = {}
     try:
         for event in events(path):
             key = (event.device, event.direction)
             if key not in directions:
-                directions[key] = _Direction(f"{event.device} {event.direction}")
+                session = sessions.setdefault(event.device, _Session())
+                directions[key] = _Direction(f"{event.device} {event.direction}", session)
             yield from directions[key].feed(event.seconds, event.data)
     except RecordingError as error:
         yield f"{error}"
@@ -126,7 +155,7 @@ def _of_recording(path: Path) -> Iterator[str]:
 
 def _of_port(url: str, baud: int) -> Iterator[str]:
     began = SYSTEM_CLOCK.monotonic()
-    heard = _Direction(UP)
+    heard = _Direction(UP, _Session())
     with open_transport(url, baud) as transport:
         while True:
             data = transport.read(_POLL_SECONDS)

@@ -14,6 +14,7 @@ from tinymetafed_codegen.protocol import FRAME_HEADER_BYTES, Dtype, Program, Rec
 
 from ...federation.clients import TrainingFailed
 from ...wire import class_names
+from ...wire.authentication import Handshake, same
 from ...wire.frame import Frame
 from ...wire.messages import (
     ArrayLike,
@@ -27,8 +28,9 @@ from ...wire.messages import (
     tail_capacity,
 )
 from .clock import SYSTEM_CLOCK, Clock
+from .deadline import Deadline
 from .exchange import DEADLINE_SECONDS, PATIENCE, RETRIES, SHORTEST_SECONDS, Exchange, Sent
-from .link_errors import DeviceGarbled, DeviceRefused, SampleTooLarge, WrongFirmware
+from .link_errors import DeviceGarbled, DeviceRefused, NotEnrolled, SampleTooLarge, WrongFirmware, WrongKey
 from .transport import Transport
 
 UNKNOWN_START_SECONDS = 8.0  # to start, where the board is not known
@@ -136,6 +138,73 @@ class Session(Exchange):
             self.window = min(self.window, manifest.receive_window)
             return
         raise WrongFirmware(f"{wrong}; flash this experiment's firmware: {flash}")
+
+    # --- Authentication ---
+
+    def authenticate(self, hello: protocol.HelloAnswer, keys: Sequence[bytes]) -> None:
+        """Begins a session in which every frame has a MAC, after both sides have proved that they have the board's key.
+
+        Args:
+            hello: The board's answer to Hello, which the proofs cover.
+            keys: The board's key; while it gets another one, both.
+
+        Raises:
+            WrongFirmware: The firmware does not authenticate.
+            NotEnrolled: The board has no key.
+            WrongKey: The board has another key, or somebody else has answered in its place.
+        """
+        self.end()
+        nonce = os.urandom(optional_messages.NONCE_BYTES)
+        response = self.challenge(nonce)
+        if response is None:
+            raise WrongFirmware(
+                f"{self.name}: its firmware does not authenticate; flash firmware of an experiment with run.security = "
+                "'authenticated'"
+            )
+        tried = (Handshake(key, hello.pack(), nonce, response.nonce) for key in keys)
+        handshake = next((each for each in tried if same(each.board_proof, response.proof)), None)
+        if handshake is None:
+            raise WrongKey(
+                f"{self.name}: board {hello.unique_id.hex()} has another key than this host, or somebody else answers in its "
+                "place; enroll it again over a cable of its own"
+            )
+        self._ask(optional_messages.Prove(handshake.host_proof), optional_messages.Proven)
+        self.begin(handshake.session())
+
+    def challenge(self, nonce: bytes) -> optional_messages.Response | None:
+        """The board's answer to the nonce of a handshake; None for firmware that does not authenticate.
+
+        Raises:
+            NotEnrolled: The board has no key.
+        """
+        try:
+            return self._ask(optional_messages.Challenge(nonce), optional_messages.Response)
+        except DeviceRefused as refusal:
+            if refusal.status == Status.UNKNOWN_TYPE:
+                return None
+            if refusal.status != Status.BAD_STATE:
+                raise
+            raise NotEnrolled(
+                f"{self.name}: the board has no key, and its firmware answers nobody without one; give it a key over a cable "
+                f"of its own: `tinymetafed enroll {self.name} --name NAME`"
+            ) from None
+
+    def enroll(self, key: bytes) -> optional_messages.Enrolled:
+        """Gives the board its key.
+
+        Raises:
+            DeviceRefused: BAD_STATE if it has another key and this session is not authenticated by it, or cannot keep one;
+                UNKNOWN_TYPE if its firmware does not authenticate.
+        """
+        return self._ask(optional_messages.Enroll(key), optional_messages.Enrolled)
+
+    def forget_key(self) -> None:
+        """Makes the board forget its key, which authenticates this session. Raises DeviceRefused if it is compiled in."""
+        self._ask(optional_messages.Forget(), optional_messages.Forgotten)
+
+    def refusals(self) -> optional_messages.Refusals:
+        """What the board has refused since its start, in an authenticated session."""
+        return self._ask(optional_messages.AskRefusals(), optional_messages.Refusals)
 
     # --- The board's store ---
 
@@ -277,7 +346,7 @@ class Session(Exchange):
         def chunk_at(position: int) -> tuple[protocol.Request, int] | None:
             if position > total:
                 raise DeviceGarbled(f"{self.name}: claims {position} weights, {total} were sent; reset the board")
-            return load_chunk(parts, token, position, self.window) if position < total else None
+            return load_chunk(parts, token, position, self.window, self.mac_bytes) if position < total else None
 
         for _ in self._in_order(chunk_at, protocol.LoadAnswer, lambda answer: answer.next_offset):
             pass
@@ -324,6 +393,7 @@ class Session(Exchange):
         """
         target = total_steps
         called = began = moved = self.clock.monotonic()
+        deadline = Deadline(total_steps, called)
         first: int | None = None
         last = -1
         # A program that took a few milliseconds before need not be waited for a whole second when its answer is lost.
@@ -356,6 +426,7 @@ class Session(Exchange):
                     f"{self.name}: has stood at step {last} of {total_steps} for {STALL_SECONDS:g} s; reset the board",
                     Status.BAD_STATE,
                 )
+            self._require_pace(deadline, progress.step, total_steps)
             pace = (progress.step - first) / (now - began) if now > began else 0.0
             target = min(total_steps, progress.step + max(1, int(pace * REPORT_SECONDS)))
 
@@ -367,6 +438,15 @@ class Session(Exchange):
             return self._open(frame, sent, protocol.Progress)
         self._pace.pop(sent.message.type_id, None)  # the time to reach a target is no measure for an immediate answer
         return self._ask(protocol.Await(token, 0), protocol.Progress)
+
+    def _require_pace(self, deadline: Deadline, step: int, total_steps: int) -> None:
+        """Raises TrainingFailed if a board that has trained ``step`` steps should have ended long ago."""
+        if deadline.has_passed(step, self.clock.monotonic()):
+            raise TrainingFailed(
+                f"{self.name}: is at step {step} of {total_steps} and much slower than at first; reset the board, or look what "
+                "slows it down",
+                Status.BAD_STATE,
+            )
 
     def require_done(self, progress: protocol.Progress, total_steps: int) -> None:
         """Raises DeviceGarbled unless a program of so many steps has been trained to its end."""
@@ -411,6 +491,7 @@ class Session(Exchange):
         samples: Iterable[Example],
         on_progress: Callable[[protocol.Progress], None] | None = None,
         start: int = 0,
+        total_steps: int | None = None,
     ) -> protocol.Progress:
         """Trains streamed samples, as many in flight as the receive window holds.
 
@@ -421,18 +502,20 @@ class Session(Exchange):
             samples: The samples in order.
             on_progress: Called with every answer.
             start: Step of the first sample.
+            total_steps: Steps of the program, for its deadline; None for none.
 
         Returns:
             The final progress.
 
         Raises:
-            TrainingFailed: Training diverged.
+            TrainingFailed: Training diverged, or the board is much slower than at first.
             SampleTooLarge: A sample does not fit the receive window.
             ValueError: A sample holds NaN or infinity; the text gives its step.
         """
         source = iter(samples)
         kept: deque[protocol.Sample] = deque()  # not yet acknowledged, from step `first` on
         first = start
+        deadline = None if total_steps is None else Deadline(total_steps, self.clock.monotonic())
 
         def sample_at(step: int) -> tuple[protocol.Request, int] | None:
             while first + len(kept) <= step:
@@ -449,6 +532,8 @@ class Session(Exchange):
             while kept and first < self._trained(token, progress).step:
                 kept.popleft()
                 first += 1
+            if deadline is not None and total_steps is not None and progress.step < total_steps:
+                self._require_pace(deadline, progress.step, total_steps)
             if on_progress is not None:
                 on_progress(progress)
         if progress is None:  # nothing was sent: ask for the progress
@@ -462,7 +547,7 @@ class Session(Exchange):
             if not np.isfinite(values).all():
                 raise ValueError(f"sample {step}: its {what} is NaN or infinite; clean the data")
         payload = targets.tobytes() + data
-        capacity = tail_capacity(protocol.Sample, self.window)
+        capacity = tail_capacity(protocol.Sample, self.window, self.mac_bytes)
         if len(payload) > capacity:
             raise SampleTooLarge(
                 f"{self.name}: sample {step} takes {len(payload)} bytes, this board's receive window of {self.window} "
@@ -540,7 +625,7 @@ class Session(Exchange):
 
     def fetch(self, offset: int, count: int) -> FloatArray:
         """The device's current weights, float32[count] from index ``offset`` on, in manifest order."""
-        most = min(tail_capacity(protocol.Weights, self.window) // 4, 0xFFFF)
+        most = min(tail_capacity(protocol.Weights, self.window, self.mac_bytes) // 4, 0xFFFF)
         parts: list[bytes] = []
         got = 0
         while got < count:
@@ -587,7 +672,7 @@ class Session(Exchange):
         if not np.isfinite(scale):
             raise ValueError(f"scale {scale} is not finite")
         each = len(data) // len(inputs)
-        batch = predict_batch(each, output_size, self.window)
+        batch = predict_batch(each, output_size, self.window, self.mac_bytes)
         if batch == 0:
             raise SampleTooLarge(
                 f"{self.name}: an input of {each} bytes with {output_size} outputs does not fit this board's receive "

@@ -9,6 +9,7 @@ import socket
 import ssl
 import stat
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -21,14 +22,15 @@ from tinymetafed_codegen.boards import Line
 from tinymetafed_codegen.files import processes_with
 
 from .clock import SYSTEM_CLOCK, Clock
-from .link_errors import PortError
+from .link_errors import PortError, PortHeld
 from .readiness import ready
 from .tls import SCHEME, TlsAddress, TlsError, connect, explain
 
 DEFAULT_BAUD = Line().baud
-# A modem manager, or this program's search for a lost board (REJOIN_HELLO_SECONDS), may hold a port that has just appeared.
-BUSY_SECONDS = 3.0
-WRITE_SECONDS = 10.0  # a line that takes no byte for this long is stuck
+BUSY_SECONDS = 3.0  # another program may hold a port for a moment
+NEW_PORT_SECONDS = 15.0  # or longer, where somebody can be told so: ModemManager looks at a new port for 10 s
+LOOK_AT_NEW_PORTS = ("ModemManager", "brltty")  # programs of the system, whose open files only root sees
+WRITE_SECONDS = 10.0  # a line that takes no byte for this long is stuck; so is one that takes so much longer than its speed
 _READ_BYTES = 1 << 16
 
 
@@ -59,6 +61,8 @@ def open_transport(
     name: str | None = None,
     line: Line | None = None,
     clock: Clock = SYSTEM_CLOCK,
+    on_held: Callable[[str], None] | None = None,
+    wait: float | None = None,
 ) -> Transport:
     """Opens a line.
 
@@ -70,26 +74,35 @@ def open_transport(
         line: Settings that the board needs. DTR and RTS are set before the line opens, so that opening it does not reset the
             board; bytes received within ``settle_seconds`` are discarded.
         clock: Clock to measure time with.
+        on_held: Is told, once, who holds a port that is waited for.
+        wait: Seconds to wait for a port that another program holds; None for NEW_PORT_SECONDS with ``on_held``, and
+            BUSY_SECONDS without.
 
     Returns:
         The open line.
 
     Raises:
-        PortError: It cannot be opened.
+        PortError: It cannot be opened. PortHeld: another program holds it.
     """
     line = line or Line()
     baud = baud or line.baud
     name = name or url
-    until = clock.monotonic() + BUSY_SECONDS
+    if wait is None:
+        wait = BUSY_SECONDS if on_held is None else NEW_PORT_SECONDS
+    told = clock.monotonic() + BUSY_SECONDS / 3
+    until = clock.monotonic() + wait
     while True:
         try:
-            transport = _open_tls(url, name, baud, clock) if is_tls(url) else _open(url, name, baud, line)
+            transport = _open_tls(url, name, baud, clock) if is_tls(url) else _open(url, name, baud, line, clock)
             break
         except TlsError as error:
             raise PortError(url.partition("?")[0], str(error)) from error
         except (serial.SerialException, OSError, ValueError) as error:
             if getattr(error, "errno", None) not in (errno.EBUSY, errno.EAGAIN) or clock.monotonic() >= until:
                 raise _open_error(url, error, clock) from error
+            if on_held is not None and clock.monotonic() >= told:
+                on_held(f"{_open_error(url, error, clock)}; waiting for it, for {wait:g} s")
+                on_held = None
             clock.sleep(0.05)
     if line.settle_seconds:
         discard_input(transport, line.settle_seconds, clock)
@@ -106,11 +119,11 @@ def _open_tls(url: str, name: str, baud: int, clock: Clock) -> Transport:
     return _Tls(name, baud, connect(address, clock), address, clock)
 
 
-def _open(url: str, name: str, baud: int, line: Line) -> Transport:
+def _open(url: str, name: str, baud: int, line: Line, clock: Clock) -> Transport:
     port = _open_port(url, baud, line)
     # Reading the file descriptor directly takes two system calls per answer; pyserial's socket:// returns one byte per call.
     is_descriptor = os.name == "posix" and ("://" not in url or url.startswith("socket://"))
-    return _Descriptor(name, baud, port) if is_descriptor else _Generic(name, baud, port)
+    return _Descriptor(name, baud, port, clock) if is_descriptor else _Generic(name, baud, port)
 
 
 def _open_port(url: str, baud: int, line: Line) -> Any:
@@ -156,8 +169,9 @@ class _Closing:
 class _Descriptor(_Closing):
     """A POSIX file descriptor, opened and configured by pyserial."""
 
-    def __init__(self, name: str, baud: int, port: Any) -> None:
+    def __init__(self, name: str, baud: int, port: Any, clock: Clock) -> None:
         super().__init__(name, baud, port)
+        self._clock = clock
         self._fd: int = port.fileno()
         os.set_blocking(self._fd, False)
         connection = getattr(port, "_socket", None)
@@ -180,11 +194,14 @@ class _Descriptor(_Closing):
 
     def write(self, data: bytes) -> None:
         rest = memoryview(data)
+        until: float | None = None
         while rest:
             try:
                 rest = rest[os.write(self._fd, rest) :]
             except (BlockingIOError, InterruptedError):
-                if not ready(self._fd, WRITE_SECONDS, writing=True):
+                now = self._clock.monotonic()
+                until = until or _latest(now, len(rest), self.baud)
+                if now >= until or not ready(self._fd, WRITE_SECONDS, writing=True):
                     raise _stuck(self.name) from None
             except (OSError, ValueError) as error:
                 raise _vanished(self.name, error) from error
@@ -243,12 +260,15 @@ class _Tls(_Closing):
 
     def write(self, data: bytes) -> None:
         rest = memoryview(data)
+        until: float | None = None
         while rest:
             try:
                 rest = rest[self._connection.send(rest) :]
             except (ssl.SSLWantWriteError, ssl.SSLWantReadError) as error:
                 writing = isinstance(error, ssl.SSLWantWriteError)
-                if not ready(self._connection.fileno(), WRITE_SECONDS, writing=writing):
+                now = self._clock.monotonic()
+                until = until or _latest(now, len(rest), self.baud)
+                if now >= until or not ready(self._connection.fileno(), WRITE_SECONDS, writing=writing):
                     raise _stuck(self.name) from None
             except (OSError, ValueError) as error:
                 raise self._lost(error) from error
@@ -259,8 +279,15 @@ class _Tls(_Closing):
         return _vanished(self.name, error)
 
 
+def _latest(now: float, count: int, baud: int) -> float:
+    """When so many bytes that are written now must have been taken."""
+    return now + WRITE_SECONDS + 10 * count / baud
+
+
 def _stuck(url: str) -> PortError:
-    return PortError(url, f"has accepted no byte for {WRITE_SECONDS:g} s; reset the board or plug it in again")
+    return PortError(
+        url, f"accepts too few bytes, or has accepted none for {WRITE_SECONDS:g} s; reset the board or plug it in again"
+    )
 
 
 def _vanished(url: str, error: Exception | None) -> PortError:
@@ -283,14 +310,12 @@ def _open_error(url: str, error: Exception, clock: Clock) -> PortError:
         there = ", ".join(sorted(port.device for port in list_ports.comports())) or "none"
         return PortError(url, f"does not exist; ports that are there: {there}; plug the board in, or give its port")
     if number in (errno.EBUSY, errno.EAGAIN):
-        who = ", ".join(holders(url, clock))
-        return PortError(
-            url, f"is busy{f', held by {who}' if who else ''}; close the program that uses it, e.g. a serial monitor"
-        )
+        who = f", held by {', '.join(found)}" if (found := holders(url, clock)) else _suspects()
+        return PortHeld(url, f"is busy{who}; close the program that uses it, e.g. a serial monitor")
     if number in (errno.EACCES, errno.EPERM):
         return PortError(url, f"permission denied; `sudo usermod -aG {group_of(url)} $USER`, then log in again")
     if "PermissionError" in str(error):  # Windows says so of a port in use
-        return PortError(url, "is busy; close the program that uses it, e.g. a serial monitor")
+        return PortHeld(url, "is busy; close the program that uses it, e.g. a serial monitor")
     return PortError(url, f"is no serial port that can be opened ({error})")
 
 
@@ -305,13 +330,27 @@ def group_of(path: str) -> str:
     return "dialout"
 
 
-def holders(path: str, clock: Clock = SYSTEM_CLOCK) -> list[str]:
-    """Processes that have ``path`` open, as "NAME (pid N)"; only those that this user may see, none without /proc."""
+def holders(path: str, clock: Clock = SYSTEM_CLOCK, *, others: bool = False) -> list[str]:
+    """Processes that have ``path`` open, as "NAME (pid N)"; only those that this user may see, none without /proc.
+
+    With ``others`` without this process.
+    """
     wanted = _device_number(path)
     if wanted is None:
         return []
     give_up = clock.monotonic() + 0.5  # longer is too long for an error message
-    return processes_with(lambda entry: _device_number(entry) == wanted, lambda: clock.monotonic() <= give_up)
+    found = processes_with(lambda entry: _device_number(entry) == wanted, lambda: clock.monotonic() <= give_up)
+    return [process for process in found if not (others and process.endswith(f"(pid {os.getpid()})"))]
+
+
+def _suspects() -> str:
+    """Running programs that look at new ports, as a part of an error's text; "" if there are none."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if (name := (process / "comm").read_text(errors="replace").strip()) in LOOK_AT_NEW_PORTS:
+                found.append(f"{name} (pid {process.name})")
+    return f", probably held by {' or '.join(sorted(found))}, which looks at new ports" if found else ""
 
 
 def _device_number(path: str | Path) -> int | None:

@@ -96,15 +96,21 @@ def select_by_layer(delta: Values, k: int, layer_ends: Sequence[int]) -> Indices
     Returns:
         Indices of the entries, int64[k], increasing.
     """
-    ends = np.array(layer_ends, dtype=np.int64)
-    layers = np.arange(1, ends.size + 1)
-    further = ends - layers  # weights of all layers up to each one, less the one entry that each layer gets anyway
-    dealt = layers + (k - ends.size) * further // max(1, further[-1])
-    shares = np.diff(dealt, prepend=0)
+    shares = layer_shares(k, layer_ends)
     starts = [0, *layer_ends[:-1]]
     return np.concatenate(
         [start + select_top(delta[start:end], share) for start, end, share in zip(starts, layer_ends, shares, strict=True)]
     )
+
+
+def layer_shares(k: int, layer_ends: Sequence[int]) -> Indices:
+    """How many of k entries ``select_by_layer`` takes from each layer, int64[layers]."""
+    ends = np.array(layer_ends, dtype=np.int64)
+    layers = np.arange(1, ends.size + 1)
+    further = ends - layers  # weights of all layers up to each one, less the one entry that each layer gets anyway
+    dealt = layers + (k - ends.size) * further // max(1, further[-1])
+    shares: Indices = np.diff(dealt, prepend=0)
+    return shares
 
 
 def select_random(delta: Values, k: int, seed: int, client: int, round: int) -> Indices:
@@ -285,6 +291,8 @@ def _decode_chunk(chunk: Delta, where: str) -> tuple[Indices, Values]:
     with np.errstate(invalid="ignore"):  # a signalling NaN is refused below
         values = np.frombuffer(chunk.data, dtype=wire_type, offset=index_bytes).astype(np.float32)
     if chunk.dtype == Dtype.I8:
+        if (values < -127).any():
+            raise DeltaError(f"{where}: a value of -128, expected -127 to 127 in I8")
         values *= np.float32(chunk.scale)
     if not np.isfinite(values).all():
         raise DeltaError(f"{where}: value {int(np.flatnonzero(~np.isfinite(values))[0])} is not finite")

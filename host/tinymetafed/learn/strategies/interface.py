@@ -62,6 +62,7 @@ class Strategy(ABC):
         self.spec = experiment.strategy
         self.options = self.spec.options if isinstance(self.spec, OwnStrategySpec) else {}
         self.n_global = manifest.n_global
+        self.layer_ends = manifest.layer_ends
         self.kept: list[str] = [
             *(["model.local_start = 'kept'"] if manifest.keeps_local else []),
             *(["strategy.error_feedback"] if manifest.error_feedback else []),

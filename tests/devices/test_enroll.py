@@ -1,0 +1,171 @@
+"""Enrolling by the command line: a board of a port gets a key, keeps it over a reset, and takes part; others do not."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+import pytest
+from clocks import HUNG_SECONDS
+from small_runs import SINE
+
+import tinymetafed as tmf
+from tinymetafed import cli
+from tinymetafed.devices.board_files import STORAGE_VARIABLE
+from tinymetafed.devices.key_file import KeyFile
+from tinymetafed.devices.link.session import Session
+from tinymetafed.devices.link.transport import open_transport
+from tinymetafed.devices.running import build_firmware
+from tinymetafed.runs.setup import design_of
+from tinymetafed_codegen import spec
+
+PAGE_KEYS = 4096 // 40  # of a native board
+SETTINGS = ("run.security=authenticated", "board.store=true", "run.rounds=2", "evaluation.tasks=1", "evaluation.every=0")
+Started = Callable[[str], AbstractContextManager[str]]
+
+
+@pytest.fixture
+def keys(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> KeyFile:
+    monkeypatch.setenv("TINYMETAFED_KEYS", str(tmp_path / "keys.toml"))
+    return KeyFile()
+
+
+@pytest.fixture
+def started(built_once: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Started:
+    """Starts a board with authenticated firmware and a store; gives its pseudo-terminal."""
+    program = build_firmware(design_of(spec.load(SINE, SETTINGS), "sine"), "native").program
+    monkeypatch.setenv(STORAGE_VARIABLE, str(tmp_path / "flash"))
+
+    @contextmanager
+    def run(unique_id: str) -> Iterator[str]:
+        words = [str(program), "--pty", "--exit-with-stdin", "--id", unique_id]
+        with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None and process.stdin is not None
+            yield process.stdout.readline().removeprefix("pty ").strip()
+            process.stdin.close()
+            process.wait(HUNG_SECONDS)
+
+    return run
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str]]:
+    """Runs a command; gives its exit code and what it has written."""
+
+    def run(*words: str) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["tinymetafed", *words])
+        with pytest.raises(SystemExit) as done:
+            cli.main()
+        said = capsys.readouterr()
+        assert isinstance(done.value.code, int)
+        return done.value.code, " ".join((said.out + said.err).split())
+
+    return run
+
+
+def train(line: str, out: Path, *more: str) -> list[str]:
+    settings = [word for setting in SETTINGS for word in ("--set", setting)]
+    return ["train", str(SINE), "-d", f"{line}@native", *settings, "--out", str(out), *more]
+
+
+def test_a_board_is_enrolled_and_trained_on_and_keeps_its_key(
+    started: Started, keys: KeyFile, command: Callable[..., tuple[int, str]], tmp_path: Path
+) -> None:
+    recording = tmp_path / "line.rec"
+    with started("00000000000000aa") as line:
+        code, said = command(*train(line, tmp_path / "first"))
+        assert code == 1 and f"{line}: board 00000000000000aa is not enrolled" in said and "tinymetafed enroll" in said
+        assert "has no key, and its firmware answers nobody without one" in command("status", line)[1]
+        assert command("enroll", line, "--name", "kitchen") == (0, "Enrolled kitchen: native, id 00000000000000aa.")
+        code, said = command("enroll", line, "--name", "kitchen")
+        assert code == 2 and "is enrolled as 'kitchen'; --again gives it a fresh key" in said
+        before = keys.named("kitchen").keys
+        assert json.loads(command("enroll", line, "--name", "hall", "--again", "--json")[1])["is_kept"] is True
+        assert len(keys.named("hall").keys) == 1 and keys.named("hall").keys != before
+        secret = keys.named("hall").keys[0].hex()
+    with started("00000000000000aa") as line:
+        code, said = command(*train(line, tmp_path / "run", "--record", str(recording), "--json"))
+        assert code == 0, said
+        found = tmf.board_status(line)
+        assert (found.enrolled, found.forged, found.replayed, found.state) == ("hall", 0, 0, "DONE")
+        keys.remove("00000000000000aa")
+        code, said = command("status", line)
+        assert code == 1 and "answers only a host that has its key" in said
+        code, said = command("enroll", line, "--name", "hall")
+        assert code == 1 and "has a key already, and this machine does not know it" in said
+    simulated = tmf.simulate(tmf.load(SINE, [*SETTINGS[2:], "board.store=true"]), progress=False)
+    assert tmf.open_run(tmp_path / "run").result.weights_sha256 == simulated.result.weights_sha256  # type: ignore[union-attr]
+    for file in filter(Path.is_file, [recording, *(tmp_path / "run").rglob("*")]):
+        content = file.read_bytes()
+        assert secret.encode() not in content and bytes.fromhex(secret) not in content, file
+    shown = command("monitor", str(recording))[1]
+    assert "Proven" in shown and "mac=" in shown and "MALFORMED" not in shown and "DAMAGED" not in shown
+
+
+def test_a_forgotten_board_can_be_enrolled_anew(
+    started: Started, keys: KeyFile, command: Callable[..., tuple[int, str]], tmp_path: Path
+) -> None:
+    with started("00000000000000aa") as line:
+        assert command("enroll", line, "--name", "kitchen")[0] == 0
+        assert "kitchen" in command("enroll", "--list")[1]
+        code, said = command("enroll", "--forget", "cellar", line)
+        assert code == 2 and "no board is called 'cellar'; enrolled: kitchen" in said
+        assert command("enroll", "--forget", "kitchen", line)[0] == 0
+        assert keys.boards() == () and command("enroll", "--list", "--json")[1] == "[]"
+        assert command("enroll", line, "--name", "kitchen")[0] == 0
+        keys.path.chmod(0o640)
+        code, said = command("status", line)
+        assert code == 1 and "keys.toml: has mode 0640" in said
+    for words, why in (
+        (("enroll",), "give one of"),
+        (("enroll", "--name", "a"), "name the board's port too"),
+        (("enroll", "native:1", "--name", "a"), "names processes that would be started now"),
+        (("enroll", "socket://192.0.2.1:1", "--name", "a"), "--insecure"),
+    ):
+        code, said = command(*words)
+        assert code == 2 and why in said
+
+
+def test_a_page_of_keys_is_erased_when_it_is_full(started: Started) -> None:
+    """The last key counts over a reset, whatever its place in the page; one that was cut off does not."""
+    keys = [bytes([number]) * 32 for number in range(PAGE_KEYS + 3)]
+    flash = Path(os.environ[STORAGE_VARIABLE])
+    for first, last in ((0, 1), (1, PAGE_KEYS), (PAGE_KEYS, PAGE_KEYS + 3)):
+        with started("00000000000000aa") as line, open_transport(line) as transport:
+            session = Session(transport)
+            hello = session.hello()
+            if first:
+                session.authenticate(hello, keys[first - 1 : first])
+            for key in keys[first:last]:
+                session.enroll(key)
+        if last == PAGE_KEYS + 3:
+            content = flash.read_bytes()
+            assert content.count(keys[-1]) == 1 and keys[0] not in content, "the page was erased"
+            flash.write_bytes(content.replace(keys[-1], keys[-1][:16] + b"\xff" * 16))
+    with started("00000000000000aa") as line, open_transport(line) as transport:
+        session = Session(transport)
+        session.authenticate(session.hello(), keys[-2:-1])
+
+
+def test_a_key_is_compiled_in(
+    started: Started, keys: KeyFile, command: Callable[..., tuple[int, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    header = tmp_path / "kitchen.hpp"
+    with started("00000000000000aa") as line:
+        code, said = command("enroll", line, "--name", "kitchen", "--compiled-in", str(header))
+        assert code == 0 and "TINYMETAFED_BOARD_KEY=" in said
+        code, said = command("enroll", line, "--name", "hall", "--compiled-in", str(header))
+        assert code == 2 and "exists; name another file" in said
+    assert header.stat().st_mode & 0o777 == 0o600
+    monkeypatch.setenv("TINYMETAFED_BOARD_KEY", str(header))
+    command("codegen", str(SINE), "--set", SETTINGS[0], "--board", "nano33ble", "-o", str(tmp_path / "code"))
+    written = (tmp_path / "code" / "authentication_facts.hpp").read_text()
+    assert ", ".join(f"0x{byte:02x}" for byte in keys.named("kitchen").keys[0]) in written
+    header.write_text("// nothing")
+    code, said = command("codegen", str(SINE), "--set", SETTINGS[0], "--board", "nano33ble", "-o", str(tmp_path / "code"))
+    assert code == 1 and "kitchen.hpp: has no key" in said
