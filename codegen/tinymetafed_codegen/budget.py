@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import log_mel_facts
+from . import log_mel_facts, private_update, secure_sum
 from .boards import STACK_BYTES, Board
 from .calls import Call
 from .graph import Graph
@@ -24,7 +24,10 @@ AUTHENTICATION_FLASH_BYTES = 3_100  # code of authentication, with a key in the 
 AUTHENTICATION_RAM_BYTES = 160
 MEASURES_FLASH_BYTES = 400  # code of board.measures
 SENSOR_FLASH_BYTES = 4_000  # code of a sensor's pipeline and of what a program of one's own calls
+SECURE_FLASH_BYTES = 3_700  # code of secure aggregation: X25519, BLAKE2s, ChaCha20, and its messages
 SOUND_FLASH_BYTES = 1_000  # code of the front end for sounds, beyond that for windows; its tables are counted in addition
+PRIVACY_FLASH_BYTES = 2_000  # code of private updates; the table of their noise is counted in addition
+PRIVACY_RAM_BYTES = 80
 UNMEASURED_FLASH_BYTES = 1_000  # assumed for a kernel whose op has no flash_bytes
 _WIDEST_TILE = 8  # most outputs that a kernel accumulates side by side; Op.flash_bytes is measured at this width
 
@@ -64,6 +67,7 @@ def _ram(experiment: Experiment, net: Graph, arena: Plan, window: int, sensor: i
     scales = 4 * sum(not p.op.local for p in net.parameters) if downlink == Dtype.I8 else 0
     behind = 4 * (net.n_state - net.n_parameters)
     feedback = 4 * net.n_global if experiment.strategy.error_feedback else 0
+    secure = secure_sum.facts(experiment, net.n_global)
     kept = 4 * net.n_local + 8 if keeps_local(experiment, net) else 0
     uses = (
         RamUse("weights", 4 * net.n_parameters),
@@ -77,6 +81,8 @@ def _ram(experiment: Experiment, net: Graph, arena: Plan, window: int, sensor: i
         RamUse("store", STORE_RAM_BYTES if experiment.board.store else 0),
         RamUse("sensor", sensor),
         RamUse("authentication", AUTHENTICATION_RAM_BYTES if experiment.run.is_authenticated else 0),
+        RamUse("private updates", PRIVACY_RAM_BYTES if experiment.privacy.is_private else 0),
+        RamUse("keys of participants (secure aggregation)", 0 if secure is None else secure.ram_bytes),
         RamUse("core", CORE_RAM_BYTES + SELECTION_RAM_BYTES * len(net.layer_ends)),
         RamUse(STACK, STACK_BYTES),
     )
@@ -99,9 +105,12 @@ def _flash(experiment: Experiment, net: Graph) -> int:
     sensor = SENSOR_FLASH_BYTES * (experiment.board.sensor is not None)
     if sensor and (heard := log_mel_facts.of_experiment(experiment, "")) is not None:
         sensor += SOUND_FLASH_BYTES + heard.flash
+    private = private_update.facts(experiment, net.n_global)
+    privacy = 0 if private is None else PRIVACY_FLASH_BYTES + private.table_bytes
     authentication = AUTHENTICATION_FLASH_BYTES * experiment.run.is_authenticated
+    secure = SECURE_FLASH_BYTES * experiment.privacy.secure_aggregation
     measures = MEASURES_FLASH_BYTES * experiment.board.measures
-    parts = feedback + store + sensor + authentication + measures
+    parts = feedback + store + sensor + authentication + privacy + secure + measures
     return CORE_FLASH_BYTES + parts + _kernel_flash(net) + net.frozen_bytes
 
 

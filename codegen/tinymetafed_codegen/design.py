@@ -16,8 +16,10 @@ from . import (
     kept_activations,
     layer_chain,
     plan,
+    private_update,
     protocol,
     sample_source,
+    secure_sum,
     sensor,
     weights_file,
 )
@@ -170,6 +172,8 @@ def _design(
             f"to {board.file}, as docs/boards.md describes, or set run.security = 'none'"
         )
     mac_bytes = MAC_BYTES if experiment.run.is_authenticated else 0
+    private_update.require_entropy(experiment, board, source)
+    secure_sum.require_entropy(experiment, board, source)
     if experiment.board.measures and not board.measures:
         raise SpecError(
             f"{source}: board.measures = true, but the port of board '{board.name}' cannot measure; write measures.cpp for it "

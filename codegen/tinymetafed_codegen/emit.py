@@ -15,24 +15,27 @@ from . import (
     kept_activations,
     log_mel_facts,
     optional_messages,
+    private_update,
     protocol_cpp,
     sample_source,
+    secure_sum,
     sensor,
     simulation_abi,
     work,
 )
 from .boards import Board
-from .cpp_literals import float_literal
+from .cpp_literals import float_literal, hexadecimal_literal, in_lines
 from .design import Design
 from .files import write_if_changed
 from .log_mel_cpp import log_mel_header
 from .model_cpp import frozen_header, model_header, op_headers
+from .optional_messages import LEAST_PARTICIPANTS
 from .protocol import Phase, SampleSet, Status
 from .protocol_cpp import cpp_constant
 from .rendering import render
 from .section import SpecError
 
-# Their presence gives the firmware a store, a sensor, or authentication.
+# Their presence gives the firmware a store, a sensor, authentication, private updates, secure aggregation, or measurements.
 _OPTIONAL_HEADERS = {
     "saved_state.hpp",
     "store_facts.hpp",
@@ -44,6 +47,10 @@ _OPTIONAL_HEADERS = {
     "authentication_facts.hpp",
     "measures.hpp",
     "measure_facts.hpp",
+    "private_update.hpp",
+    "privacy_facts.hpp",
+    "secure_sum.hpp",
+    "secure_facts.hpp",
     "kept_activations.hpp",
     "kept_facts.hpp",
 }
@@ -106,7 +113,15 @@ def headers(design: Design, command: str, phases: Sequence[Phase] | None = None)
     }
     if design.graph.frozen:
         texts["frozen.hpp"] = frozen_header(design, command)
-    parts = (store_headers, measure_headers, sensor_headers, authentication_headers, kept_headers)
+    parts = (
+        store_headers,
+        measure_headers,
+        sensor_headers,
+        authentication_headers,
+        privacy_headers,
+        secure_headers,
+        kept_headers,
+    )
     return texts | {name: text for part in parts for name, text in part(design, command).items()}
 
 
@@ -289,6 +304,60 @@ def sensor_headers(design: Design, command: str) -> dict[str, str]:
     if not facts.replayed:
         texts["own_sensor.hpp"] = render("own_sensor.hpp.j2", path=Path(file).as_posix(), sha256=sha256, command=command)
     return texts
+
+
+def privacy_headers(design: Design, command: str) -> dict[str, str]:
+    """The texts of private_update.hpp and privacy_facts.hpp; empty for updates that are not private.
+
+    Raises:
+        SpecError: The grid of private updates does not fit the dtype of the uplink.
+    """
+    experiment = design.experiment
+    facts = private_update.facts(experiment, design.graph.n_global, design.source)
+    if facts is None:
+        return {}
+    seed = experiment.privacy.public_seed
+    return {
+        "private_update.hpp": render("private_update.hpp.j2", command=command),
+        "privacy_facts.hpp": render(
+            "privacy_facts.hpp.j2",
+            command=command,
+            facts=facts,
+            clip=experiment.privacy.clip,
+            noise=experiment.privacy.noise,
+            clip_literal=float_literal(experiment.privacy.clip or 0.0),
+            uplink=cpp_constant(experiment.strategy.uplink.upper()),
+            step=hexadecimal_literal(facts.step),
+            steps_per_unit=hexadecimal_literal(1 / facts.step),
+            sigma=f"{facts.sigma:.6g}",
+            bits=private_update.THRESHOLD_BITS,
+            has_public_seed=str(seed is not None).lower(),
+            seed_note="noise comes from secret random bytes"
+            if seed is None
+            else "everybody can compute the noise: for tests only",
+            public_seed=seed or 0,
+            thresholds=in_lines([f"{threshold:#018x}u" for threshold in facts.thresholds()], 5),
+        ),
+    }
+
+
+def secure_headers(design: Design, command: str) -> dict[str, str]:
+    """The texts of secure_sum.hpp and secure_facts.hpp; empty for firmware without secure aggregation."""
+    facts = secure_sum.facts(design.experiment, design.graph.n_global, design.source)
+    if facts is None:
+        return {}
+    return {
+        "secure_sum.hpp": render("secure_sum.hpp.j2", command=command),
+        "secure_facts.hpp": render(
+            "secure_facts.hpp.j2",
+            command=command,
+            facts=facts,
+            least=LEAST_PARTICIPANTS,
+            levels=float_literal(float(facts.levels)),
+            per_unit=float_literal(1 / facts.step),
+            records=protocol_cpp.secure_records(),
+        ),
+    }
 
 
 def _windows(facts: sensor.SensorFacts) -> str:

@@ -12,7 +12,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from . import included, ops, optional_messages, sample_source, sensor, weights_file
+from . import included, ops, optional_messages, private_update, sample_source, secure_sum, sensor, weights_file
 from .calls import Call
 from .graph import Graph
 from .ops import Op, Sgd
@@ -59,10 +59,17 @@ def model_hash(experiment: Experiment, net: Graph, given: Mapping[str, weights_f
         "store": optional_messages.store_schema_hash().hex() if experiment.board.store else None,
         "sensor": sensor.description(experiment),
         "security": optional_messages.authentication_schema_hash().hex() if experiment.run.is_authenticated else None,
+        "private_update": private_update.description(experiment, net.n_global),
+        "secure_sum": _secure_sum(experiment, net.n_global),
         "frozen": _digest([given[f"{op.name}.{parameter.name}"] for op, parameter in net.frozen]) if net.frozen else None,
     }
     description |= {key: value for key, value in optional.items() if value is not None}
     return hashlib.sha256(json.dumps(description, sort_keys=True).encode()).digest()[:8]
+
+
+def _secure_sum(experiment: Experiment, n_global: int) -> list[str | int] | None:
+    facts = secure_sum.facts(experiment, n_global)
+    return None if facts is None else [optional_messages.secure_schema_hash().hex(), facts.seats, facts.levels, facts.exponent]
 
 
 def _layer(call: Call, net: Graph) -> dict[str, Any]:

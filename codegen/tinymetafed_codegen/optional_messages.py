@@ -1,7 +1,7 @@
-"""Messages that only some firmware knows: with a store, a sensor, measurements, authentication, or an own program that learns.
+"""Messages that only some firmware knows, for instance that with a store, with a sensor, or with authentication.
 
 Any other firmware answers them with UNKNOWN_TYPE. ``schema_hash`` of the wire table does not cover them; the model's hash of
-firmware with a store, a sensor or authentication does.
+firmware with a store, a sensor, authentication or secure aggregation does.
 """
 
 from __future__ import annotations
@@ -301,6 +301,83 @@ class Forget(Request):
     answer = Forgotten
 
 
+# --- Of firmware with secure aggregation ---
+
+SEATS = 64  # most participants of a round: the bits of ``PullMasked.low`` and ``high``
+LEAST_PARTICIPANTS = 3  # of two, each would know the other's update from the sum
+
+
+@dataclass(frozen=True, slots=True)
+class OwnKey(Record):
+    """The board's public key."""
+
+    key: Annotated[Bytes32, "an X25519 public key"]
+
+
+@dataclass(frozen=True, slots=True)
+class AskKey(Request):
+    """Asks for the board's public key."""
+
+    type_id = 0x60
+    answer = OwnKey
+    run: Annotated[U32, "random number of the run; a new one makes the board draw a new pair of keys and clears all seats"]
+
+
+@dataclass(frozen=True, slots=True)
+class Seated(Record):
+    """The board knows the key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seat(Request):
+    """Names the board that has a seat; the board computes the secret that the two share. `BAD_STATE` before `AskKey`."""
+
+    type_id = 0x61
+    answer = Seated
+    seat: Annotated[U16, "number of the seat, below the most participants that the firmware was made for"]
+    key: Annotated[Bytes32, "public key of the board that has it; that of the board itself, for its own seat"]
+
+
+@dataclass(frozen=True, slots=True)
+class Masked(Record):
+    """Entries of the masked update, in the order of their indices."""
+
+    token: Annotated[U32, "as in the request"]
+    attempt: Annotated[U32, "as in the request"]
+    rank: Annotated[U32, "rank of the first entry, as in the request"]
+    data: Annotated[Tail, "each as u16: the rounded entry plus all masks, modulo 65536"]
+
+
+@dataclass(frozen=True, slots=True)
+class PullMasked(Request):
+    """Asks for entries of the frozen delta with the masks of one attempt; the answer has as many as fit."""
+
+    type_id = 0x62
+    answer = Masked
+    token: Annotated[U32, "the token of the cycle in progress"]
+    attempt: Annotated[U32, Bounds(least=1), "number of the attempt; a new one is above all that the board has masked for"]
+    low: Annotated[U32, "the participants: bit i for seat i; three or more, this board among them"]
+    high: Annotated[U32, "bit i for seat 32 + i"]
+    rank: Annotated[U32, "rank of the first entry, counted from 0 in the order of the indices"]
+
+
+@dataclass(frozen=True, slots=True)
+class Opened(Record):
+    """The board's own mask of one attempt."""
+
+    seed: Annotated[Bytes32, "the seed of that mask"]
+
+
+@dataclass(frozen=True, slots=True)
+class Open(Request):
+    """Asks for the board's own mask, once all participants have sent; then the board masks this cycle for no other attempt."""
+
+    type_id = 0x63
+    answer = Opened
+    token: Annotated[U32, "the token of the cycle in progress"]
+    attempt: Annotated[U32, "the attempt that the board has masked this cycle for last"]
+
+
 # --- All of them ---
 
 
@@ -309,6 +386,7 @@ OWN_PROGRAM_REQUESTS: tuple[type[Request], ...] = (Inspect,)  # known once the p
 MEASURE_REQUESTS: tuple[type[Request], ...] = (Measure,)
 SENSOR_REQUESTS: tuple[type[Request], ...] = (AskSensor, AskColumns, PullRows, LabelSample)
 AUTHENTICATION_REQUESTS: tuple[type[Request], ...] = (Enroll, Challenge, Prove, AskRefusals, Forget)
+SECURE_REQUESTS: tuple[type[Request], ...] = (AskKey, Seat, PullMasked, Open)
 ALL_REQUESTS: tuple[type[Request], ...] = (
     *REQUESTS,
     *STORE_REQUESTS,
@@ -316,6 +394,7 @@ ALL_REQUESTS: tuple[type[Request], ...] = (
     *MEASURE_REQUESTS,
     *SENSOR_REQUESTS,
     *AUTHENTICATION_REQUESTS,
+    *SECURE_REQUESTS,
 )
 STORE_ENUMS: tuple[type[Code], ...] = (StoreState,)
 SENSOR_ENUMS: tuple[type[Code], ...] = (SensorState, RowFormat)
@@ -334,3 +413,8 @@ def sensor_schema_hash() -> bytes:
 def authentication_schema_hash() -> bytes:
     """The same for the messages of authenticated firmware, and the bytes of a MAC."""
     return table_digest((), AUTHENTICATION_REQUESTS, {"mac": MAC_BYTES})
+
+
+def secure_schema_hash() -> bytes:
+    """The same for the messages of firmware with secure aggregation."""
+    return table_digest((), SECURE_REQUESTS)

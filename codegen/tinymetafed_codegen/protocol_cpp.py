@@ -135,6 +135,11 @@ def measure_records() -> list[RecordText]:
     return [_record(record) for record in protocol.records(optional_messages.MEASURE_REQUESTS)]
 
 
+def secure_records() -> list[RecordText]:
+    """The text of the messages that only firmware with secure aggregation has."""
+    return [_record(record) for record in protocol.records(optional_messages.SECURE_REQUESTS)]
+
+
 def own_program_records() -> list[RecordText]:
     """The text of the messages that only firmware has whose own program learns."""
     return [_record(record) for record in protocol.records(optional_messages.OWN_PROGRAM_REQUESTS)]

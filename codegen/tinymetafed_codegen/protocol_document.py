@@ -55,6 +55,11 @@ def authentication_tables() -> dict[str, str]:
     return {record.__name__: _fields(record) for record in protocol.records(optional_messages.AUTHENTICATION_REQUESTS)}
 
 
+def secure_tables() -> dict[str, str]:
+    """The same for the messages that only firmware with secure aggregation has."""
+    return {record.__name__: _fields(record) for record in protocol.records(optional_messages.SECURE_REQUESTS)}
+
+
 def filled(text: str, made: Mapping[str, str] | None = None) -> str:
     """A page with every table between its markers. Raises ValueError for an unknown, repeated or missing marker.
 
@@ -124,6 +129,7 @@ if __name__ == "__main__":
         "sketch.md": own_program_tables(),
         "sensors.md": sensor_tables(),
         "authentication.md": authentication_tables(),
+        "secure-aggregation.md": secure_tables(),
     }
     for page, made in ((find(f"docs/{name}"), made) for name, made in pages.items()):
         write_if_changed(page, filled(page.read_text(encoding="utf-8"), made))

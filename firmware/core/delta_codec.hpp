@@ -87,6 +87,15 @@ class Chunk {
   size_t bits_ = 0;
 };
 
+template <typename>
+using Void = void;
+
+// The step of a delta whose entries are multiples of one, `DeltaAt::kStep`; 0 of any other delta.
+template <typename DeltaAt, typename = void>
+constexpr float kStepOf = 0.0f;
+template <typename DeltaAt>
+constexpr float kStepOf<DeltaAt, Void<decltype(DeltaAt::kStep)>> = DeltaAt::kStep;
+
 }  // namespace delta
 
 // Selects and encodes the entries of one delta. `delta_at(i)` is entry i of the delta; it must return the same values from
@@ -95,7 +104,8 @@ template <uint32_t kLayers>
 class DeltaEncoder {
  public:
   // Selects the recipe's top_k entries, among all weights or in each layer, and chooses coding and value format. This takes
-  // one scan more than `select_top`. `histogram` is working memory for this call.
+  // one scan more than `select_top`. `histogram` is working memory for this call. A delta of multiples of a step has this step
+  // as its scale; it is read only where its selection depends on it.
   //
   // Fails with kBadValue for a top_k above the number of weights or below the number of layers that each send an entry, and
   // for a dtype that a delta cannot have; with kTooLarge beyond kMaxParameters weights; with kNotFinite; with kOverflow
@@ -123,12 +133,17 @@ class DeltaEncoder {
     for (uint32_t lowest = 0; cursor.rank < k; lowest = cursor.index) {
       const bool is_first = cursor.rank == 0;
       const uint32_t index = next_selected(priority_at, parts_, n_, cursor);
-      const uint32_t magnitude = magnitude_bits(delta_at(index));
-      if (magnitude > largest) largest = magnitude;
+      if constexpr (delta::kStepOf<DeltaAt> == 0.0f) {
+        const uint32_t magnitude = magnitude_bits(delta_at(index));
+        if (magnitude > largest) largest = magnitude;
+      }
       planner.add(is_first ? 0 : index - lowest);
     }
     const Status status = format_.set(recipe.uplink, largest);
     if (status != Status::kOk) return status;
+    if constexpr (delta::kStepOf<DeltaAt> != 0.0f) {
+      if (recipe.uplink == protocol::Dtype::kI8) format_.scale = delta::kStepOf<DeltaAt>;
+    }
     coding_ = planner.best();
     count_ = k;
     cursor_ = start();
@@ -179,6 +194,28 @@ class DeltaEncoder {
     header.scale = format_.scale;
     size = chunk.close();
     return Status::kOk;
+  }
+
+  // Calls each(i) for every selected entry in ascending order, where the selection does not depend on the delta.
+  template <typename Each>
+  void selected(Each each) const {
+    const auto priority_at = [&](uint32_t i) { return rule_.priority([](uint32_t) { return 0.0f; }, i); };
+    Cursor cursor = start();
+    for (uint32_t i; (i = next_selected(priority_at, parts_, n_, cursor)) != n_;) each(i);
+  }
+
+  // Calls each(value) for `count` entries from `rank` on, in the order of their indices. False if `delta_at` has changed since
+  // `freeze`, so that there are not as many.
+  template <typename DeltaAt, typename Each>
+  bool visit(DeltaAt delta_at, uint32_t rank, uint32_t count, Each each) {
+    if (rank < cursor_.rank) cursor_ = start();
+    const auto priority_at = [&](uint32_t i) { return rule_.priority(delta_at, i); };
+    while (cursor_.rank < rank + count) {
+      const uint32_t index = next_selected(priority_at, parts_, n_, cursor_);
+      if (index == n_) return false;
+      if (cursor_.rank > rank) each(delta_at(index));
+    }
+    return true;
   }
 
   // Calls rest(i, value - value that the receiver has) for every i in ascending order. The receiver has 0 for an entry that

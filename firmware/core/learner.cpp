@@ -37,6 +37,7 @@ Status read_targets(Reader& in, float* targets) {
 Outcome Learner::configure(const protocol::Configure& message) {
   const protocol::Recipe& wanted = message.recipe;
   if (wanted.top_k > model::kGlobalCount) return Status::kBadValue;
+  if (!PrivateUpdate::allows(wanted) || !SecureSum::allows(wanted)) return Status::kBadValue;
   if (wanted.selection == Selection::kLayer && wanted.top_k > 0 && wanted.top_k < kLayers) return Status::kBadValue;
   uint64_t steps = 0;
   for (const protocol::Phase& phase : wanted.phases) {
@@ -92,6 +93,7 @@ Outcome Learner::load(const protocol::Load& message) {
 
   if (begins) {
     keep_for_next_round();
+    SecureSum::begin_cycle();
     token_ = message.token;
     has_token_ = true;
     state_ = State::kLoading;
@@ -215,7 +217,9 @@ void Learner::finish() {
   KeptActivations::leave();
   fault_ = weights_status();
   if (fault_ == Status::kOk && recipe_->top_k > 0) {
-    fault_ = delta_.freeze(change(), model::kLayerEnds, *recipe_, key_, arena_.histogram);
+    fault_ = delta_.freeze(PrivateUpdate::noised(change()), model::kLayerEnds, *recipe_,
+                           SecureSum::selection_key(PrivateUpdate::selection_key(key_)), arena_.histogram);
+    if (fault_ == Status::kOk) fault_ = PrivateUpdate::draw(delta_, change(), key_);
     if (fault_ == Status::kOk) SavedState::save_round(key_, delta_, change(), parameters_);
   }
   state_ = fault_ == Status::kOk ? State::kDone : State::kFailed;
@@ -234,16 +238,18 @@ Outcome Learner::progress(uint32_t token, protocol::Progress& out) const {
 
 Outcome Learner::pull(const protocol::Pull& message, protocol::Delta& header, uint8_t* data, size_t capacity,
                       size_t& size) {
+  if constexpr (SecureSum::kIsSecure) return Status::kBadState;
   if (!has_token_ || state_ != State::kDone || delta_.count() == 0) return Status::kBadState;
   if (message.token != token_) return {Status::kBadToken, token_};
   if (message.rank >= delta_.count()) return {Status::kBadOffset, delta_.count()};
   header.token = token_;
-  const Status status = delta_.encode(change(), message.rank, header, data, capacity, size);
+  const Status status = delta_.encode(PrivateUpdate::noised(change()), message.rank, header, data, capacity, size);
   if (status == Status::kOk && header.rank + header.count == delta_.count()) is_pulled_ = true;
   return status;
 }
 
 Outcome Learner::fetch(const protocol::Fetch& message, Writer& out) const {
+  if constexpr (PrivateUpdate::kIsPrivate || SecureSum::kIsSecure) return Status::kBadState;
   if (!weights_complete()) return Status::kBadState;
   if (message.offset >= model::kParameterCount) return {Status::kBadOffset, model::kParameterCount};
   protocol::Weights answer;
@@ -257,6 +263,9 @@ Outcome Learner::fetch(const protocol::Fetch& message, Writer& out) const {
 
 Outcome Learner::predict(const protocol::Predict& message, Writer& out) {
   if (!weights_complete() || state_ == State::kLoading) return Status::kBadState;
+  if constexpr (PrivateUpdate::kIsPrivate || SecureSum::kIsSecure) {
+    if (!shows_received_or_adapted()) return Status::kBadState;
+  }
   constexpr size_t kOutputBytes = protocol::width(Dtype::kF32) * model::kOutputSize;
   const size_t input_bytes = protocol::width(message.dtype) * model::kInputSize;
   if (message.data_size == 0 || message.data_size % input_bytes != 0) return Status::kBadLength;

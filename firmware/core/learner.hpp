@@ -4,7 +4,9 @@
 #include <cstdint>
 
 #include <kept_activations.hpp>  // generated for firmware that keeps activations
+#include <private_update.hpp>    // generated for firmware with private updates
 #include <saved_state.hpp>       // generated for firmware with a store
+#include <secure_sum.hpp>        // generated for firmware with secure aggregation
 
 #include "bytes.hpp"
 #include "delta_codec.hpp"
@@ -31,11 +33,15 @@ struct [[nodiscard]] Outcome {
 //
 // States: IDLE -> LOADING -> LOADED -> TRAINING -> DONE or FAILED. In any state, a Load with a higher token begins a new cycle.
 // Some models keep local weights or a residual from round to round. A new session clears both; firmware with a store has saved
-// them. SavedState is a base because as a member it would take memory also where it is empty.
-// KeptActivations is a base for the same reason.
+// them. SavedState, KeptActivations, PrivateUpdate and SecureSum are bases because as members they would take memory also where
+// they are empty.
 //
 // Between two cycles the board's own program may learn, which ends the last cycle: the board is *alone* until the next Load.
-class Learner : private SavedState, private KeptActivations, private StepPosition<kSplitsSteps> {
+class Learner : private SavedState,
+                private KeptActivations,
+                private PrivateUpdate,
+                private SecureSum,
+                private StepPosition<kSplitsSteps> {
  public:
   // Called once after a start: loads the weights that were saved, so that the device predicts with them.
   void begin() {
@@ -56,6 +62,16 @@ class Learner : private SavedState, private KeptActivations, private StepPositio
   // Requests that only firmware with a store knows.
   Outcome store(uint8_t type, const uint8_t* payload, size_t size, Writer& out) {
     return SavedState::answer(type, payload, size, out, [this](const uint8_t* names) { return keep(names); });
+  }
+
+  // Requests that only firmware with secure aggregation knows. Such firmware refuses those that would show one update: Pull,
+  // Fetch, and Predict with weights that were trained for an update.
+  Outcome secure_sum(uint8_t type, const uint8_t* payload, size_t size, Writer& out) {
+    uint32_t detail = 0;
+    const Status status = SecureSum::answer(type, payload, size, out, detail, is_frozen(), token_, delta_,
+                                            PrivateUpdate::noised(change()));
+    if (SecureSum::is_opened()) is_pulled_ = true;
+    return {status, detail};
   }
 
   // Trains one sample that the device makes itself, if a program is running. Returns whether it did. Where steps are split, it
@@ -118,6 +134,7 @@ class Learner : private SavedState, private KeptActivations, private StepPositio
     bool ready = false;
   };
 
+  bool is_frozen() const { return has_token_ && state_ == protocol::State::kDone && delta_.count() > 0; }
   bool weights_complete() const { return loaded_ == model::kGlobalCount; }
   bool in_cycle() const;
   void go_alone();
@@ -132,6 +149,10 @@ class Learner : private SavedState, private KeptActivations, private StepPositio
   void finish();
   Status weights_status() const;  // kNotFinite if a weight is not finite
   Change change() const { return {parameters_, received_, residual_}; }
+  // Whether the weights are as received, or those of an adaptation: their predictions tell nothing of a client's round.
+  bool shows_received_or_adapted() const {
+    return is_received_ && !is_alone_ && (state_ == protocol::State::kLoaded || recipe_->top_k == 0);
+  }
 
   Configured programs_[2];
   uint32_t session_ = 0;

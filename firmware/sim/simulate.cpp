@@ -7,6 +7,8 @@
 #include <vector>
 
 #include <authentication.hpp>
+#include <private_update.hpp>  // generated for private updates
+#include <secure_sum.hpp>  // generated for firmware with secure aggregation
 
 #include "board.hpp"
 #include "delta_codec.hpp"
@@ -227,8 +229,12 @@ class Group {
     uint32_t histogram[model::kHistogramBins];
     DeltaEncoder<sizeof model::kLayerEnds / sizeof model::kLayerEnds[0]> encoder;
     const Key key = {training_.seed, training_.clients[client], training_.round};
-    const Status frozen = encoder.freeze(change, model::kLayerEnds, recipe_, key, histogram);
+    PrivateUpdate update;
+    const auto sent = update.noised(change);
+    const Status frozen = encoder.freeze(sent, model::kLayerEnds, recipe_, SecureSum::selection_key(PrivateUpdate::selection_key(key)),
+                                         histogram);
     if (frozen != Status::kOk) return frozen;
+    if (const Status drawn = update.draw(encoder, change, key); drawn != Status::kOk) return drawn;
     uint8_t frame[board::kReceiveWindow];
     uint8_t* const data = frame + protocol::kFrameHeaderBytes + protocol::Delta::kFixedSize;
     const size_t capacity = payload_capacity(board::kReceiveWindow) - kMacBytes - protocol::Delta::kFixedSize;
@@ -237,7 +243,7 @@ class Group {
     while (rank < recipe_.top_k) {
       protocol::Delta header;
       size_t size = 0;
-      const Status encoded = encoder.encode(change, rank, header, data, capacity, size);
+      const Status encoded = encoder.encode(sent, rank, header, data, capacity, size);
       if (encoded != Status::kOk) return encoded;
       read_chunk(header, data, size, updates.indices + first + rank, updates.values + first + rank);
       rank += header.count;

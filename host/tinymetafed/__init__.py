@@ -61,6 +61,7 @@ from .projects import ProjectError
 from .runs.adapted import AdaptedError
 from .runs.exported_weights import ExportError
 from .runs.journal import RunResult
+from .runs.privacy_spent import PrivacySpent
 from .runs.report import ReportError
 from .runs.run_errors import StoreError, UntrustedError
 from .runs.tensorflow import ModelFileError
@@ -87,6 +88,7 @@ if TYPE_CHECKING:
         bench_all,
         bench_authentication,
         bench_board,
+        bench_byzantine,
         bench_kernels,
         bench_memory,
         bench_simulation,
@@ -120,6 +122,7 @@ _WHEN_USED = {
         "bench_all",
         "bench_authentication",
         "bench_board",
+        "bench_byzantine",
         "bench_kernels",
         "bench_memory",
         "bench_simulation",
@@ -191,6 +194,7 @@ __all__ = [
     "Observer",
     "OwnStrategyError",
     "Phase",
+    "PrivacySpent",
     "ProgressEvent",
     "ProgressOption",
     "ProjectError",
@@ -229,6 +233,7 @@ __all__ = [
     "bench_all",
     "bench_authentication",
     "bench_board",
+    "bench_byzantine",
     "bench_kernels",
     "bench_memory",
     "bench_simulation",

@@ -34,7 +34,7 @@ _OPERATIONS = (
     "CRC FRAME_ENCODE FRAME_DECODE TO_HALF FROM_HALF EXP SIN TANH SQRT EXPM1 LOG1P ERF THREEFRY DRAW SELECT SELECT_BY_BIT "
     "DELTA DELTA_OF_3 RECEIVED_F32 RECEIVED_F16 RECEIVED_I8"
 )
-Operation = IntEnum("Operation", f"{_OPERATIONS} SCALED DOUBLE_PRODUCT LOG2 SOUNDS BLAKE2S", start=0)
+Operation = IntEnum("Operation", f"{_OPERATIONS} SCALED DOUBLE_PRODUCT LOG2 SOUNDS BLAKE2S X25519 CHACHA20", start=0)
 
 
 def write_protocol_header(folder: Path) -> None:
@@ -112,6 +112,14 @@ class Core:
         """BLAKE2s of two pieces, added one after the other; with a key unless it is empty."""
         question = struct.pack("<BBH", digest_bytes, len(key), len(first)) + key + first + second
         return self._call(Operation.BLAKE2S, question)
+
+    def x25519(self, scalar: bytes, point: bytes, times: int = 1) -> bytes:
+        """X25519 of a scalar and a point; each further time of the product and the scalar before it."""
+        return self._call(Operation.X25519, struct.pack("<I", times) + scalar + point)
+
+    def chacha20(self, key: bytes, index: int) -> bytes:
+        """A block of the ChaCha20 stream of a key, with nonce 0."""
+        return self._call(Operation.CHACHA20, struct.pack("<I", index) + key)
 
     def frame_encode(self, body: bytes) -> bytes:
         """The bytes of one frame on the wire."""

@@ -4,6 +4,8 @@
 #include <vector>
 
 #include "crypto/blake2s.hpp"
+#include "crypto/chacha20.hpp"
+#include "crypto/x25519.hpp"
 #include "delta_codec.hpp"
 #include "frame.hpp"
 #include "half.hpp"
@@ -50,6 +52,27 @@ void blake2s(tmf::Reader& in, Answer& out) {
   hash.add(in.take(rest), rest);
   hash.finish(digest);
   out.raw(digest, digest_bytes);
+}
+
+// Multiplies as often as asked, each time with the last product as scalar and the last scalar as point, as RFC 7748 tests it.
+void x25519(tmf::Reader& in, Answer& out) {
+  uint8_t scalar[tmf::X25519::kBytes], point[sizeof scalar], product[sizeof scalar];
+  uint32_t times = in.u32();
+  in.bytes(scalar, sizeof scalar);
+  in.bytes(point, sizeof point);
+  for (; times > 0; --times) {
+    tmf::X25519::multiply(scalar, point, product);
+    std::memcpy(point, scalar, sizeof point);
+    std::memcpy(scalar, product, sizeof scalar);
+  }
+  out.raw(scalar, sizeof scalar);
+}
+
+void chacha20(tmf::Reader& in, Answer& out) {
+  const uint32_t index = in.u32();
+  uint32_t block[tmf::ChaCha20::kBlockWords];
+  tmf::ChaCha20(in.take(tmf::ChaCha20::kKeyBytes)).write(index, block);
+  for (const uint32_t word : block) out.u32(word);
 }
 
 void frame_encode(tmf::Reader& in, Answer& out) {
@@ -229,7 +252,7 @@ constexpr Operation kOperations[] = {  // in the order of core_harness.Operation
     map<tmf::sqrt>, map<tmf::expm1>, map<tmf::log1p>, map<tmf::erf>, threefry, draw, select<128>, select<2>, delta<1>, delta<3>,
     received<tmf::protocol::Dtype::kF32>, received<tmf::protocol::Dtype::kF16>, received<tmf::protocol::Dtype::kI8>,
     scaled, double_product, map<tmf::log2>, sounds,
-    blake2s,
+    blake2s, x25519, chacha20,
 };
 
 Bytes call(uint8_t operation, const uint8_t* data, size_t size) {

@@ -6,6 +6,7 @@ import math
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from random import Random
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from tinymetafed.devices import fleet as fleet_module
 from tinymetafed.devices.fleet import ENDLESS_SECONDS, OVERDUE_SECONDS, Fleet
 from tinymetafed.devices.link.link_errors import DeviceRefused, DeviceSilent, PortError, PortHeld, SampleTooLarge, WrongFirmware
 from tinymetafed.devices.roster import LATE_SECONDS, MAX_FAILURES, MAX_INVALID_UPDATES, FleetError
+from tinymetafed.federation.audit import MOST_REFUTED, Audit
 from tinymetafed.federation.clients import Doubtful, Traffic, TrainingFailed
 from tinymetafed.learn.codecs.delta import DeltaError
 from tinymetafed_codegen.protocol import Configure, Load, Program, Recipe, Status
@@ -378,6 +380,83 @@ def test_a_doubtful_outcome_counts_once_another_board_has_the_same() -> None:
     assert [each.outcome for each in served] == [5, 6]
     (alone,) = fleet(StandIn("b")).map([5], doubt)
     assert (alone.outcome, alone.status, alone.note) == (5, "accepted", "b: a large change")
+
+
+def audit(share: float = 0.0) -> Audit[int]:
+    """Audits what boards do that are not proven, and a share of the rest."""
+    return Audit(share, claim=lambda outcome: outcome, random=Random(1))
+
+
+def lying(session: Any, item: int) -> int:
+    """Boards whose name begins with "liar" all give the same wrong outcome."""
+    return work(session, item) + int(session.url.startswith("liar"))
+
+
+def test_audits_find_a_board_that_lies_and_no_lie_counts() -> None:
+    stand_ins = [StandIn("liar"), StandIn("b"), StandIn("c")]
+    events = Events()
+    together = fleet(*stand_ins, events=events)
+    for item in range(20):
+        (served,) = together.map([item], lying, audit=audit())
+        assert (served.outcome, served.status) == (item * item, "accepted")
+    refused = [event for event in events if event.startswith("liar: its result of client")]
+    assert len(refused) == MOST_REFUTED
+    assert events[-1] == f"liar; not used any more, because other boards came to other results {MOST_REFUTED} times"
+    assert len(stand_ins[0].served) == MOST_REFUTED
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_two_boards_that_lie_alike_among_ten_are_excluded_and_no_other(first: bool) -> None:
+    liars, honest = [StandIn("liar 1"), StandIn("liar 2")], [StandIn(name) for name in "abcdefgh"]
+    stand_ins = [*liars, *honest] if first else [*honest, *liars]
+    events = Events()
+    together = fleet(*stand_ins, events=events)
+    asked = audit(0.3)
+    outcomes = [together.map([item], lying, audit=asked)[0].outcome for item in range(200)]
+    assert {event.split(";")[0] for event in events if "not used any more" in event} == {"liar 1", "liar 2"}
+    assert outcomes[100:] == [item * item for item in range(100, 200)]
+
+
+def test_proven_boards_are_audited_in_the_share_that_was_asked_for() -> None:
+    stand_ins = [StandIn("a"), StandIn("b"), StandIn("c")]
+    together = fleet(*stand_ins)
+    for share, most in ((0.0, 0), (0.25, 60)):
+        for item in range(20):
+            together.map([item], work, audit=audit())  # until all are proven
+        before = sum(len(each.served) for each in stand_ins)
+        asked = audit(share)
+        for item in range(100):
+            together.map([item], work, audit=asked)
+        repeated = sum(len(each.served) for each in stand_ins) - before - 100
+        assert bool(most) <= repeated <= most
+
+
+def test_two_boards_that_differ_are_both_named_and_both_kept() -> None:
+    events = Events()
+    together = fleet(StandIn("liar"), StandIn("b"), events=events)
+    for item in range(5):
+        together.map([item], lying, audit=audit())
+    assert len(events) == 5 and all("come to different results of client" in event for event in events)
+    assert all("liar" in event and "b" in event and "no third board" in event for event in events)
+
+
+def test_a_client_of_one_board_only_is_not_audited() -> None:
+    stand_ins = [StandIn("a"), StandIn("b"), StandIn("c")]
+    fleet(*stand_ins).map(range(3), work, pinned=lambda item: b"abc"[item : item + 1], audit=audit(1.0))
+    assert [each.served for each in stand_ins] == [[0], [1], [2]]
+
+
+def test_an_excluded_board_gets_no_work() -> None:
+    stand_ins, events = [StandIn("a"), StandIn("b")], Events()
+    together = fleet(*stand_ins, events=events)
+    together.exclude(b"a", "its deltas point where others do not")
+    together.exclude(b"nobody", "it is not there")
+    together.map(range(4), work)
+    assert [each.served for each in stand_ins] == [[], [0, 1, 2, 3]]
+    said = "a: its deltas point where others do not"
+    assert events == [f"{said}; not used any more, because it stands out from the others"]
+    (skipped,) = together.map([1], work, pinned=lambda item: b"a")
+    assert (skipped.status, skipped.note) == ("skipped", f"its board is lost: {said}")
 
 
 def test_a_program_that_one_board_refuses_is_configured_on_the_others() -> None:

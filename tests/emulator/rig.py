@@ -153,6 +153,15 @@ BITS: dict[str, Experiment] = {**MODELS, "every-op": EVERY_OP}
 KEEPING: dict[str, Experiment] = {
     "keeping": sine("strategy.downlink=f32", "strategy.error_feedback=true", "model.local_start=kept")
 }
+# Updates with noise that is the same on every machine.
+PRIVATE_KEYS = (
+    "strategy.selection=random",
+    "run.devices_per_round=20",
+    "privacy.clip=0.25",
+    "privacy.noise=0.5",
+    "privacy.public_seed=11",
+)
+PRIVATE: dict[str, Experiment] = {"private": sine(*PRIVATE_KEYS)}
 SEED, CLIENT, ROUND = 7, 3, 5
 PATIENT_RETRIES = 9  # the session gives a board up after 90 s, as the machine may be busy
 
@@ -316,7 +325,7 @@ class Boards:
     def _start(self, url: str, model: str) -> Board:
         if reason := absent(url):
             pytest.skip(reason)
-        experiment = (BITS | KEEPING)[model]
+        experiment = (BITS | KEEPING | PRIVATE)[model]
         if url == "sanitized":
             program = sanitized(experiment, self._folder / model, self._folder / "findings")
             (device,) = self._stack.enter_context(launch(parse(["native:1"]), lambda board: program))

@@ -7,6 +7,7 @@ from .defaults import CLIENTS
 from .experiment import EvaluationSpec, Experiment, RunSpec, TooFewClients, dump, folder_task, load, parse
 from .model import ModelSpec
 from .paths import PUBLISHED, anchor, anchored, portable, relative
+from .privacy import PrivacySpec
 from .strategy import (
     AdaptationSpec,
     FedAvgSpec,
@@ -54,6 +55,7 @@ __all__ = [
     "OwnStrategySpec",
     "OwnTaskSpec",
     "PresenceTask",
+    "PrivacySpec",
     "ReptileSpec",
     "RunSpec",
     "SharingSpec",

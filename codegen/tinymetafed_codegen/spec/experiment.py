@@ -13,12 +13,14 @@ from pydantic import Field
 
 from ..files import suggestion
 from ..ops.running_statistics import LARGEST_INPUT, LEAST_VARIANCE
+from ..optional_messages import LEAST_PARTICIPANTS, SEATS
 from ..section import Section, SpecError, TomlTable, TomlValue
 from .data import DataSpec
 from .defaults import CLIENTS, defaults
 from .mistakes import explain
 from .model import ModelSpec
 from .paths import anchored
+from .privacy import PrivacySpec
 from .strategy import AdaptationSpec, StrategySpec, TinyOlSpec
 from .task import FolderTask, TaskSpec
 
@@ -87,6 +89,7 @@ class Experiment(Section):
     run: RunSpec
     evaluation: EvaluationSpec
     board: BoardSpec = BoardSpec()
+    privacy: PrivacySpec = PrivacySpec()
 
     def as_asked(self, asked: Experiment) -> Experiment:
         """This experiment of a run without measured numbers where ``asked``, which it is compared with, has them not either."""
@@ -263,6 +266,18 @@ def _check(experiment: Experiment, source: str) -> None:
             )
     elif strategy.restart_rounds is not None:
         raise SpecError(f"{source}: strategy.restart_rounds works only with strategy.schedule = 'sgdr'")
+    _check_defence(strategy, run.devices_per_round, source)
+    differ = {
+        "task.client_per_board": task.boards_are_clients,
+        "strategy.error_feedback": strategy.error_feedback,
+        "model.local_start = 'kept'": experiment.model.local_start == "kept",
+        "privacy.noise": experiment.privacy.is_private,
+    }
+    if strategy.audit and (keys := [key for key, chosen in differ.items() if chosen]):
+        raise SpecError(
+            f"{source}: strategy.audit = {strategy.audit:g} compares what two boards do for one client, but with "
+            f"{' and '.join(keys)} honest boards differ; leave strategy.audit out"
+        )
     if run.keep == "best" and run.rounds and not experiment.evaluation.every:
         raise SpecError(
             f"{source}: run.keep = 'best' needs evaluation.every, the number of rounds after which weights are compared; set "
@@ -280,6 +295,88 @@ def _check(experiment: Experiment, source: str) -> None:
         )
     task.check(source)
     _check_data(experiment, source)
+    _check_privacy(experiment, source)
+    _check_secure_aggregation(experiment, source)
+
+
+def _check_privacy(experiment: Experiment, source: str) -> None:
+    """Checks that nothing but clipped updates with noise would tell of the data of training clients."""
+    privacy, strategy, data = experiment.privacy, experiment.strategy, experiment.data
+    given = [key for key in ("clip", "noise") if getattr(privacy, key) is not None]
+    if not given:
+        if privacy.public_seed is not None:
+            raise SpecError(f"{source}: privacy.public_seed works only with privacy.clip and privacy.noise; leave it out")
+        return
+    if len(given) == 1:
+        lacking = "noise" if given == ["clip"] else "clip"
+        raise SpecError(f"{source}: privacy.{given[0]} without privacy.{lacking}; private updates need both, or give neither")
+    if isinstance(strategy, TinyOlSpec):
+        raise SpecError(f"{source}: privacy.clip: devices of strategy.kind = 'tinyol' send no updates; leave [privacy] out")
+    if strategy.selection != "random":
+        raise SpecError(
+            f"{source}: privacy.clip needs strategy.selection = 'random', not '{strategy.selection}', which shows where a "
+            "client's changes are large; set it"
+        )
+    if strategy.error_feedback:
+        raise SpecError(
+            f"{source}: privacy.clip needs strategy.error_feedback = false: the next update would take back the noise of the "
+            "last one; leave it out"
+        )
+    if data.is_unmeasured:
+        raise SpecError(
+            f"{source}: data.normalise = '{data.normalise}' publishes numbers that are measured in the data of training "
+            "clients, which privacy.clip does not protect; give data.shift and data.scale, a number per channel, or set "
+            "data.normalise = 'running' or 'none'"
+        )
+
+
+def _check_secure_aggregation(experiment: Experiment, source: str) -> None:
+    """Checks that the updates of a round have the same entries, and that there are enough of them to hide each."""
+    if not experiment.privacy.secure_aggregation:
+        return
+    strategy, devices = experiment.strategy, experiment.run.devices_per_round
+    needs = f"{source}: privacy.secure_aggregation = true needs"
+    if isinstance(strategy, TinyOlSpec):
+        raise SpecError(f"{needs} rounds, and strategy.kind = 'tinyol' has none; leave it out, or choose another strategy")
+    if strategy.selection != "random":
+        raise SpecError(
+            f"{needs} strategy.selection = 'random', not '{strategy.selection}': all devices of a round must send the same "
+            "entries, and which ones must not tell anything about their data; set it"
+        )
+    if strategy.error_feedback:
+        raise SpecError(
+            f"{needs} strategy.error_feedback = false: a board would not know whether its update went into a sum; leave it out"
+        )
+    for key, value, off in (("defence", strategy.defence, "'none'"), ("audit", strategy.audit, "0")):
+        if value not in ("none", 0):
+            raise SpecError(
+                f"{needs} strategy.{key} = {off}, not {value!r}: it looks at single updates, which the host then cannot see; "
+                "choose one of the two"
+            )
+    if not LEAST_PARTICIPANTS <= devices <= SEATS:
+        raise SpecError(
+            f"{needs} {LEAST_PARTICIPANTS} to {SEATS} devices in each round, not {experiment.per_round}: in a sum of two, each "
+            "would know the other's update; set run.devices_per_round"
+        )
+
+
+# How many clients of a round must be honest for one that lies, and how many more: see learn/defence.py.
+_HONEST = {"trimmed": (1, 1), "krum": (1, 3)}
+
+
+def _check_defence(strategy: StrategySpec, clients: int, source: str) -> None:
+    """Raises SpecError if a round has too few clients for its defence."""
+    if strategy.defence not in _HONEST:
+        return
+    per_liar, more = _HONEST[strategy.defence]
+    liars = strategy.liars(clients)
+    needed = (1 + per_liar) * liars + more
+    if clients < needed:
+        raise SpecError(
+            f"{source}: strategy.defence = '{strategy.defence}' with defence_liars = {strategy.defence_liars:g} expects "
+            f"{liars} of the {clients} client(s) of a round to lie and needs {needed} clients for that; raise "
+            "run.devices_per_round, or set strategy.defence = 'bound', which works with one"
+        )
 
 
 def _check_data(experiment: Experiment, source: str) -> None:

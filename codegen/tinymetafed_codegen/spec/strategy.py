@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Discriminator, Field, PositiveInt, Tag
@@ -13,7 +14,10 @@ from ..section import Clamp, Passes, Rate, Section, ValueType
 class SharingSpec(Section):
     """The keys of all strategies: what is sent, the schedule of the server's learning rate α, how devices train global weights.
 
-    ``error_feedback``: changes that a device has not sent are added to its next delta (Seide et al. 2014).
+    ``error_feedback``: changes that a device has not sent are added to its next delta (Seide et al. 2014). ``defence``: what is
+    done about deltas of boards that lie. ``defence_bound``: how many times the running median of the deltas' norms a delta may
+    be long. ``defence_liars``: share of a round's clients that may lie, for ``trimmed`` and ``krum``. ``defence_trust``: boards
+    whose deltas keep standing out are set aside. ``audit``: share of the rounds of a client that a second board repeats.
     """
 
     partial: ClassVar[bool] = False  # whether local layers stay on their device; otherwise they are global too
@@ -23,6 +27,11 @@ class SharingSpec(Section):
     uplink: ValueType = "f32"
     downlink: ValueType = "f32"
     error_feedback: bool = False
+    defence: Literal["none", "bound", "trimmed", "krum"] = "none"
+    defence_bound: Annotated[float, Field(ge=0.1, le=1_000)] = 2.0
+    defence_liars: Annotated[float, Field(gt=0, lt=0.5)] = 0.2
+    defence_trust: bool = True
+    audit: Annotated[float, Field(ge=0, le=1)] = 0.0
     schedule: Literal["constant", "linear", "cosine", "sgdr"] = "linear"
     alpha_max: Annotated[float, Field(gt=0, le=1)] = 0.5
     alpha_min: Annotated[float, Field(ge=0, le=1)] = 0.0
@@ -31,6 +40,19 @@ class SharingSpec(Section):
     global_learning_rate: Rate
     global_passes: Passes
     output_clamp: Clamp
+
+    def entries(self, n_global: int) -> int:
+        """Number of entries of an update: ``top_p`` percent of ``n_global`` weights, at least 1."""
+        return max(1, math.floor(n_global * self.top_p / 100 + 0.5))
+
+    @property
+    def trusts(self) -> bool:
+        """Whether boards whose deltas keep standing out are set aside."""
+        return self.defence != "none" and self.defence_trust
+
+    def liars(self, clients: int) -> int:
+        """The number of a round's ``clients`` that may lie: ``defence_liars`` of them, rounded up."""
+        return math.ceil(self.defence_liars * clients)
 
 
 class TinyMetaFedSpec(SharingSpec):

@@ -31,6 +31,7 @@ from ..bench.simulation_cost import SimulationCost
 from ..bench.soak import Soak
 from ..bench.sound_cost import SoundCost
 from ..devices.device_urls import require_secure
+from ..experiments import byzantine
 from ..simulation.vector_units import vector_units
 from .loaded_experiment import Experiment, load
 from .progress import ProgressOption, watching
@@ -281,3 +282,43 @@ def bench_all(out: str | Path, board: str = "mps2", *, progress: ProgressOption 
     with watching(progress) as observer:
         measured = costs.measure(board, observer)
     return measured, costs.write(measured, folder)
+
+
+def bench_byzantine(
+    out: str | Path,
+    tasks: Sequence[str] = (),
+    attacks: Sequence[str] = (),
+    *,
+    seeds: int = 3,
+    rounds: int | None = None,
+    data: str | Path | None = None,
+    progress: ProgressOption = True,
+) -> tuple[list[byzantine.Outcome], Path]:
+    """Simulates boards that lie, by attack and defence, and writes robust.md and robust.json; takes many minutes.
+
+    Args:
+        out: An existing folder to write into. Runs that robust.json has already are not repeated.
+        tasks: "sine" or "omniglot"; all if empty.
+        attacks: Names of the attacks, such as "sign-flipped"; all if empty.
+        seeds: Seeds of each run, from 1 on.
+        rounds: Rounds of every run; None for enough to learn.
+        data: Folder of Omniglot's archives; None for the usual place.
+        progress: As in ``simulate``.
+
+    Returns:
+        What each run came to, and the page.
+
+    Raises:
+        UsageError: There is no such folder, task or attack. SweepFailed: robust.json is of another version.
+        DataError, BuildError.
+    """
+    folder = Path(out)
+    if not folder.is_dir():
+        raise UsageError(f"--output {out}: no such folder; make it, or name another one")
+    for option, given, known in (("--task", tasks, byzantine.TASKS), ("--attack", attacks, byzantine.ATTACKS)):
+        if wrong := [name for name in given if name not in known]:
+            raise UsageError(f"{option} {wrong[0]}: expected one of {', '.join(known)}")
+    plan = byzantine.Plan(tasks or tuple(byzantine.TASKS), attacks or tuple(byzantine.ATTACKS), seeds, rounds)
+    with watching(progress) as observer:
+        outcomes = byzantine.run_all(plan, folder / byzantine.OUTCOMES, None if data is None else Path(data), observer)
+    return outcomes, byzantine.write(outcomes, folder)

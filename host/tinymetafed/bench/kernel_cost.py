@@ -168,9 +168,14 @@ def measure(experiment: Experiment, board: Board, built: Firmware, observer: Obs
         The cost by variant, and the weights after the last steps.
 
     Raises:
-        BenchError: Timer and ``counter`` disagree.
+        BenchError: Timer and ``counter`` disagree, or updates are private.
         LinkError: The emulator failed.
     """
+    if experiment.privacy.is_private or experiment.privacy.secure_aggregation:
+        raise BenchError(
+            "firmware of [privacy] does not show the weights after the measured steps; leave [privacy] out: a training step is "
+            "the same without it"
+        )
     manifest, strategy = built.manifest, experiment.strategy
     start = initial(manifest, experiment.run.seed, experiment.model.init)
     weights = open_strategy(experiment, manifest).download(start)

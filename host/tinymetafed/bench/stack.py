@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from tinymetafed_codegen.boards import Board, Catalogue
 from tinymetafed_codegen.manifest import ModelManifest
+from tinymetafed_codegen.optional_messages import LEAST_PARTICIPANTS
 from tinymetafed_codegen.protocol import Phase, Program, Recipe, SampleSet, Variant
 from tinymetafed_codegen.spec import Experiment
 
@@ -106,11 +107,26 @@ def _rounds(session: Session, experiment: Experiment, manifest: ModelManifest) -
                 session.stream(token, samples)
             else:
                 session.await_done(token, 2 * STEPS)
-            if program == Program.TRAIN:
+            if program == Program.TRAIN and strategy.secure_sum is not None:
+                _mask(session, token, strategy.top_k)
+            elif program == Program.TRAIN:
                 session.pull(token, strategy.top_k)
-            session.fetch(0, min(FETCHED, manifest.n_parameters))
-            session.predict(np.stack([sample.inputs for sample in samples]), manifest.output_size, 1 / 255)
+            hides = experiment.privacy.is_private or strategy.secure_sum is not None  # what a client has trained
+            if not hides:
+                session.fetch(0, min(FETCHED, manifest.n_parameters))
+            if program == Program.ADAPT or not hides:
+                session.predict(np.stack([sample.inputs for sample in samples]), manifest.output_size, 1 / 255)
         yield
+
+
+def _mask(session: Session, token: int, count: int) -> None:
+    """Lets the board mask its update together with boards that do not exist."""
+    own = session.own_key(token)
+    keys = [own, *(bytes([seat]) * len(own) for seat in range(1, LEAST_PARTICIPANTS))]
+    for seat, key in enumerate(keys):
+        session.take_seat(seat, key)
+    session.pull_masked(token, 1, range(len(keys)), count)
+    session.open_mask(token, 1)
 
 
 @contextmanager

@@ -59,6 +59,7 @@ bench_app.command()(measure.sound)
 bench_app.command()(measure.authentication)
 bench_app.command()(measure.wire)
 bench_app.command("board")(measure.board)
+bench_app.command()(measure.byzantine)
 bench_app.command("all")(measure.all_)
 app.add_typer(bench_app, name="bench")
 

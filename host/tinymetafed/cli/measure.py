@@ -1,4 +1,4 @@
-"""Commands that measure: bench kernels, adaptation, memory, simulation, soak, sound, wire, board and all."""
+"""Commands that measure: those of ``tinymetafed bench``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rich.table import Table
 
 import tinymetafed as tmf
 
-from .options import ExperimentArgument, InsecureOption, JsonOption, SetOption, ThreadsOption
+from .options import DataOption, ExperimentArgument, InsecureOption, JsonOption, SetOption, ThreadsOption
 from .output import results
 
 
@@ -344,6 +344,31 @@ def _by_reason(not_measured: Mapping[str, str]) -> dict[str, list[str]]:
     for name, why in not_measured.items():
         found.setdefault(why, []).append(name)
     return found
+
+
+def byzantine(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for robust.md and robust.json.")] = Path("."),
+    task: Annotated[list[str] | None, typer.Option(help="sine or omniglot. May be given twice.", show_default="both")] = None,
+    attack: Annotated[
+        list[str] | None,
+        typer.Option(help="An attack, for instance sign-flipped. May be given several times.", show_default="all"),
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Seeds of each run.")] = 3,
+    rounds: Annotated[int | None, typer.Option(min=1, help="Rounds of every run.", show_default="enough to learn")] = None,
+    data: DataOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """Simulate boards that lie, by attack and defence, and write a page with what they cost; takes many minutes.
+
+    After an interruption the same command continues. A part of it, with a single seed:
+
+    tinymetafed bench byzantine --task sine --attack sign-flipped --seeds 1
+    """
+    outcomes, page = tmf.bench_byzantine(output, task or (), attack or (), seeds=seeds, rounds=rounds, data=data)
+    if json_:
+        print(json.dumps([asdict(each) for each in outcomes]))
+        return
+    results().print(f"Written: {page}, {page.with_suffix('.json')}", soft_wrap=True)
 
 
 def soak(

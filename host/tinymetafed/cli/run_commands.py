@@ -376,6 +376,8 @@ def _finish(run: tmf.Run, as_json: bool) -> None:
         table.add_row("instructions per training step", counts)
     if result.redone or result.skipped:
         table.add_row("contributions", f"{result.redone:,} redone after a first attempt was lost, {result.skipped:,} skipped")
+    if result.privacy is not None:
+        table.add_row("privacy", result.privacy.text)
     table.add_row("time", f"{result.seconds:.1f} s for {result.rounds} rounds and the meta-test")
     best = "" if result.kept_round is None else f", the best of those compared, after {result.kept_round:,} rounds"
     table.add_row("weights", f"sha256 {result.weights_sha256[:16]}…{best}")

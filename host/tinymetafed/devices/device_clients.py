@@ -11,6 +11,7 @@ import numpy as np
 
 from tinymetafed_codegen.protocol import Program, Progress, Recipe, Selection, Status
 
+from ..federation.audit import Audit
 from ..federation.clients import Adapted, DeviceFacts, Doubtful, Served, Traffic, TrainingFailed
 from ..federation.rounds import digest
 from ..learn.codecs import delta
@@ -24,6 +25,7 @@ from .board_stores import problem
 from .device import Device
 from .fleet import Fleet
 from .link.session import Session
+from .secure_rounds import SecureRounds
 from .spot_checks import SpotCheck
 
 # Times the largest weight that one client's update may change a weight by: training that learns moves far less, training that
@@ -43,13 +45,17 @@ class ClientResult:
 
 @dataclass(frozen=True)
 class Job:
-    """A program to run on one client's data; seed, client and round determine the samples."""
+    """A program to run on one client's data; seed, client and round determine the samples.
+
+    ``shares_entries``: a random selection chooses the same entries for all clients of a round.
+    """
 
     program: Program
     recipe: Recipe
     seed: int
     client: int
     round: int
+    shares_entries: bool = False
 
 
 @dataclass(frozen=True)
@@ -80,6 +86,8 @@ class DeviceClients:
         self.fleet = fleet
         self._strategy = strategy
         self._task = task
+        facts = strategy.secure_sum
+        self._secure = None if facts is None else SecureRounds(fleet, facts.seats, noisy=strategy.experiment.privacy.is_private)
 
     @property
     def traffic(self) -> Traffic:
@@ -91,6 +99,10 @@ class DeviceClients:
         """All devices, those that are not connected at the moment included."""
         return [_describe(device) for device in self.fleet.devices]
 
+    def exclude(self, board: str, why: str) -> None:
+        """See Clients."""
+        self.fleet.exclude(bytes.fromhex(board), why)
+
     def train(
         self, weights: Floats, clients: Sequence[int], round_: int, boards: Sequence[bytes] | None = None
     ) -> list[Served[Sparse]]:
@@ -98,21 +110,49 @@ class DeviceClients:
         strategy, recipe = self._strategy, self._strategy.training_recipe()
         self.fleet.configure(Program.TRAIN, recipe)
         download = strategy.download(weights)
+        if self._secure is not None:
+            return self._train_together(self._secure, clients, round_, recipe, download, boards)
+        private = strategy.experiment.privacy.is_private
         likely = LIKELY if boards is None else LIKELY_ALONE
         bound = Bound.of(weights, float(strategy.alpha(round_)) / len(clients), likely)
 
         def one(session: Session, client: int) -> Sparse:
-            job = Job(Program.TRAIN, recipe, strategy.experiment.run.seed, client, round_)
+            job = Job(Program.TRAIN, recipe, strategy.experiment.run.seed, client, round_, shares_entries=private)
             trained = federate(session, self._task, job, download, strategy.n_global, strategy.layer_ends)
             self._watch_store(session)
             if wrong := bound.exceeded(trained.delta):
                 text = f"{session.name}: its update of client {client} {wrong}; reset the board, or leave it out"
                 if boards is not None:  # no other board can be asked
                     raise delta.DeltaError(text)
-                raise Doubtful(text, trained.delta, digest(trained.delta))
+                # The noise of two boards differs, so that they can only agree that the update is large.
+                raise Doubtful(text, trained.delta, "large" if private else digest(trained.delta))
             return trained.delta
 
-        return self.fleet.map(clients, one, pinned=None if boards is None else boards.__getitem__, kind=recipe)
+        share = strategy.spec.audit
+        audit = Audit(share, digest) if share else None
+        return self.fleet.map(clients, one, pinned=None if boards is None else boards.__getitem__, kind=recipe, audit=audit)
+
+    def _train_together(
+        self,
+        secure: SecureRounds,
+        clients: Sequence[int],
+        round_: int,
+        recipe: Recipe,
+        download: list[Segment],
+        boards: Sequence[bytes] | None,
+    ) -> list[Served[Sparse]]:
+        """As ``train``, with secure aggregation."""
+        n, seed = self._strategy.n_global, self._strategy.experiment.run.seed
+        shared = delta.select_random(np.zeros(n, np.float32), recipe.top_k, seed, 0, round_)
+
+        def one(session: Session, client: int) -> int:
+            token = session.next_token()
+            session.load(token, download)
+            run(session, self._task, Job(Program.TRAIN, recipe, seed, client, round_), token)
+            self._watch_store(session)
+            return token
+
+        return secure.train(clients, round_, shared, one, boards)
 
     def _watch_store(self, session: Session) -> None:
         """Reports a store that no longer saves, once."""
@@ -231,7 +271,8 @@ def _check_selection(sparse: Sparse, job: Job, n: int, layer_ends: Sequence[int]
     A random selection says which entries; a selection by layer says how many of each layer.
     """
     if job.recipe.selection is Selection.RANDOM:
-        asked = delta.select_random(np.zeros(n, np.float32), sparse.indices.size, job.seed, job.client, job.round)
+        drawn_for = 0 if job.shares_entries else job.client
+        asked = delta.select_random(np.zeros(n, np.float32), sparse.indices.size, job.seed, drawn_for, job.round)
         if not np.array_equal(sparse.indices, asked):
             raise delta.DeltaError(
                 "delta: its entries are not those of strategy.selection = 'random' for this client and round"

@@ -7,10 +7,12 @@ from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
+from random import Random
 from typing import Generic, Self, TypeVar
 
 from tinymetafed_codegen.protocol import Program, Recipe, Status
 
+from ..federation.audit import Audit
 from ..federation.clients import Doubtful, Served, Traffic, TrainingFailed
 from ..learn.codecs.delta import DeltaError
 from .device import Device
@@ -50,6 +52,8 @@ class _Job(Generic[Item, Outcome]):
     # Devices that sent an invalid update for this item (None), or a claim; another device does it if possible.
     tried: dict[Member, Hashable] = field(default_factory=dict)
     latest: Member | None = None  # that has begun it
+    # If it counts only once two devices come to the same: draws the next one, so that no device is the witness of all others.
+    audited: Random | None = None
 
 
 @dataclass(eq=False)
@@ -147,6 +151,12 @@ class Fleet:
         """
         self.roster.configure(program, recipe, lambda error: _claim(error) is not None)
 
+    def exclude(self, unique_id: bytes, why: str) -> None:
+        """Does not use a device any more; ``why`` is the end of a sentence. Nothing for a device that is not there."""
+        for member in self._members:
+            if member.unique_id == unique_id:
+                self.roster.drop(member, f"{member.device.url}: {why}", "it stands out from the others")
+
     def map(
         self,
         items: Sequence[Item],
@@ -155,6 +165,7 @@ class Fleet:
         pinned: Callable[[Item], bytes | None] | None = None,
         name: str = "client",
         kind: Hashable = None,
+        audit: Audit[Outcome] | None = None,
     ) -> list[Served[Outcome]]:
         """Calls ``work(session, item)`` for every item, each on any free device.
 
@@ -170,6 +181,7 @@ class Fleet:
                 the item is skipped.
             name: What events call an item.
             kind: Equal for items that take about as long; what earlier ones took decides when one takes too long.
+            audit: Which outcomes a second device must come to as well; None for none.
 
         Returns:
             The outcomes, in the order of ``items``.
@@ -185,7 +197,7 @@ class Fleet:
             futures: list[Future[None]] = []
 
             def submit(member: Member) -> None:
-                futures.append(pool.submit(self._serve, member, queue, work, name, kind, start))
+                futures.append(pool.submit(self._serve, member, queue, work, name, kind, start, audit))
 
             def start(member: Member) -> None:  # with `changed` held
                 if member not in queue.serving and not queue.over():
@@ -200,7 +212,7 @@ class Fleet:
                 for member in workers[1:]:
                     submit(member)
                 if workers:
-                    self._serve(workers[0], queue, work, name, kind, start)  # a single item needs no other thread
+                    self._serve(workers[0], queue, work, name, kind, start, audit)  # a single item needs no other thread
                 with changed:
                     while not (queue.over() or queue.hopeless(members) or self.roster.failure):
                         changed.wait(0.5)
@@ -239,6 +251,7 @@ class Fleet:
         name: str,
         kind: Hashable,
         start: Callable[[Member], None],
+        audit: Audit[Outcome] | None,
     ) -> None:
         """Works on items until none is left for this device, or it is lost."""
         try:
@@ -254,7 +267,7 @@ class Fleet:
                     if job.served is None or isinstance(error, Overdue):
                         self._believe(member, job, error, name)
                 else:
-                    self._accept(member, queue, job, outcome, name)
+                    self._accept(member, queue, job, outcome, name, audit)
                 finally:
                     session.watch = None
                 with queue.changed:
@@ -278,30 +291,70 @@ class Fleet:
         """Puts an item back into the queue, whose lock is held, and wakes an idle device for it."""
         job.latest = None
         queue.waiting.insert(0, job)
-        if (idle := next((member for member in self._members if member.up and member not in queue.serving), None)) is not None:
-            start(idle)
+        idle = [member for member in self._members if member.up and member not in queue.serving]
+        if job.audited is not None:
+            idle = [member for member in idle if member not in job.tried]
+            job.audited.shuffle(idle)
+        if idle:
+            start(idle[0])
         queue.changed.notify_all()
 
     def _accept(
-        self, member: Member, queue: _Queue[Item, Outcome], job: _Job[Item, Outcome], outcome: Outcome, name: str
+        self,
+        member: Member,
+        queue: _Queue[Item, Outcome],
+        job: _Job[Item, Outcome],
+        outcome: Outcome,
+        name: str,
+        audit: Audit[Outcome] | None,
     ) -> None:
-        """Takes the outcome of an item, unless another device had it sooner; devices that claimed something else were wrong."""
+        """Takes the outcome of an item, unless another device had it sooner; devices that claimed something else were wrong.
+
+        An outcome that is audited is only noted until a second device comes to the same, or no other device is left to ask.
+        """
         member.succeeded()
+        claim = None if audit is None or job.only_board is not None else audit.claim(outcome)
         with queue.changed:
             if job.served is not None:
                 return
+            agree = [other for other, same in job.tried.items() if claim is not None and same == claim and other is not member]
+            if audit is not None and claim is not None and not agree:
+                if audit.due(member.votes):
+                    job.audited = audit.random
+                others = {other for other in self._members if other.up} - {member} - job.tried.keys()
+                if job.audited is not None and others:
+                    job.tried[member] = claim
+                    return
             for other, (item, began) in queue.busy.items():
                 if item is job and began < queue.busy[member][1]:
                     job.note = f"{other.device.url}: not done after {self._clock.monotonic() - began:.1f} s"
             job.served = Served(outcome, member.device.url, bool(job.note), job.note)
             if job in queue.waiting:
                 queue.waiting.remove(job)
+            wrong = [other for other, same in job.tried.items() if same is not None and other not in [member, *agree]]
+            for other in [member, *agree] if agree else []:
+                other.votes.confirmed += 1
+            for other in wrong if agree else []:
+                other.votes.refuted += 1
         if job.note:
             self.on_event(f"{name} {job.item} redone on {member.device.url}")
         self._claimed.clear()
-        for other, claim in job.tried.items():
-            if claim is not None and other is not member:
+        for other in wrong:
+            if agree:
+                self._outvoted(other, member, f"{name} {job.item}")
+            elif job.audited is not None:
+                who = f"{other.device.url} and {member.device.url}"
+                self.on_event(f"{who} come to different results of {name} {job.item}, and there is no third board to ask")
+            else:
                 self.roster.refute(other, member, f"{name} {job.item}")
+
+    def _outvoted(self, member: Member, by: Member, what: str) -> None:
+        """Reports a device when two others have agreed on another result; excludes it if that has happened too often."""
+        self.on_event(
+            f"{member.device.url}: its result of {what} is not that of two other boards, {by.device.url} is one of them"
+        )
+        if member.votes.excluded:
+            self.roster.drop(member, member.device.url, f"other boards came to other results {member.votes.refuted} times")
 
     def _believe(self, member: Member, job: _Job[Item, Outcome], error: Exception, name: str) -> None:
         """Decides about an item that a device has not done: without ``served`` it is to be done again.

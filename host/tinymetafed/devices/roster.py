@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, auto
 from functools import partial
 
 from tinymetafed_codegen.protocol import Program, Recipe
 
+from ..federation.audit import Votes
 from ..learn.codecs.delta import DeltaError
 from .device import Device
 from .link.clock import Clock
@@ -53,6 +54,7 @@ class Member:
     invalid_updates: int = 0
     pause: float = LATE_SECONDS[0]
     wrong: WrongFirmware | None = None  # what was flashed onto it
+    votes: Votes = field(default_factory=Votes)  # of other boards about its results
 
     @property
     def up(self) -> bool:

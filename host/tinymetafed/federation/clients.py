@@ -124,6 +124,14 @@ class Clients(Protocol):
     def devices(self) -> list[DeviceFacts]:
         """The devices that the clients run on, for the journal."""
 
+    def exclude(self, board: str, why: str) -> None:
+        """Gives a board no more work in this run.
+
+        Args:
+            board: Its unique id, in hexadecimal.
+            why: The reason, as the end of a sentence.
+        """
+
     def train(
         self, weights: Floats, clients: Sequence[int], round_: int, boards: Sequence[bytes] | None = None
     ) -> list[Served[Sparse]]:

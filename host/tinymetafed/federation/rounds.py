@@ -9,18 +9,25 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from tinymetafed_codegen.optional_messages import LEAST_PARTICIPANTS
 from tinymetafed_codegen.section import StrictJson
+from tinymetafed_codegen.secure_sum import SecureSumFacts
 
+from ..learn import masked_sum
 from ..learn.codecs.delta import Sparse
 from ..learn.strategies import Diverged, Strategy, StrategyError
 from ..learn.tasks import Task
 from ..learn.weights import Floats
 from .clients import Clients, Served, Traffic
+from .standing import Guard, Measure
 
 
 @dataclass(frozen=True)
 class Contribution(StrictJson):
-    """One client's part in a round: the device that trained it and the digest of its delta."""
+    """One client's part in a round: the device that trained it and the digest of its delta.
+
+    ``measure``: the delta against those of the run so far; None where no board is known and the experiment has no defence.
+    """
 
     client: int
     device: str  # URL of the device that trained it, "" when skipped
@@ -28,9 +35,17 @@ class Contribution(StrictJson):
     digest: str  # of the delta, see digest(); "" when skipped
     entries: int
     note: str  # why it was redone or skipped, or what is unlikely in it, one line; "" otherwise
+    measure: Measure | None = None
 
 
-_Contributed = tuple[int, str, Sparse]  # client, URL of its board ("" in a simulation), delta
+@dataclass(frozen=True)
+class _Contributed:
+    """A delta that came: its client, and URL and unique id of the board that trained it; the id is "" in a simulation."""
+
+    client: int
+    device: str
+    board: str
+    delta: Sparse
 
 
 @dataclass(frozen=True)
@@ -53,10 +68,11 @@ def rounds(
     weights: Floats,
     start: int = 0,
     boards: Sequence[bytes] | None = None,
+    guard: Guard | None = None,
 ) -> Iterator[Round]:
     """Meta-trains from round ``start`` to the end of the run.
 
-    Which devices the clients run on does not change the result.
+    Which devices the clients run on does not change the result, as long as the guard sets none of them aside.
 
     Args:
         strategy: Strategy of the experiment.
@@ -66,6 +82,7 @@ def rounds(
         start: Number of the first round.
         boards: For each client number the unique id of its board, where a client's data or state exists on one board only;
             a client whose board is lost is skipped. None: any board may train any client.
+        guard: The guard of the run, which knows its finished rounds; None for a run that begins.
 
     Yields:
         Each round as it ends.
@@ -75,26 +92,33 @@ def rounds(
     """
     end = strategy.experiment.run.rounds
     of = task.clients if boards is None else len(boards)
+    guard = guard or Guard(strategy.spec, weights)
+    for board, why in guard.standing.aside.items():
+        clients.exclude(board, why)
     before = clients.traffic  # taken before configuring, so that its bytes count too
     for index in range(start, end):
         began = time.monotonic()
         chosen = strategy.clients(index, of)
-        _check(chosen, of, index)
+        _check(chosen, of, index, strategy.secure_sum)
         served = clients.train(weights, chosen, index, boards)
-        urls = {device.url for device in clients.devices if device.unique_id}  # a simulation has none
-        contributions = [
-            (client, each.device if each.device in urls else "", each.outcome)
+        ids = {device.url: device.unique_id for device in clients.devices}  # "" in a simulation
+        came = [
+            _Contributed(client, each.device, ids.get(each.device, ""), each.outcome)
             for client, each in zip(chosen, served, strict=True)
             if each.outcome is not None
         ]
-        moved = _updated(strategy, weights, contributions, index) if contributions else weights
+        moved, measures, aside = _updated(strategy, weights, came, index, guard) if came else (weights, {}, {})
+        for board, why in aside.items():
+            clients.exclude(board, why)
         change = float(np.linalg.norm(moved.astype(np.float64) - weights))
         weights = moved
         yield Round(
             index=index,
             weights=weights,
             alpha=float(strategy.alpha(index)),
-            contributions=[_contribution(client, each) for client, each in zip(chosen, served, strict=True)],
+            contributions=[
+                _contribution(client, each, measures.get(client)) for client, each in zip(chosen, served, strict=True)
+            ],
             traffic=clients.traffic - before,
             seconds=time.monotonic() - began,
             change=change,
@@ -102,32 +126,52 @@ def rounds(
         before = clients.traffic
 
 
-def _updated(strategy: Strategy, weights: Floats, contributions: Sequence[_Contributed], round_: int) -> Floats:
-    """The global weights after a round, which devices can receive. Raises StrategyError; then the round has no effect."""
+def _updated(
+    strategy: Strategy, weights: Floats, came: Sequence[_Contributed], round_: int, guard: Guard
+) -> tuple[Floats, dict[int, Measure], dict[str, str]]:
+    """The global weights after a round, which devices can receive; measures by client; boards that are set aside, and why.
+
+    Raises StrategyError; then the round has no effect.
+    """
+    deltas = [each.delta for each in came]
+    measures: list[Measure] = []
+    aside: dict[str, str] = {}
+    if strategy.secure_sum is not None:
+        deltas = [masked_sum.mean(deltas, strategy.secure_sum)]
+    elif strategy.spec.defence != "none" or any(each.board for each in came):
+        deltas, measures, aside = guard.measure(weights, [(each.board, each.delta) for each in came])
     try:
-        moved = strategy.update(weights, [delta for _, _, delta in contributions], round_)
+        moved = strategy.update(weights, deltas, round_)
         _check_update(moved, weights.size, round_)
         strategy.download(moved)
     except Diverged as error:
-        change, client, device = max(
-            (float(np.abs(delta.values).max(initial=np.float32(0))), client, device) for client, device, delta in contributions
-        )
-        if not device:
+        worst = max(came, key=lambda each: _largest(each.delta))
+        if not worst.board or strategy.secure_sum is not None:  # in a sum nobody is to blame
             raise
         raise Diverged(
-            f"{error.what}, in round {round_}, which is not stored; its largest change, {change:.3g}, came from client "
-            f"{client} on {device}",
+            f"{error.what}, in round {round_}, which is not stored; its largest change, {_largest(worst.delta):.3g}, came from "
+            f"client {worst.client} on {worst.device}",
             f"continue the run without that board; if other boards agree with it, {error.remedy}",
         ) from None
-    return moved
+    return moved, {each.client: measure for each, measure in zip(came, measures, strict=False)}, aside
 
 
-def _check(chosen: Sequence[int], of: int, round_: int) -> None:
-    """Raises StrategyError if a user's own strategy chooses a held-out or unknown client, or one client twice."""
+def _largest(delta: Sparse) -> float:
+    return float(np.abs(delta.values).max(initial=np.float32(0)))
+
+
+def _check(chosen: Sequence[int], of: int, round_: int, facts: SecureSumFacts | None) -> None:
+    """Raises StrategyError if a user's own strategy chooses unknown or held-out clients, one twice, or too few to hide any."""
     if wrong := [client for client in chosen if not 0 <= client < of]:
         raise StrategyError(
             f"round {round_}: the strategy chose client {wrong[0]}, but those to train on are 0 to {of - 1}; held-out clients "
             "are never trained on"
+        )
+    least, most = (0, of) if facts is None else (LEAST_PARTICIPANTS, facts.seats)
+    if not least <= len(chosen) <= most:
+        raise StrategyError(
+            f"round {round_}: the strategy chose {len(chosen)} clients, and privacy.secure_aggregation = true needs {least} to "
+            f"{most}, which is run.devices_per_round"
         )
     if len(set(chosen)) < len(chosen):  # a client that keeps state would give other results on a board than in a simulation
         raise StrategyError(f"round {round_}: the strategy chose clients {list(chosen)}; choose each client only once")
@@ -151,7 +195,7 @@ def digest(delta: Sparse) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _contribution(client: int, served: Served[Sparse]) -> Contribution:
+def _contribution(client: int, served: Served[Sparse], measure: Measure | None) -> Contribution:
     delta = served.outcome
     return Contribution(
         client=client,
@@ -160,4 +204,5 @@ def _contribution(client: int, served: Served[Sparse]) -> Contribution:
         digest=digest(delta) if delta is not None else "",
         entries=delta.indices.size if delta is not None else 0,
         note=served.note,
+        measure=measure,
     )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tinymetafed_codegen import protocol
+from tinymetafed_codegen import optional_messages, protocol
 from tinymetafed_codegen.boards import Board, Estimates
 from tinymetafed_codegen.errors import UsageError
 from tinymetafed_codegen.flash_store import StoreFacts
@@ -147,12 +147,20 @@ def computed_bytes(manifest: ModelManifest, strategy: Strategy) -> float:
             loads += 1
     n, k = strategy.n_global, strategy.top_k
     indices = 0 if k == n else -(-n // 8)
-    entries = k * strategy.training_recipe().uplink.width + indices
-    room = payload_capacity(window) - mac - protocol.Delta.fixed_size()
+    sent, pull, entries = (
+        protocol.Delta.fixed_size(),
+        protocol.Pull.fixed_size(),
+        k * strategy.training_recipe().uplink.width + indices,
+    )
+    further = 0
+    if strategy.secure_sum is not None:
+        sent, pull, entries = optional_messages.Masked.fixed_size(), optional_messages.PullMasked.fixed_size(), 2 * k
+        further = wire_size(mac + optional_messages.Open.fixed_size()) + wire_size(mac + optional_messages.Opened.fixed_size())
+    room = payload_capacity(window) - mac - sent
     chunks = -(-entries // room) if k else 0
-    up = entries + chunks * wire_size(mac + protocol.Delta.fixed_size())
+    up = entries + chunks * wire_size(mac + sent) + further
     answers = loads * wire_size(mac + protocol.LoadAnswer.fixed_size()) + 2 * wire_size(mac + protocol.Progress.fixed_size())
-    asked = chunks * wire_size(mac + protocol.Pull.fixed_size())
+    asked = chunks * wire_size(mac + pull)
     asked += wire_size(mac + protocol.Train.fixed_size()) + wire_size(mac + protocol.Await.fixed_size())
     return float(down + up + answers + asked)
 

@@ -17,7 +17,9 @@ from tinymetafed_codegen.section import StrictJson
 from ..federation.clients import DeviceFacts
 from ..federation.result import DCurve, Evaluation, Example, FinalScores, Scores
 from ..federation.rounds import Contribution
+from ..federation.standing import BoardDeltas
 from .estimate import RoundEstimate
+from .privacy_spent import PrivacySpent
 
 
 class JournalError(Error):
@@ -127,6 +129,8 @@ class RunResult(StrictJson):
     of all global weights as float32, once per trained client and round. ``seconds``: training and tests, without
     ``start_seconds``. ``collapsed``: that of the last evaluation. ``estimate``: None for a run without rounds. ``untrained``:
     that of the Showcase. ``kept_round``: rounds trained until the weights that were kept as the best; None for the last ones.
+    ``privacy``: None for updates that are not private.
+    ``deltas``: the deltas of each board, () in a simulation and in older runs.
     """
 
     task: str
@@ -154,6 +158,8 @@ class RunResult(StrictJson):
     instructions_per_step: dict[str, int] | None = None
     untrained: Scores | None = None
     kept_round: int | None = None
+    privacy: PrivacySpent | None = None
+    deltas: tuple[BoardDeltas, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """The JSON value that ``--json`` prints; keys that a run has no value for are left out."""
@@ -162,6 +168,10 @@ class RunResult(StrictJson):
             del plain["instructions_per_step"]
         if self.kept_round is None:
             del plain["kept_round"]
+        if self.privacy is None:
+            del plain["privacy"]
+        if not self.deltas:
+            del plain["deltas"]
         if self.meta_test.classes is None:
             del plain["meta_test"]["classes"]
         return plain

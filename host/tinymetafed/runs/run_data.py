@@ -17,6 +17,7 @@ from tinymetafed_codegen.spec import Experiment, SpecError, anchor, anchored, pa
 
 from ..federation.clients import DeviceFacts
 from ..federation.result import Evaluation
+from ..federation.standing import Measure
 from ..learn.weights import Floats
 from .foreign_parts import Part, cpp_of, devices_of, project_around, python_of, remember, require_known
 from .journal import Entry, RoundEntry, RunHeader, RunResult, ServedDevice, SessionEntry, Showcase
@@ -128,19 +129,30 @@ class RunData:
     def devices(self) -> list[ServedDevice]:
         """All devices of all sessions; URL and unique id together identify a device."""
         known: dict[tuple[str, str], DeviceFacts] = {}
-        there: dict[str, tuple[str, str]] = {}  # the device that a URL means at this point of the run
         served: Counter[tuple[str, str]] = Counter()
-        entries: list[SessionEntry | RoundEntry] = [*self.sessions, *self.rounds]
-        for entry in sorted(entries, key=lambda entry: (entry.round, isinstance(entry, RoundEntry))):
+        for entry, there in self._over_time():
             for device in entry.devices:
-                there[device.url] = (device.url, device.unique_id)
-                known.setdefault(there[device.url], device)
+                known.setdefault((device.url, device.unique_id), device)
             if isinstance(entry, RoundEntry):
-                served.update(there[part.device] for part in entry.contributions if part.device)
+                served.update((part.device, there[part.device].unique_id) for part in entry.contributions if part.device)
         return [
             ServedDevice(device.url, device.board, device.unique_id, device.receive_window, served[key])
             for key, device in known.items()
         ]
+
+    def measures(self) -> Iterator[list[tuple[str, Measure]]]:
+        """For each round the measured contributions: unique id of the board ("" in a simulation) and measure."""
+        for entry, there in self._over_time():
+            if isinstance(entry, RoundEntry):
+                yield [(there[part.device].unique_id, part.measure) for part in entry.contributions if part.measure]
+
+    def _over_time(self) -> Iterator[tuple[SessionEntry | RoundEntry, dict[str, DeviceFacts]]]:
+        """Sessions and rounds in order of time, each with the device that a URL means at that point of the run."""
+        there: dict[str, DeviceFacts] = {}
+        entries: list[SessionEntry | RoundEntry] = [*self.sessions, *self.rounds]
+        for entry in sorted(entries, key=lambda entry: (entry.round, isinstance(entry, RoundEntry))):
+            there |= {device.url: device for device in entry.devices}
+            yield entry, there
 
     def experiment(self, adapt: int | None = None, rounds: int | None = None) -> Experiment:
         """The run's experiment, with the number of rounds that it was extended to.

@@ -16,10 +16,11 @@ from tinymetafed_codegen.spec import Experiment
 
 from ..federation.meta_test import Group, MetaTest, class_scores
 from ..federation.result import FinalScores
+from ..federation.standing import by_board
 from ..learn.strategies import Strategy
 from ..learn.tasks import Task
 from ..learn.weights import sha256
-from . import estimate
+from . import estimate, privacy_accounting
 from .journal import RunResult
 from .run_data import RunData
 
@@ -98,6 +99,8 @@ def result(strategy: Strategy, task: Task, run: RunData, boards: Catalogue, test
         instructions_per_step=run.header.asked.instructions_per_step,
         untrained=drawn.untrained,
         kept_round=run.kept_round if run.best is not None else None,
+        privacy=privacy_accounting.spent(run),
+        deltas=tuple(by_board(strategy.spec, run.measures())),
     )
 
 

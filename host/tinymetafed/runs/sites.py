@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import ClassVar, Protocol
 
 from tinymetafed_codegen.design import design
+from tinymetafed_codegen.optional_messages import LEAST_PARTICIPANTS
 from tinymetafed_codegen.spec import SpecError
 
 from ..devices.device_clients import DeviceClients
@@ -102,7 +103,14 @@ class InSimulation:
 
 
 def _a_board_for_each_client(setup: Setup, boards: int) -> None:
-    """Raises SpecError if clients keep state on their boards and there is not one board for each client."""
+    """Raises SpecError if clients need boards of their own, for the state that they keep or to mask updates, and lack them."""
+    per_round = setup.experiment.run.devices_per_round
+    if setup.strategy.secure_sum is not None and boards < per_round:
+        raise SpecError(
+            f"{setup.source}: privacy.secure_aggregation = true needs a board of its own for each client of a round, as they "
+            f"mask their updates together: {setup.experiment.per_round}, and there are {boards} boards; give --device for "
+            f"{per_round}, lower run.devices_per_round, to {LEAST_PARTICIPANTS} at least, or simulate"
+        )
     clients = setup.task.clients
     if setup.strategy.kept and not setup.experiment.task.boards_are_clients and clients != boards:
         raise SpecError(

@@ -23,12 +23,13 @@ from ..federation.meta_test import Collapsed, Group, MetaTest
 from ..federation.observer import Observer
 from ..federation.result import Adaptation, Evaluation, Scores
 from ..federation.rounds import Round
+from ..federation.standing import Guard
 from ..learn.metric import Metric
 from ..learn.normalisation import unscaled
 from ..learn.strategies import Diverged, code_sha256
 from ..learn.tasks import Task
 from ..learn.weights import Floats, initial, sha256
-from . import adapted, export, run_figures, store
+from . import adapted, export, privacy_accounting, run_figures, store
 from .journal import Asked, RoundEntry, RunResult, SessionEntry, Showcase
 from .run_data import RunData, StoreError
 from .setup import Setup, set_up
@@ -283,13 +284,17 @@ class _Training:
 
     def _train(self, past: RunData) -> None:
         total = self._plan.run.rounds
+        if self._plan.privacy.is_private and (lacking := privacy_accounting.lacking()):
+            self._observer.event(f"{lacking}; then tinymetafed report {past.path} shows it")
         self._observer.stage("meta-training", total - past.trained)
         if self._due(past.trained) and past.trained not in {entry.round for entry in past.evaluations}:
             self._evaluate(past.weights, past.trained)
         if past.trained == total:
             return
         boards = self._boards(past)
-        done_rounds = rounds.rounds(self._strategy, self._setup.task, self._trainers, past.weights, past.trained, boards)
+        first = initial(self._setup.design.manifest, self._plan.run.seed, self._plan.model.init)
+        guard = Guard(self._strategy.spec, first, past.measures())
+        done_rounds = rounds.rounds(self._strategy, self._setup.task, self._trainers, past.weights, past.trained, boards, guard)
         for done in _explained(done_rounds, self._plan, self._setup.task):
             self._write(done)
             self._observer.advance()

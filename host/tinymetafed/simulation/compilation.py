@@ -47,13 +47,19 @@ def compile_kernels(design: Design, unit: VectorUnit, kernels: str | None = None
     # -g0: debugging information takes a sixth of the compiler's time.
     command += ["-Wno-psabi", "-g0", *SHARED, "-pthread"]
     core = [tree / "core" / f"{name}.cpp" for name in ("delta_codec", "half", "prng")]
-    command += [str(path) for path in [tree / "sim" / "simulate.cpp", *core, task_source]]
+    entropy = [tree / "port" / BOARD / "entropy.cpp"] if design.experiment.privacy.is_private else []
+    command += [str(path) for path in [tree / "sim" / "simulate.cpp", *core, *entropy, task_source]]
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder / "lock"):
         emit.write(design, generated, _COMMAND)
         write_if_changed(generated / "simulation_abi.hpp", emit.simulation_abi_header(_COMMAND))
         files = [file for part in (tree / "core", tree / "sim", *replaced) for file in sorted(part.rglob("*.[hc]pp"))]
-        files += [*sorted(generated.glob("*.hpp")), task_source, *_included_by(own_source(design.experiment), include)]
+        files += [
+            *sorted(generated.glob("*.hpp")),
+            *entropy,
+            task_source,
+            *_included_by(own_source(design.experiment), include),
+        ]
         return shared_library(folder / unit.name, command, files, f"the simulation of {design.source}")
 
 

@@ -7,10 +7,11 @@ from functools import cache, lru_cache
 
 import numpy as np
 
-from tinymetafed_codegen import protocol
+from tinymetafed_codegen import optional_messages, protocol
 from tinymetafed_codegen.protocol import Phase, Recipe, SampleSet, Status
 
 from ..federation.clients import Adapted, DeviceFacts, Served, Traffic, TrainingFailed
+from ..learn import masked_sum
 from ..learn.codecs import downlink
 from ..learn.codecs.delta import Sparse
 from ..learn.codecs.downlink import Segment
@@ -18,7 +19,7 @@ from ..learn.strategies import Strategy
 from ..learn.tasks import Floats, Samples, Task
 from ..learn.weights import local_start
 from ..wire.frame import encode
-from ..wire.messages import load_bytes
+from ..wire.messages import load_bytes, masked_entries
 from .batches import Batch
 from .compilation import BOARD
 from .kernels import Kernels, SentMessages, TrainingClients
@@ -51,6 +52,9 @@ class SimulatedClients:
         """One entry that stands for all simulated clients."""
         return [DeviceFacts(URL, BOARD, "", self._window)]
 
+    def exclude(self, board: str, why: str) -> None:
+        """Nothing: there are no boards."""
+
     def train(
         self, weights: Floats, clients: Sequence[int], round_: int, boards: Sequence[bytes] | None = None
     ) -> list[Served[Sparse]]:
@@ -64,17 +68,22 @@ class SimulatedClients:
         )
         outcomes, sent = self._kernels.train_round(received, recipe, samples, taking_part, streamed=self._streams)
         served = []
+        facts = strategy.secure_sum
         for client, outcome in zip(clients, outcomes, strict=True):
             if isinstance(outcome, Status):
                 raise TrainingFailed(
                     f"client {client}: training failed in round {round_}: {outcome.name}; a learning rate that is too high is "
                     "the usual cause", outcome
                 )  # fmt: skip
+            if facts is not None:
+                outcome = Sparse(outcome.indices, masked_sum.integers(outcome.values, facts).astype(np.float32))
             served.append(Served(outcome, URL, False, ""))
         if (local_weights := taking_part.local_weights) is not None:
             self._local_weights.update((client, row.copy()) for client, row in zip(clients, local_weights, strict=True))
         if (residuals := taking_part.residuals) is not None:
             self._residuals.update((client, row.copy()) for client, row in zip(clients, residuals, strict=True))
+        if facts is not None:
+            sent = self._masked(len(clients), recipe.top_k, sent.sample_bytes)
         self._count(len(clients), recipe, download, sent)
         return served
 
@@ -172,12 +181,25 @@ class SimulatedClients:
             batches[chosen, phase.count] = made
         return [batches[phase.sample_set, phase.count] for phase in phases]
 
+    def _masked(self, clients: int, entries: int, sample_bytes: int) -> SentMessages:
+        """The messages with masked entries, as if no byte of these were 0. Keys, which travel once per run, do not count."""
+        mac = self._mac_bytes
+        most = masked_entries(self._window, mac)
+        counts = [min(most, entries - at) for at in range(0, entries, most)]
+        head = bytes(optional_messages.Masked.fixed_size())
+        sizes = sum(len(encode(1, 1, head + b"\1" * (2 * count + mac))) for count in counts)
+        return SentMessages(clients * len(counts), clients * (sizes + _bytes(optional_messages.Opened, mac)), sample_bytes)
+
     def _count(self, clients: int, recipe: Recipe, download: Sequence[Segment], sent: SentMessages) -> None:
         """Adds the traffic of a round on a line without losses, where each message is sent once."""
         mac = self._mac_bytes
         loads, bytes_of_loads = _loads(download, self._window, mac)
         progress = _bytes(protocol.Progress, mac)
-        down = clients * (bytes_of_loads + _bytes(protocol.Train, mac)) + sent.messages * _bytes(protocol.Pull, mac)
+        down = clients * (bytes_of_loads + _bytes(protocol.Train, mac))
+        if self._strategy.secure_sum is None:
+            down += sent.messages * _bytes(protocol.Pull, mac)
+        else:
+            down += sent.messages * _bytes(optional_messages.PullMasked, mac) + clients * _bytes(optional_messages.Open, mac)
         up = clients * (loads * _bytes(protocol.LoadAnswer, mac) + progress) + sent.message_bytes
         samples_up = 0
         if self._streams:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tinymetafed_codegen import protocol
+from tinymetafed_codegen.optional_messages import Masked
 from tinymetafed_codegen.protocol import Dtype
 
 FloatArray = npt.NDArray[np.float32]
@@ -81,6 +82,11 @@ def load_chunk(
 def load_bytes(width: int, window: int, mac_bytes: int = 0) -> int:
     """Bytes of weights in one Load message: whole weights of ``width`` bytes, for a receive window of ``window`` bytes."""
     return tail_capacity(protocol.Load, window // LOAD_CHUNKS, mac_bytes) // width * width
+
+
+def masked_entries(window: int, mac_bytes: int = 0) -> int:
+    """Most entries of an update with secure aggregation in one message, for a receive window of ``window`` bytes."""
+    return tail_capacity(Masked, window, mac_bytes) // 2
 
 
 def predict_batch(input_bytes: int, output_size: int, window: int, mac_bytes: int = 0) -> int:

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tinymetafed_codegen import optional_messages, protocol
 from tinymetafed_codegen.manifest import ModelManifest
@@ -38,6 +39,7 @@ HELLO_SECONDS = 0.06
 QUIET_SECONDS = 0.1  # after so long without a byte no late answer is expected
 REPORT_SECONDS = 0.5  # between two progress reports of a training board
 STALL_SECONDS = 120.0  # longer than any single training step
+IntegerArray = NDArray[np.uint16]
 _SMALLER = "send uint8 levels with a scale, use smaller inputs, or a board with more memory"
 
 
@@ -620,6 +622,55 @@ class Session(Exchange):
         _, first, entries = protocol.Delta.unpack_first(head[FRAME_HEADER_BYTES:], "count")
         is_answer = type_id == protocol.Pull.type_id | protocol.ANSWER_BIT and sequence == asked.sequence and first == rank
         return first + entries if is_answer else 0
+
+    # --- Secure aggregation; only for firmware with it ---
+
+    def own_key(self, run: int) -> bytes:
+        """The board's public key.
+
+        Args:
+            run: Random number of the run; for a new one the board draws a new key.
+        """
+        return self._ask(optional_messages.AskKey(run), optional_messages.OwnKey).key
+
+    def take_seat(self, seat: int, key: bytes) -> None:
+        """Names the board that has a seat by its public key; the board computes the secret that it shares with that one."""
+        self._ask(optional_messages.Seat(seat, key), optional_messages.Seated)
+
+    def pull_masked(self, token: int, attempt: int, seats: Iterable[int], count: int) -> IntegerArray:
+        """Receives the masked update.
+
+        Args:
+            token: Token of the cycle, which is trained.
+            attempt: Number of the attempt, above all earlier ones, or that of the latest.
+            seats: The seats of all participants.
+            count: Entries of the update.
+
+        Returns:
+            uint16[count], in the order of the indices.
+
+        Raises:
+            DeviceGarbled: A chunk has another token, attempt or rank, no entry, or too many.
+        """
+        bits = sum(1 << seat for seat in seats)
+        parts: list[bytes] = []
+        got = 0
+        while got < count:
+            question = optional_messages.PullMasked(token, attempt, bits & 0xFFFFFFFF, bits >> 32, got)
+            answer = self._ask(question, optional_messages.Masked)
+            entries, rest = divmod(len(answer.data), 2)
+            if (answer.token, answer.attempt, answer.rank) != (token, attempt, got) or rest or not 0 < entries <= count - got:
+                raise DeviceGarbled(
+                    f"{self.name}: asked for masked entries from {got} of {count} in attempt {attempt} under token {token}, "
+                    f"got {len(answer.data)} bytes from {answer.rank} in attempt {answer.attempt} under token {answer.token}"
+                )
+            parts.append(answer.data)
+            got += entries
+        return np.frombuffer(b"".join(parts), "<u2").astype(np.uint16)
+
+    def open_mask(self, token: int, attempt: int) -> bytes:
+        """The seed of the board's own mask in an attempt; from then on the board masks this cycle for no other attempt."""
+        return self._ask(optional_messages.Open(token, attempt), optional_messages.Opened).seed
 
     # --- Reading and using weights ---
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import numpy as np
 
-from tinymetafed_codegen import adaptation
+from tinymetafed_codegen import adaptation, secure_sum
 from tinymetafed_codegen.errors import Error
 from tinymetafed_codegen.manifest import ModelManifest
 from tinymetafed_codegen.protocol import Dtype, Phase, Recipe, SampleSet, Selection, Stream, Variant
@@ -46,6 +45,7 @@ class Strategy(ABC):
         spec: Its [strategy] section.
         options: ``strategy.options`` of a user's own strategy; {} for a built-in one.
         n_global: Number of global weights.
+        secure_sum: The integers of secure aggregation, with which ``update`` gets one delta, the mean; None without it.
         kept: Experiment keys that make a device keep a client's state between rounds; if empty, any device serves any client.
 
     Source: TinyMetaFed, Ren et al., arXiv 2307.06822, Algorithm 1; other methods in the classes that derive from this one.
@@ -63,6 +63,7 @@ class Strategy(ABC):
         self.options = self.spec.options if isinstance(self.spec, OwnStrategySpec) else {}
         self.n_global = manifest.n_global
         self.layer_ends = manifest.layer_ends
+        self.secure_sum = secure_sum.facts(experiment, manifest.n_global)
         self.kept: list[str] = [
             *(["model.local_start = 'kept'"] if manifest.keeps_local else []),
             *(["strategy.error_feedback"] if manifest.error_feedback else []),
@@ -79,8 +80,22 @@ class Strategy(ABC):
         """
 
     def training_recipe(self) -> Recipe:
-        """The recipe of a round: the phases of ``training``; number, selection and dtype of the delta entries sent up."""
-        return Recipe(tuple(self.training()), self.top_k, self.uplink, self.selection)
+        """The recipe of a round: the phases of ``training``; number, selection and dtype of the delta entries sent up.
+
+        With secure aggregation the entries travel as integers, whatever ``uplink`` is; until then their values are exact.
+
+        Raises:
+            StrategyError: A user's own strategy selects entries by their values, and aggregation is secure.
+        """
+        if self.secure_sum is None:
+            return Recipe(tuple(self.training()), self.top_k, self.uplink, self.selection)
+        if self.selection is not Selection.RANDOM:
+            raise StrategyError(
+                f"privacy.secure_aggregation = true needs a random selection, but strategy.kind = '{self.spec.kind}' has "
+                f"selection {self.selection.name}; return Selection.RANDOM"
+            )
+        exact = self.uplink if self.experiment.privacy.is_private else Dtype.F32
+        return Recipe(tuple(self.training()), self.top_k, exact, self.selection)
 
     def adaptation_recipe(self, count: int) -> Recipe:
         """The recipe of an adaptation, which sends no delta.
@@ -96,7 +111,7 @@ class Strategy(ABC):
     @property
     def top_k(self) -> int:
         """Number of delta entries sent up: ``top_p`` percent of the global weights, at least 1 (1 per layer for LAYER)."""
-        return max(self._least, math.floor(self.n_global * self.spec.top_p / 100 + 0.5))
+        return max(self._least, self.spec.entries(self.n_global))
 
     @property
     def selection(self) -> Selection:
@@ -111,6 +126,9 @@ class Strategy(ABC):
     def clients(self, round_: int, of: int) -> list[int]:
         """Selects the training clients of a round; the selection depends only on ``run.seed`` and the arguments.
 
+        With [privacy], clients take turns in a random order, so that none takes part, and loses privacy, more often than
+        needed: none twice before a new order is drawn, in which fewer than ``run.devices_per_round`` may have been left out.
+
         Args:
             round_: The round, from 0.
             of: Number of training clients.
@@ -124,6 +142,11 @@ class Strategy(ABC):
         run = self.experiment.run
         if of < run.devices_per_round:
             raise StrategyError(f"{self.experiment.per_round}, but there are only {of} client(s)")
+        if self.experiment.privacy.is_private:
+            turns = of // run.devices_per_round
+            order = prng.permutation(run.seed, 0, round_ // turns, Stream.CLIENT_CHOICE, of)
+            first = round_ % turns * run.devices_per_round
+            return [int(client) for client in order[first : first + run.devices_per_round]]
         chosen: dict[int, None] = {}  # a dict keeps the order of the draws
         attempts = 0
         while lacking := run.devices_per_round - len(chosen):
@@ -199,6 +222,7 @@ class Strategy(ABC):
         Args:
             weights: Global weights g, float32 [n_global]; they are not modified.
             deltas: Changes of the global weights, one per client, in client order; an entry that was not sent counts as 0.
+                With secure aggregation a single one, their mean.
             round_: The round, from 0.
 
         Returns:

@@ -12,6 +12,7 @@ from tinymetafed_codegen.spec import Experiment, dump
 from ...learn.metric import Metric
 from ..charts import FRAME, WIDE, Chart, Level, Role, Series, chart
 from ..journal import RoundEntry, RunResult
+from ..privacy_accounting import spent
 from ..run_data import RunData
 from ..run_figures import values_only_cost
 from .arena import Bar, MemoryPicture, memory_picture
@@ -69,6 +70,7 @@ class ComparisonPage:
     memories: list[tuple[str, str, MemoryPicture]]
     estimates: list[EstimateRow]
     basis: str
+    privacy: list[tuple[str, str]]
     provenance: list[tuple[str, str, str, str, str]]
 
 
@@ -93,6 +95,7 @@ def page(runs: Sequence[RunData], left_out: Sequence[str]) -> ComparisonPage:
     names = _names(runs)
     named = list(zip(names, runs, strict=True))
     keys = differing(experiments)
+    private = {name: found for name, run in named if (found := spent(run)) is not None}
     return ComparisonPage(
         count=count(len(runs)),
         task=experiments[0].task.title,
@@ -110,6 +113,7 @@ def page(runs: Sequence[RunData], left_out: Sequence[str]) -> ComparisonPage:
         memories=_memories(runs, names),
         estimates=[(f"{name}, {row[0]}", *row[1:]) for name, run in named for row in estimates(run)],
         basis=next((sentence(result.estimate.basis) for result in results if result.estimate), ""),
+        privacy=[(name, found.text) for name, found in private.items()],
         provenance=[
             (name, str(run.path), str(run.header.seed), result.versions["tinymetafed"], result.weights_sha256)
             for (name, run), result in zip(named, results, strict=True)

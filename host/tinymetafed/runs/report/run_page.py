@@ -8,9 +8,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ...federation.result import ClassScores, CurveExample, DCurve, Evaluation, Example, FinalScores, Score, Scores
+from ...federation.standing import BoardDeltas, by_board
 from ...learn.metric import Metric
 from ..charts import FRAME, Chart, Level, Point, Role, Series, chart
 from ..journal import RoundEntry
+from ..privacy_accounting import spent
 from ..run_data import RunData
 from .arena import Bar, MemoryPicture, ParameterRow, memory_picture, parameters
 from .wording import Scale, byte_unit, chance, count, duration, interval, sentence, size, span, tested
@@ -69,6 +71,21 @@ class DeviceRow:
 
 
 @dataclass(frozen=True)
+class DeltaRow:
+    """The deltas of a board in a table, as text; ``aside``: why it was set aside, "" if it was not."""
+
+    url: str
+    unique_id: str
+    rounds: str
+    norm_median: str
+    norm_largest: str
+    cosine: str
+    shortened: str
+    left_out: str
+    aside: str
+
+
+@dataclass(frozen=True)
 class Interruptions:
     """Interruptions of the run as text: the first events with their rounds, and how many more there are (``left_out``)."""
 
@@ -107,12 +124,15 @@ class RunPage:
     estimate_basis: str
     traffic: TrafficBars | None
     devices: list[DeviceRow]
+    deltas: list[DeltaRow]
+    deltas_chart: Chart | None
     memory: MemoryPicture
     parameters: list[ParameterRow]
     running_note: str
     instructions: list[tuple[str, str]]
     experiment: str
     interruptions: Interruptions | None
+    privacy: list[tuple[str, str]]
     provenance: list[tuple[str, str]]
     tested: str
 
@@ -123,6 +143,7 @@ def page(run: RunData) -> RunPage:
     planned = experiment.run.rounds
     counted = (result.instructions_per_step or {}) if result else {}
     scale = Scale(Metric.of(experiment.model.loss))
+    deltas = by_board(experiment.strategy, run.measures())
     return RunPage(
         name=run.name,
         task=experiment.task.title,
@@ -145,12 +166,15 @@ def page(run: RunData) -> RunPage:
         estimate_basis=sentence(result.estimate.basis) if result and result.estimate else "",
         traffic=_traffic(run),
         devices=_devices(run),
+        deltas=_deltas(run, deltas),
+        deltas_chart=_deltas_chart(deltas),
         memory=memory_picture(manifest),
         parameters=parameters(manifest),
         running_note=experiment.data.running_note,
         instructions=[(name, count(number)) for name, number in counted.items()],
         experiment=run.header.experiment + ("" if run.extended is None else f"\n# extended to run.rounds = {run.extended}\n"),
         interruptions=_interruptions(run),
+        privacy=_privacy(run),
         provenance=_provenance(run),
         tested=tested(result.meta_test) if result else "",
     )
@@ -215,6 +239,26 @@ def _tiles(run: RunData, planned: int, scale: Scale) -> list[Tile]:
     context = f"of {size(manifest.memory.ram_available)} on {manifest.board}; {weights} weights"
     tiles.append(Tile("Memory on the device", size(manifest.memory.ram_total), context))
     return tiles
+
+
+def _privacy(run: RunData) -> list[tuple[str, str]]:
+    """Rows about the privacy of the rounds so far; none for updates that are not private."""
+    found = spent(run)
+    if found is None:
+        return []
+    known = found.epsilon is not None or not found.note
+    rows = [(f"ε at δ = {found.delta:g}", _epsilon(found.epsilon)), ("ε for the host", _epsilon(found.host_epsilon))]
+    return [
+        *(rows if known else []),
+        ("most rounds of one client", count(found.rounds)),
+        *([("noise multiplier of these together", f"{found.noise_multiplier:.3g}")] if found.noise_multiplier else []),
+        ("sampling of clients", found.sampling),
+        *([("note", found.note)] if found.note else []),
+    ]
+
+
+def _epsilon(value: float | None) -> str:
+    return "no bound" if value is None else f"{value:.3g}"
 
 
 def _which_weights(run: RunData) -> str:
@@ -436,6 +480,47 @@ def _devices(run: RunData) -> list[DeviceRow]:
         DeviceRow(device.url, device.board, device.unique_id, count(device.receive_window), count(device.rounds))
         for device in run.devices
     ]
+
+
+def _deltas(run: RunData, found: Sequence[BoardDeltas]) -> list[DeltaRow]:
+    """The deltas of each board, those that stand out most first."""
+    urls = {device.unique_id: device.url for device in run.devices}
+    return [
+        DeltaRow(
+            url=urls[each.board],
+            unique_id=each.board,
+            rounds=count(each.rounds),
+            norm_median=f"{each.norm_median:.3g}",
+            norm_largest=f"{each.norm_largest:.3g}",
+            cosine=f"{each.cosine:+.2f}",
+            shortened=count(each.shortened),
+            left_out=count(each.left_out),
+            aside=each.aside,
+        )
+        for each in sorted(found, key=lambda each: (not each.aside, -each.norm_median))
+    ]
+
+
+def _deltas_chart(found: Sequence[BoardDeltas]) -> Chart | None:
+    """A point for each board: norm over cosine; None with fewer than two boards."""
+    if len(found) < 2:
+        return None
+    groups: tuple[tuple[str, Role, list[BoardDeltas]], ...] = (
+        ("boards", "after", [each for each in found if not each.aside]),
+        ("boards set aside", "before", [each for each in found if each.aside]),
+    )
+    return chart(
+        [
+            Series(label, role, [(each.cosine, each.norm_median) for each in some], line=False, dots=True)
+            for label, role, some in groups
+            if some
+        ],
+        "mean cosine to the way of the weights",
+        "median norm, in running medians",
+        "norms and cosines of each board's deltas",
+        x_range=(-1.0, 1.0),
+        log_y=True,
+    )
 
 
 def _interruptions(run: RunData) -> Interruptions | None:
