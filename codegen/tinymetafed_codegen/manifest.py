@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -17,7 +17,7 @@ from pydantic import TypeAdapter
 from .errors import Error
 from .flash_store import StoreFacts
 from .ops.op import NumberType
-from .protocol import Dtype
+from .protocol import Dtype, Phase
 from .section import StrictJson
 from .sensor import SensorFacts
 
@@ -152,6 +152,20 @@ class KeptActivations(StrictJson):
     layers: dict[str, int]
     multiply_accumulates: dict[str, int]
 
+    def passes_sent(self, phases: Sequence[Phase]) -> list[int]:
+        """For each phase, in how many of its passes the host has to send the samples, where the board does not make them.
+
+        The board trains the other passes by itself: firmware/core/kept/kept_activations.hpp has the same rule.
+        """
+        sent, before = [], None
+        for phase in phases:
+            layers = self.layers.get(phase.variant.name.lower(), 0)
+            keeps = layers > 0 and phase.count <= self.samples
+            now = (phase.sample_set, phase.count, layers)
+            sent.append((0 if now == before else 1) if keeps else phase.passes)
+            before = now
+        return sent
+
     @property
     def summary(self) -> str:
         """What it saves, for people."""
@@ -216,6 +230,10 @@ class ModelManifest(StrictJson):
     def local_tensors(self) -> tuple[WeightTensor, ...]:
         """The local tensors, in the order of the weight vector."""
         return tuple(tensor for tensor in self.parameters if tensor.is_local)
+
+    def passes_sent(self, phases: Sequence[Phase]) -> list[int]:
+        """For each phase, in how many of its passes the host has to send the samples, where the board does not make them."""
+        return [phase.passes for phase in phases] if self.kept is None else self.kept.passes_sent(phases)
 
     @property
     def streamed(self) -> bool:

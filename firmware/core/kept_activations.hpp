@@ -16,6 +16,7 @@ class KeptActivations {
   void enter(const protocol::Phase&, bool, bool) {}
   void leave() {}
   static constexpr bool holds(uint32_t) { return false; }
+  static constexpr bool holds_all() { return false; }
   void train(const protocol::Phase& phase, uint32_t, float* p, float* a) {
     train_step(phase.variant, p, a, phase.learning_rate, phase.output_clamp);
   }

@@ -158,7 +158,7 @@ Outcome Learner::sample(const protocol::Sample& message) {
 }
 
 bool Learner::work() {
-  if (state_ != State::kTraining || !source::on_device()) return false;
+  if (state_ != State::kTraining || !(source::on_device() || holds_all())) return false;
   const uint32_t index = sample_index();
   if (!holds(index)) {
     const source::Key key = {key_.seed, key_.client, {key_.round}, recipe_->phases[phase_].sample_set, index};

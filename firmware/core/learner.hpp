@@ -74,8 +74,8 @@ class Learner : private SavedState,
     return {status, detail};
   }
 
-  // Trains one sample that the device makes itself, if a program is running. Returns whether it did. Where steps are split, it
-  // only begins the step, as `sample` does.
+  // Trains one sample that the device makes itself or has kept, if a program is running. Returns whether it did. Where steps are
+  // split, it only begins the step, as `sample` does.
   bool work();
 
   // Whether a step is begun and not finished. Its arena is in use: nothing else may be asked of the learner meanwhile but

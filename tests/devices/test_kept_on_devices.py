@@ -12,15 +12,19 @@ from typing import Any
 import in_process
 import numpy as np
 import pytest
-from in_process import Device, Line
+from in_process import Device, Fault, Line
 
+from tinymetafed.devices.device_clients import Job, examples, run
 from tinymetafed.devices.link.session import Session
 from tinymetafed.learn.codecs import downlink
+from tinymetafed.learn.tasks import Samples
+from tinymetafed.wire.frame import Decoder
 from tinymetafed.wire.messages import Example
 from tinymetafed_codegen import boards, emit, graph, kept_activations, spec
 from tinymetafed_codegen.design import Design, design_graph
 from tinymetafed_codegen.locate import find
-from tinymetafed_codegen.protocol import Dtype, Phase, Program, Recipe, SampleSet, Variant
+from tinymetafed_codegen.manifest import KeptActivations
+from tinymetafed_codegen.protocol import Dtype, Phase, Program, Recipe, Sample, SampleSet, Variant
 from tinymetafed_codegen.toolchain import compiler_flags
 
 COUNT, KEPT = 5, 3  # samples of a set, and those that the device has room for
@@ -90,21 +94,59 @@ def built(made: Design, folder: Path, source: Path) -> Path:
     return folder / "device.so"
 
 
+class CountingLine(Line):
+    """A line that counts the samples sent."""
+
+    samples = 0
+
+    def write(self, data: bytes) -> None:
+        self.samples += sum(frame.type_id == Sample.type_id for frame in Decoder().feed(data))
+        super().write(data)
+
+
+class SameSamples:
+    """A task whose sets have the same samples."""
+
+    def __init__(self, levels: np.ndarray, targets: np.ndarray) -> None:
+        self.all = Samples.from_levels(levels, 1 / 255, targets)
+
+    def on_device(self, chosen: SampleSet) -> bool:
+        return False
+
+    def samples(self, client: int, round: int, chosen: SampleSet, count: int) -> Samples:
+        assert self.all.levels is not None
+        return Samples.from_levels(self.all.levels[:count], 1 / 255, self.all.targets[:count])
+
+
 class Trainer:
     """Runs programs on the device, always from the same weights."""
 
     def __init__(self, library: Path, made: Design, *, streamed: bool) -> None:
         self.device, self.streamed = Device(library), streamed
         self.n = made.manifest.n_parameters
-        line = Line(self.device)
-        self.session = Session(line, clock=line.clock)
+        assert made.manifest.kept is not None
+        self.kept = made.manifest.kept
+        self.line = CountingLine(self.device)
+        self.session = Session(self.line, clock=self.line.clock)
         self.session.hello()
         random = np.random.default_rng(2)
         weights = random.normal(0, 0.2, made.manifest.n_global).astype(np.float32)
         sizes = [each.size for each in made.manifest.global_tensors]
         self.weights = downlink.encode(weights, Dtype[made.manifest.downlink], sizes)
-        size = made.graph.input.size
-        self.samples = [Example([float(i % 3)], random.integers(0, 256, size).astype(np.uint8), 1 / 255) for i in range(COUNT)]
+        levels = random.integers(0, 256, (COUNT, made.graph.input.size)).astype(np.uint8)
+        self.task = SameSamples(levels, np.arange(COUNT, dtype=np.float32)[:, None] % 3)
+        self.samples = list(examples(self.task.all))
+
+    def run(self, phases: tuple[Phase, ...], kept: KeptActivations | None) -> tuple[bytes, int]:
+        """The weights after a program as runs train it, and how many samples were sent."""
+        self.session.kept = kept
+        recipe = Recipe(phases)
+        self.session.configure(Program.ADAPT, recipe)
+        token = self.session.next_token()
+        self.session.load(token, self.weights)
+        self.line.samples = 0
+        run(self.session, self.task, Job(Program.ADAPT, recipe, 1, 2, 3), token)  # type: ignore[arg-type]
+        return self.session.fetch(0, self.n).tobytes(), self.line.samples
 
     def train(self, phases: tuple[Phase, ...], later: list[Example] | None = None) -> bytes:
         """The weights after a program. ``later``: what is sent instead of the samples that the device keeps."""
@@ -164,6 +206,37 @@ def test_a_kept_sample_is_not_read_again(streaming: Trainer) -> None:
     zeros = [Example([0.0], np.zeros_like(sample.inputs), 1 / 255) for sample in streaming.samples]
     for kept, _ in programs():
         assert streaming.train(kept, zeros) == streaming.train(kept), kept
+
+
+def test_kept_samples_are_sent_once(streaming: Trainer) -> None:
+    kept = streaming.kept
+    for two, _ in programs():
+        fits = tuple(dataclasses.replace(phase, count=KEPT) for phase in two)
+        wanted = kept.passes_sent(fits)
+        assert wanted == ([1, 0] if later_phase_keeps(two) else [1, 1])
+        assert kept.passes_sent(two) == [2, 2], "the device has no room for all samples"
+        assert streaming.run(fits, kept) == (streaming.run(fits, None)[0], KEPT * sum(wanted)), fits
+        assert streaming.run(two, kept) == (streaming.train(two), 4 * COUNT), two
+
+
+def test_lost_answers_change_nothing(streaming: Trainer) -> None:
+    two, _ = programs()[0]
+    fits = tuple(dataclasses.replace(phase, count=KEPT) for phase in two)
+    expected, _ = streaming.run(fits, None)
+    line = streaming.line
+    line.seed(1)
+    line.faults, line.rate = (Fault.DROP, Fault.TWICE, Fault.CUT), 0.2
+    for _ in range(10):
+        assert streaming.run(fits, streaming.kept)[0] == expected
+    assert line.happened > 20
+    line.faults = ()
+
+
+def test_a_board_that_keeps_less_than_its_design_says_gets_every_sample(streaming: Trainer) -> None:
+    two, _ = programs()[0]
+    found, sent = streaming.run(two, dataclasses.replace(streaming.kept, samples=COUNT))
+    assert found == streaming.train(two)
+    assert 3 * COUNT <= sent <= 4 * COUNT
 
 
 def test_own_samples_in_split_steps_are_made_once(tmp_path: Path) -> None:

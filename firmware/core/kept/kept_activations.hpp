@@ -32,10 +32,14 @@ class KeptActivations {
   void leave() {
     boundary_ = {};
     held_ = 0;
+    count_ = 0;
   }
 
   // Whether sample `index` of the phase can be trained without its inputs and targets.
   bool holds(uint32_t index) const { return index < held_; }
+
+  // Whether that is so for every sample of the phase, so that the host need not send them again.
+  bool holds_all() const { return held_ > 0 && held_ == count_; }
 
   // Trains sample `index` of the phase: the one in arena `a`, or the one kept.
   void train(const protocol::Phase& phase, uint32_t index, float* p, float* a) {
@@ -81,7 +85,8 @@ class KeptActivations {
 
   kept::Boundary boundary_;
   protocol::SampleSet sample_set_ = protocol::SampleSet::kSupport;
-  uint32_t count_ = 0;
+  // All of it begins as zeros: a single other value would put the whole learner into flash.
+  uint32_t count_ = 0;  // samples of the phase
   uint32_t held_ = 0;  // samples whose activation is kept
   float values_[kept::kSamples][kept::kFloats] = {};
   float targets_[kept::kSamples][model::kTargetSize] = {};

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from tinymetafed_codegen.boards import Board, Catalogue
-from tinymetafed_codegen.manifest import ModelManifest
 from tinymetafed_codegen.protocol import Program, Recipe, SampleSet
 from tinymetafed_codegen.spec import Experiment
 
 from ..devices.device_urls import DeviceSpec
 from ..devices.firmware import Firmware
+from ..devices.link.deadline import Deadline
 from ..devices.running import build_firmware
 from ..federation.observer import Observer
 from ..learn.strategies import open_strategy
 from ..learn.weights import initial
 from ..runs.setup import measured_design
-from ..wire.messages import Example
 from . import in_qemu, keeping_nothing, launched, synthetic_samples
-from .kernel_cost import executed
+from .kernel_cost import QUIET_SECONDS, executed
 
 
 @dataclass(frozen=True)
@@ -89,18 +88,19 @@ def _instructions(experiment: Experiment, board: Board, built: Firmware, recipe:
         session.train(token, Program.ADAPT, 1, 0, 0)
         if not manifest.streamed:
             return executed(session.await_done(token, recipe.steps).ticks, board)
-        total = last = 0
-        for step, sample in enumerate(_samples(manifest, recipe)):
-            # One step at a time: bytes received during a step add interrupts to it, and ticks of all steps may overflow.
-            ticks = session.sample(token, step, sample.targets, sample.inputs, sample.scale).ticks
-            total, last = total + (ticks - last) % (1 << 32), ticks
-            observer.advance()
+        total = last = end = 0
+        deadline = Deadline(recipe.steps, session.clock.monotonic())
+        for phase, passes in zip(recipe.phases, manifest.passes_sent(recipe.phases), strict=True):
+            samples = synthetic_samples(manifest, phase.count)
+            for i in range(passes * phase.count):
+                # One step at a time: bytes received during a step add interrupts to it, and ticks of all steps may overflow.
+                sample = samples[i % phase.count]
+                progress = session.sample(token, end + i, sample.targets, sample.inputs, sample.scale)
+                total, last = total + (progress.ticks - last) % (1 << 32), progress.ticks
+                observer.advance()
+            end += phase.steps
+            if passes < phase.passes:  # the board trains the others by itself
+                time.sleep(QUIET_SECONDS)
+                progress = session.await_step(token, end, progress, recipe.steps, deadline)
+                total, last = total + (progress.ticks - last) % (1 << 32), progress.ticks
     return executed(total, board)
-
-
-def _samples(manifest: ModelManifest, recipe: Recipe) -> Iterator[Example]:
-    """Synthetic samples in the order of the steps."""
-    for phase in recipe.phases:
-        samples = synthetic_samples(manifest, phase.count)
-        for _ in range(phase.passes):
-            yield from samples

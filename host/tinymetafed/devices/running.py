@@ -135,6 +135,7 @@ def running(
             return
         if authenticated:
             authenticate(device)
+        device.session.kept = on_board.manifest.kept
         if (store := on_board.manifest.store) is not None:
             device.session.name_bytes = store.name_bytes
         if store is not None and (wrong := problem(device.session.recall(number).state)):
