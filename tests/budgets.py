@@ -12,7 +12,7 @@ from typing import Any
 import tomli_w
 from small_runs import Quiet
 
-from tinymetafed.bench import keeping_nothing, kernel_cost
+from tinymetafed.bench import keeping_nothing, kernel_cost, layer_grid
 from tinymetafed.bench.costs import compiler
 from tinymetafed.devices.running import build_firmware
 from tinymetafed.runs.setup import design_of
@@ -46,6 +46,17 @@ def measured(model: str) -> dict[str, int]:
     }
 
 
+def worst_layers() -> dict[str, float]:
+    """Instructions per multiplication of the passes of layers that take more than twice the limit."""
+    rows = layer_grid.measure(BOARD, Quiet()).rows
+    return {
+        f"{row.title}: {name}": round(cell.instructions, 2)
+        for row in rows
+        for name, cell in row.passes.items()
+        if (row.ratio(name) or 0) > 2
+    }
+
+
 def beyond(model: str, allowed: dict[str, int], found: dict[str, int]) -> list[str]:
     """One line per figure that has changed by more than the tolerance, up or down."""
     lines = []
@@ -58,5 +69,5 @@ def beyond(model: str, allowed: dict[str, int], found: dict[str, int]) -> list[s
 
 
 if __name__ == "__main__":
-    figures = {"compiler": compiler(BOARD), **{model: measured(model) for model in MODELS}}
+    figures = {"compiler": compiler(BOARD), **{model: measured(model) for model in MODELS}, "layers": worst_layers()}
     FILE.write_text(_HEAD + tomli_w.dumps(figures), encoding="utf-8")

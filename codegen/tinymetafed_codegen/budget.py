@@ -118,11 +118,12 @@ def _kernel_flash(net: Graph) -> int:
     """Bytes of all kernels; calls that differ only in their tensors share one."""
     kernels: dict[tuple[str, int, int, *tuple[bool, ...]], Op] = {}
     backward = [(call, variant is Variant.GRADIENT) for variant, calls in net.backward.items() for call in calls]
-    for call, sums in [*((call, False) for call in net.forward), *backward]:
+    passes = dict.fromkeys(call for variant in (None, *net.backward) for call in net.forward_of(variant))
+    for call, sums in [*((call, False) for call in passes), *backward]:
         op = call.op
         inputs, outputs = (shape[-1] if op.tiled else 0 for shape in (op.input_shape, op.output_shape))
         if isinstance(call, Call):
-            kernels[(op.cpp_type(), 0, outputs)] = op
+            kernels[(op.cpp_type(), 0, outputs, call.saved_mask is not None)] = op
             if op.observes:
                 kernels[(op.cpp_type(), 1, outputs)] = op
             continue

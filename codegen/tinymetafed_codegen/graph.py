@@ -64,6 +64,15 @@ class Graph:
         """The largest magnitude of an input of a model whose device takes statistics of it; None for any other."""
         return LARGEST_INPUT if any(call.op.observes for call in self.forward) else None
 
+    def forward_of(self, variant: Variant | None) -> tuple[Call, ...]:
+        """The forward pass of a training step, or of a prediction (None), without the masks that nothing reads afterwards."""
+        readers = () if variant is None else self.backward[variant]
+        read = {tensor.name for call in readers for tensor in call.reads}
+        return tuple(
+            call if call.saved_mask is None or call.saved_mask.name in read else dataclasses.replace(call, saved_mask=None)
+            for call in self.forward
+        )
+
     def observing(self, variant: Variant) -> list[Call]:
         """The calls whose ops take the model's input into their statistics, before a training step of this variant."""
         return [call for call in self.forward if observes(call.op, variant)]

@@ -75,11 +75,25 @@ def model_header(design: Design, command: str, template: str = FIRMWARE) -> str:
         """The calls of a step one by one, where steps are split; the one of the loss has no call."""
         if not splits or not net.backward[variant]:
             return []
-        calls = [*map(observe, net.observing(variant)), *map(forward, net.forward), None, *step(variant)]
+        calls = [*map(observe, net.observing(variant)), *map(forward, net.forward_of(variant)), None, *step(variant)]
         return [{"index": index, "call": call, "is_last": index + 1 == len(calls)} for index, call in enumerate(calls)]
 
     # An exported library keeps no activations: its samples are the program's own.
     prefixes = kept_activations.prefixes(net) if design.manifest.kept and template == FIRMWARE else {}
+    # Steps that save the same masks have one forward pass, and predictions save none.
+    unmasked = net.forward_of(None)
+    passes = {unmasked: "forward"}
+    for variant, calls in net.backward.items():
+        if calls and variant not in prefixes:
+            passes.setdefault(net.forward_of(variant), f"forward_{variant.name.lower()}")
+    # The layers that steps leave out save no masks, as nothing below them trains.
+    lengths = sorted({len(prefix.calls) for prefix in prefixes.values()})
+
+    def begun(calls: tuple[Call, ...]) -> dict[str, Any]:
+        """A forward pass as the first layers that are a function of their own, 0 for none, and the calls after them."""
+        first = max((length for length in lengths if calls[:length] == unmasked[:length]), default=0)
+        return {"first": first, "calls": [forward(call) for call in calls[first:]]}
+
     return render(
         template,
         title=" -> ".join(call.op.name for call in net.forward),
@@ -135,22 +149,22 @@ def model_header(design: Design, command: str, template: str = FIRMWARE) -> str:
         output=place(net.output),
         target=place(net.target),
         output_gradient=place(net.output_gradient),
-        forward=[forward(call) for call in net.forward],
-        longest_prefix=max((len(prefix.calls) for prefix in prefixes.values()), default=0),
+        passes=[{"name": name, **begun(calls)} for calls, name in passes.items()],
         prefixes=[
             {
                 "layers": length,
                 "boundary": place(net.forward[length - 1].y),
-                "first": [forward(call) for call in net.forward[:length]],
-                "after": [forward(call) for call in net.forward[length:]],
+                "calls": [forward(call) for call in unmasked[:length]],
             }
-            for length in sorted({len(prefix.calls) for prefix in prefixes.values()})
+            for length in lengths
         ],
         variants=[
             {
                 "name": v.name.lower(),
                 "prefix": len(prefixes[v].calls) if v in prefixes else 0,
+                "rest": [forward(call) for call in net.forward_of(v)[len(prefixes[v].calls) :]] if v in prefixes else [],
                 "doc": _VARIANT_DOC[v],
+                "forward": passes.get(net.forward_of(v), ""),
                 "observing": [observe(call) for call in net.observing(v)],
                 "calls": step(v),
                 "parts": parts(v),

@@ -258,6 +258,9 @@ class Updates(Struct):
     sample_bytes: Annotated[
         Words | None, _WRITTEN_WORDS, "[clients], bytes of each client's samples on the wire; null: samples are not sent"
     ]
+    total: Annotated[
+        Floats | None, _WRITTEN_FLOATS, "[kGlobalCount], to which the updates are added in client order; null: they are not"
+    ]
 
 
 @dataclass(frozen=True)

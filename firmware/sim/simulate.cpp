@@ -11,14 +11,13 @@
 #include <secure_sum.hpp>  // generated for firmware with secure aggregation
 
 #include "board.hpp"
-#include "delta_codec.hpp"
 #include "frame.hpp"
-#include "half.hpp"
 #include "lanes.hpp"
 #include "model.hpp"
 #include "simulation_abi.hpp"
 #include "source.hpp"
 #include "step.hpp"
+#include "update.hpp"
 
 namespace tmf::sim {
 
@@ -27,59 +26,12 @@ using protocol::Dtype;
 constexpr size_t kMacBytes = Authentication::kMacBytes;  // their values are not computed: only sizes count
 constexpr uint32_t kLocalCount = model::kParameterCount - model::kGlobalCount;
 
-// Decodes a chunk's entries as the host does; delta_codec.hpp describes the format.
-void read_chunk(const protocol::Delta& header, const uint8_t* data, size_t size, int64_t* indices, float* values) {
-  const size_t width = protocol::width(header.dtype);
-  size_t at = 0;  // bit position
-  const auto bit = [&] { return data[at / 8] >> (at % 8) & 1u; };
-  const auto bits = [&](uint32_t count) {
-    uint32_t value = 0;
-    for (uint32_t i = 0; i < count; ++i, ++at) value |= bit() << i;
-    return value;
-  };
-  int64_t next = header.base;
-  Reader wire(data + size - header.count * width, header.count * width);
-  const auto gap = [&] {
-    if (header.coding == protocol::Coding::kRun) return 0u;
-    const bool is_bitmap = header.coding == protocol::Coding::kBitmap;
-    const uint32_t parameter = static_cast<uint32_t>(header.coding);  // of the Rice codings
-    const uint32_t most = is_bitmap ? UINT32_MAX : protocol::kRiceEscape;
-    uint32_t run = 0;  // of zeros, or of Rice's ones
-    while (run < most && bit() != (is_bitmap ? 1u : 0u)) ++run, ++at;
-    if (run == most) return bits(protocol::kRiceRawBits);
-    ++at;
-    return is_bitmap ? run : run << parameter | bits(parameter);
-  };
-  for (uint32_t i = 0; i < header.count; ++i) {
-    next += gap();
-    indices[i] = next++;
-    switch (header.dtype) {
-      case Dtype::kF16: values[i] = from_f16(wire.u16()); break;
-      case Dtype::kI8: values[i] = static_cast<float>(static_cast<int8_t>(wire.u8())) * header.scale; break;
-      default: values[i] = wire.f32(); break;
-    }
-  }
-}
-
-// Number of bytes on the wire of a message, given from type to payload, with COBS, CRC and delimiter. The CRC is not computed
-// but assumed to have no zero byte.
-uint32_t wire_bytes(const uint8_t* body, size_t size) {
-  constexpr uint32_t kLongestRun = 254;
-  uint32_t codes = 1, run = 0;
-  for (size_t i = 0; i < size; ++i) {
-    run = body[i] == 0 ? 0 : run + 1;
-    if (run == kLongestRun) ++codes, run = 0;
-  }
-  codes += run + protocol::kFrameCrcBytes > kLongestRun;
-  return static_cast<uint32_t>(size + protocol::kFrameCrcBytes) + codes + 1;
-}
-
 // Working memory of one thread.
 template <typename T>
 struct Workspace {
   alignas(64) T weights[model::kStateCount];  // [i][lane]
   alignas(64) T arena[model::kArenaFloats];
-  float change[model::kGlobalCount];  // of one client
+  Update<model::kGlobalCount, board::kReceiveWindow, kMacBytes> update;  // of one client
   float one[model::kParameterCount];  // weights of one client
 };
 
@@ -174,18 +126,19 @@ class Group {
     }
   }
 
-  // Selects, rounds and encodes the delta of every client with the firmware's own code.
+  // Selects and rounds the delta of every client as the firmware does, and counts its bytes on the wire.
   void send(const Updates& updates) {
     for (uint32_t lane = 0; lane < size_; ++lane) {
       uint8_t& fault = training_.statuses[first_ + lane];
       if (fault != static_cast<uint8_t>(Status::kOk)) continue;
-      const size_t at = size_t{first_ + lane} * model::kGlobalCount;
-      const float* const residual = updates.residuals == nullptr ? nullptr : updates.residuals + at;
-      for (uint32_t i = 0; i < model::kGlobalCount; ++i) {
-        const float change = Lanes<T>::get(memory_.weights + i, lane) - training_.global_weights[i];
-        memory_.change[i] = residual == nullptr ? change : change + residual[i];
-      }
-      fault = static_cast<uint8_t>(send_one(updates, first_ + lane));
+      float* const residual =
+          updates.residuals == nullptr ? nullptr : updates.residuals + size_t{first_ + lane} * model::kGlobalCount;
+      float* const change = memory_.update.change;
+      for (uint32_t i = 0; i < model::kGlobalCount; ++i)
+        change[i] = Lanes<T>::get(memory_.weights + i, lane) - training_.global_weights[i];
+      if (residual != nullptr)
+        for (uint32_t i = 0; i < model::kGlobalCount; ++i) change[i] += residual[i];
+      fault = static_cast<uint8_t>(send_one(updates, first_ + lane, residual));
       if (fault == static_cast<uint8_t>(Status::kOk) && training_.local_weights != nullptr) keep_local(lane);
       if (updates.sample_bytes != nullptr) updates.sample_bytes[first_ + lane] = streamed_bytes(first_ + lane);
     }
@@ -224,41 +177,20 @@ class Group {
     }
   }
 
-  Status send_one(const Updates& updates, uint32_t client) {
-    const auto change = [this](uint32_t i) { return memory_.change[i]; };
-    uint32_t histogram[model::kHistogramBins];
-    DeltaEncoder<sizeof model::kLayerEnds / sizeof model::kLayerEnds[0]> encoder;
+  Status send_one(const Updates& updates, uint32_t client, float* residual) {
+    auto& update = memory_.update;
     const Key key = {training_.seed, training_.clients[client], training_.round};
-    PrivateUpdate update;
-    const auto sent = update.noised(change);
-    const Status frozen = encoder.freeze(sent, model::kLayerEnds, recipe_, SecureSum::selection_key(PrivateUpdate::selection_key(key)),
-                                         histogram);
-    if (frozen != Status::kOk) return frozen;
-    if (const Status drawn = update.draw(encoder, change, key); drawn != Status::kOk) return drawn;
-    uint8_t frame[board::kReceiveWindow];
-    uint8_t* const data = frame + protocol::kFrameHeaderBytes + protocol::Delta::kFixedSize;
-    const size_t capacity = payload_capacity(board::kReceiveWindow) - kMacBytes - protocol::Delta::kFixedSize;
+    const auto change = [&update](uint32_t i) { return update.change[i]; };
     const size_t first = size_t{client} * recipe_.top_k;
-    uint32_t rank = 0;
-    while (rank < recipe_.top_k) {
-      protocol::Delta header;
-      size_t size = 0;
-      const Status encoded = encoder.encode(sent, rank, header, data, capacity, size);
-      if (encoded != Status::kOk) return encoded;
-      read_chunk(header, data, size, updates.indices + first + rank, updates.values + first + rank);
-      rank += header.count;
-      Writer head(frame + protocol::kFrameHeaderBytes, protocol::Delta::kFixedSize);
-      header.write_head(head);
-      frame[0] = frame[1] = 1;  // any type and sequence but 0: only the size counts
-      ++updates.messages[client];
-      std::memset(data + size, 1, kMacBytes);
-      updates.message_bytes[client] += wire_bytes(frame, static_cast<size_t>(data - frame) + size + kMacBytes);
-    }
-    if (updates.residuals != nullptr) {
-      float* const residual = updates.residuals + size_t{client} * model::kGlobalCount;
-      encoder.unsent(change, [residual](uint32_t i, float rest) { residual[i] = rest; });
-    }
-    return Status::kOk;
+    PrivateUpdate noise;
+    const Key selection = SecureSum::selection_key(PrivateUpdate::selection_key(key));
+    Status status = update.select(model::kLayerEnds, recipe_, selection);
+    if (status == Status::kOk) status = noise.draw(update, change, key);
+    if (status == Status::kOk) status = update.take(noise.noised(change), recipe_.uplink);
+    if (status == Status::kOk) status = update.decode(updates.indices + first, updates.values + first);
+    if (status == Status::kOk) status = update.measure(updates.messages[client], updates.message_bytes[client]);
+    if (status == Status::kOk && residual != nullptr) update.unsent(updates.values + first, residual);
+    return status;
   }
 
   // Bytes on the wire of a client's samples: one message for each time that a sample is sent.
@@ -351,6 +283,19 @@ void run(const Training& training, const Part& part) {
   }
 }
 
+// Adds the updates of a call to their total, in client order: a sum of floats depends on its order. An entry that was not sent
+// would add a zero to a total that is never -0, which changes no bit.
+void add(const Training& training, const Updates& updates) {
+  protocol::Recipe recipe;
+  Reader in(training.recipe, protocol::Recipe::kFixedSize);
+  recipe.read(in);
+  const size_t top_k = recipe.top_k;
+  for (size_t client = 0; client < training.client_count; ++client) {
+    if (training.statuses[client] != static_cast<uint8_t>(Status::kOk)) continue;
+    for (size_t at = client * top_k; at < (client + 1) * top_k; ++at) updates.total[updates.indices[at]] += updates.values[at];
+  }
+}
+
 }  // namespace tmf::sim
 
 // --- The library's functions; they must not be called by several threads at the same time ---
@@ -375,6 +320,7 @@ void train_round(const sim::Training& training, const sim::Updates& updates) {
     group.train();
     group.send(updates);
   });
+  if (updates.total != nullptr) sim::add(training, updates);
 }
 
 void adapt(const sim::Training& training, const sim::Evaluation& test) {

@@ -10,63 +10,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from tinymetafed_codegen import __version__
-from tinymetafed_codegen.boards import Board, BoardError, BoardWarning
-from tinymetafed_codegen.budget import BudgetError
 from tinymetafed_codegen.errors import Error, UsageError
-from tinymetafed_codegen.manifest import ArenaMap, ModelManifest
-from tinymetafed_codegen.protocol import Phase, SampleSet, Stream, Variant
-from tinymetafed_codegen.spec import SpecError, TaskFacts, TaskOptions
-from tinymetafed_codegen.toolchain import BuildError
-
-from .api.loaded_experiment import CHECK_BOARD, LOSSES, TASKS, Experiment, Generated, codegen, load
-from .api.progress import ProgressEvent, ProgressOption, watching
-from .api.run_handle import (
-    ADAPTED_TASKS,
-    DEFAULT_DEVICES,
-    TEST_DEVICE,
-    History,
-    Run,
-    compare,
-    new_run_folder,
-    open_run,
-    resume,
-    simulate,
-    train,
-)
-from .api.terminal import Terminal
-from .bench import BenchError
-from .devices.link.link_errors import LaunchError, LinkError
-from .devices.link.record import RecordingError
-from .devices.link.transport import DEFAULT_BAUD
-from .experiments import SweepError, SweepFailed
-from .federation.clients import TrainingFailed
-from .federation.meta_test import Collapsed
-from .federation.observer import Observer
-from .federation.result import Adaptation, ClassScores, FinalScores
-from .learn.codecs.delta import DeltaError, Sparse
-from .learn.strategies import (
-    FedAvg,
-    FedSgd,
-    OwnStrategyError,
-    Reptile,
-    Strategy,
-    StrategyError,
-    TinyMetaFed,
-    TinyOl,
-    TinyReptile,
-)
-from .learn.tasks import HELD_OUT, DataError, Samples, Task
-from .learn.tasks.own_task import TaskError
-from .projects import ProjectError
-from .runs.adapted import AdaptedError
-from .runs.exported_weights import ExportError
-from .runs.journal import RunResult
-from .runs.privacy_spent import PrivacySpent
-from .runs.report import ReportError
-from .runs.run_errors import StoreError, UntrustedError
-from .runs.tensorflow import ModelFileError
 
 if TYPE_CHECKING:
+    from tinymetafed_codegen.boards import Board, BoardError, BoardWarning
+    from tinymetafed_codegen.budget import BudgetError
+    from tinymetafed_codegen.manifest import ArenaMap, ModelManifest
+    from tinymetafed_codegen.protocol import Phase, SampleSet, Stream, Variant
+    from tinymetafed_codegen.spec import SpecError, TaskFacts, TaskOptions
+    from tinymetafed_codegen.toolchain import BuildError
+
+    from .api.api_defaults import ADAPTED_TASKS, CHECK_BOARD, DEFAULT_BAUD, DEFAULT_DEVICES, LOSSES, TASKS, TEST_DEVICE
     from .api.asking import (
         BoardStatus,
         Recorded,
@@ -81,6 +35,7 @@ if TYPE_CHECKING:
     from .api.checking import BoardNeeds, DataCause, DataCheck, DataProblem, check
     from .api.enrolling import Enrollment, KnownBoard, enroll, enrolled_boards, forget_board
     from .api.estimating import Cost, DailyEstimate, Day, estimate_day
+    from .api.loaded_experiment import Experiment, Generated, codegen, load
     from .api.many_runs import SweepTable, paper, sweep
     from .api.measuring import (
         BoardSpeed,
@@ -89,6 +44,7 @@ if TYPE_CHECKING:
         bench_authentication,
         bench_board,
         bench_byzantine,
+        bench_grid,
         bench_kernels,
         bench_memory,
         bench_simulation,
@@ -97,11 +53,54 @@ if TYPE_CHECKING:
         bench_wire,
         count_instructions,
     )
-    from .api.starting import board, examine, example, import_model, missing_tools, monitor, new_project
+    from .api.progress import ProgressEvent, ProgressOption, watching
+    from .api.run_handle import (
+        History,
+        Run,
+        compare,
+        new_run_folder,
+        open_run,
+        resume,
+        simulate,
+        train,
+    )
+    from .api.starting import import_model, monitor, new_project
+    from .api.terminal import Terminal
+    from .api.this_machine import board, examine, example, missing_tools
+    from .bench import BenchError
+    from .devices.link.link_errors import LaunchError, LinkError
+    from .devices.link.record import RecordingError
+    from .experiments import SweepError, SweepFailed
+    from .federation.clients import TrainingFailed
+    from .federation.meta_test import Collapsed
+    from .federation.observer import Observer
+    from .federation.result import Adaptation, ClassScores, FinalScores
+    from .learn.codecs.delta import DeltaError, Sparse
+    from .learn.strategies import (
+        FedAvg,
+        FedSgd,
+        OwnStrategyError,
+        Reptile,
+        Strategy,
+        StrategyError,
+        TinyMetaFed,
+        TinyOl,
+        TinyReptile,
+    )
+    from .learn.tasks import HELD_OUT, DataError, Samples, Task
+    from .learn.tasks.own_task import TaskError
+    from .projects import ProjectError
+    from .runs.adapted import AdaptedError
+    from .runs.exported_weights import ExportError
+    from .runs.journal import RunResult
+    from .runs.privacy_spent import PrivacySpent
+    from .runs.report import ReportError
+    from .runs.run_errors import StoreError, UntrustedError
+    from .runs.tensorflow import ModelFileError
 
-# A program that trains or simulates starts sooner without these modules, so they are imported when they are first used.
-_WHEN_USED = {
-    "asking": (
+# Each name's module, which is imported when the name is first used: so that a program starts with what it needs.
+_WHERE = {
+    ".api.asking": (
         "BoardStatus",
         "Recorded",
         "Sensing",
@@ -112,17 +111,48 @@ _WHEN_USED = {
         "record",
         "started",
     ),
-    "checking": ("BoardNeeds", "DataCause", "DataCheck", "DataProblem", "check"),
-    "enrolling": ("Enrollment", "KnownBoard", "enroll", "enrolled_boards", "forget_board"),
-    "estimating": ("Cost", "DailyEstimate", "Day", "estimate_day"),
-    "many_runs": ("SweepTable", "paper", "sweep"),
-    "measuring": (
+    ".api.checking": (
+        "BoardNeeds",
+        "DataCause",
+        "DataCheck",
+        "DataProblem",
+        "check",
+    ),
+    ".api.api_defaults": (
+        "ADAPTED_TASKS",
+        "CHECK_BOARD",
+        "DEFAULT_BAUD",
+        "DEFAULT_DEVICES",
+        "LOSSES",
+        "TASKS",
+        "TEST_DEVICE",
+    ),
+    ".api.enrolling": ("Enrollment", "KnownBoard", "enroll", "enrolled_boards", "forget_board"),
+    ".api.estimating": (
+        "Cost",
+        "DailyEstimate",
+        "Day",
+        "estimate_day",
+    ),
+    ".api.loaded_experiment": (
+        "Experiment",
+        "Generated",
+        "codegen",
+        "load",
+    ),
+    ".api.many_runs": (
+        "SweepTable",
+        "paper",
+        "sweep",
+    ),
+    ".api.measuring": (
         "BoardSpeed",
         "bench_adaptation",
         "bench_all",
         "bench_authentication",
         "bench_board",
         "bench_byzantine",
+        "bench_grid",
         "bench_kernels",
         "bench_memory",
         "bench_simulation",
@@ -131,15 +161,107 @@ _WHEN_USED = {
         "bench_wire",
         "count_instructions",
     ),
-    "starting": ("board", "examine", "example", "import_model", "missing_tools", "monitor", "new_project"),
+    ".api.progress": (
+        "ProgressEvent",
+        "ProgressOption",
+        "watching",
+    ),
+    ".api.run_handle": (
+        "History",
+        "Run",
+        "compare",
+        "new_run_folder",
+        "open_run",
+        "resume",
+        "simulate",
+        "train",
+    ),
+    ".api.starting": ("import_model", "monitor", "new_project"),
+    ".api.this_machine": ("board", "examine", "example", "missing_tools"),
+    ".api.terminal": ("Terminal",),
+    ".bench": ("BenchError",),
+    ".devices.link.link_errors": (
+        "LaunchError",
+        "LinkError",
+    ),
+    ".devices.link.record": ("RecordingError",),
+    ".experiments": (
+        "SweepError",
+        "SweepFailed",
+    ),
+    ".federation.clients": ("TrainingFailed",),
+    ".federation.meta_test": ("Collapsed",),
+    ".federation.observer": ("Observer",),
+    ".federation.result": (
+        "Adaptation",
+        "ClassScores",
+        "FinalScores",
+    ),
+    ".learn.codecs.delta": (
+        "DeltaError",
+        "Sparse",
+    ),
+    ".learn.strategies": (
+        "FedAvg",
+        "FedSgd",
+        "OwnStrategyError",
+        "Reptile",
+        "Strategy",
+        "StrategyError",
+        "TinyMetaFed",
+        "TinyOl",
+        "TinyReptile",
+    ),
+    ".learn.tasks": (
+        "DataError",
+        "HELD_OUT",
+        "Samples",
+        "Task",
+    ),
+    ".learn.tasks.own_task": ("TaskError",),
+    ".projects": ("ProjectError",),
+    ".runs.adapted": ("AdaptedError",),
+    ".runs.exported_weights": ("ExportError",),
+    ".runs.journal": ("RunResult",),
+    ".runs.privacy_spent": ("PrivacySpent",),
+    ".runs.report": ("ReportError",),
+    ".runs.run_errors": (
+        "StoreError",
+        "UntrustedError",
+    ),
+    ".runs.tensorflow": ("ModelFileError",),
+    "tinymetafed_codegen.boards": (
+        "Board",
+        "BoardError",
+        "BoardWarning",
+    ),
+    "tinymetafed_codegen.budget": ("BudgetError",),
+    "tinymetafed_codegen.manifest": (
+        "ArenaMap",
+        "ModelManifest",
+    ),
+    "tinymetafed_codegen.protocol": (
+        "Phase",
+        "SampleSet",
+        "Stream",
+        "Variant",
+    ),
+    "tinymetafed_codegen.spec": (
+        "SpecError",
+        "TaskFacts",
+        "TaskOptions",
+    ),
+    "tinymetafed_codegen.toolchain": ("BuildError",),
 }
+_MODULE_OF = {name: module for module, names in _WHERE.items() for name in names}
 
 
 def __getattr__(name: str) -> object:
-    for module, names in _WHEN_USED.items():
-        if name in names:
-            return getattr(import_module(f".api.{module}", __name__), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value: object = getattr(import_module(_MODULE_OF[name], __name__), name)
+    globals()[name] = value
+    return value
 
 
 def __dir__() -> list[str]:
@@ -234,6 +356,7 @@ __all__ = [
     "bench_authentication",
     "bench_board",
     "bench_byzantine",
+    "bench_grid",
     "bench_kernels",
     "bench_memory",
     "bench_simulation",

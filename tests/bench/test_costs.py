@@ -11,6 +11,7 @@ from tinymetafed.bench import costs
 from tinymetafed.bench.adaptation_cost import AdaptationCost
 from tinymetafed.bench.costs import Costs
 from tinymetafed.bench.kernel_cost import Comparison, StepCost
+from tinymetafed.bench.layer_grid import PASSES, Cell, Grid, Row
 from tinymetafed.bench.line_cost import FramingShare, LineShare, WireCost, WireRound
 from tinymetafed.bench.simulation_cost import SimulationCost
 from tinymetafed_codegen.locate import root
@@ -39,6 +40,18 @@ def test_the_documents_exact_figures_are_the_budgets() -> None:
     assert (root() / "docs" / costs.PICTURE).is_file()
 
 
+def test_the_worst_layers_of_the_document_are_the_budgets() -> None:
+    document = (root() / "docs" / costs.DOCUMENT).read_text(encoding="utf-8")
+    told = {}
+    for layer, _, *cells in rows(document, "| layer | limit"):
+        told |= {
+            f"{layer}: {name}": float(cell.split()[1])
+            for name, cell in zip(PASSES, cells[::3], strict=True)
+            if cell.startswith("🟥")
+        }
+    assert told == budgets.written()["layers"]
+
+
 def step(instructions: int, level: int) -> StepCost:
     """Measured figures of a training step; they differ between optimization levels."""
 
@@ -64,7 +77,7 @@ def test_measurements_are_written_and_drawn(tmp_path: Path) -> None:
     }
     simulated = SimulationCost(
         us_per_client_step=1.5, lanes=8, isa="avx2", threads=1, one_thread_us=1.5, speedup=None, speedup_idle=None,
-        single_us=6.0, textbook_us=18.0, ratio=12.0, jax_us=None,
+        single_us=6.0, round_us=12.0, coding_percent=25.0, textbook_us=18.0, ratio=12.0, jax_us=None,
     )  # fmt: skip
     wire = WireCost(
         source="a net", baud=115200, turn_around_seconds=0.016, bulk=[LineShare(256, 0.9, 0.8)],
@@ -72,7 +85,14 @@ def test_measurements_are_written_and_drawn(tmp_path: Path) -> None:
         training_instructions=16_000_000, clock_hz=64_000_000, estimate="no board",
     )  # fmt: skip
     adaptation = AdaptationCost("mps2", 40, {"local": 320, "full": 80}, 30, 61_000, 1_000_000, 2_500_000)
-    figures = Costs("mps2", "-Os", {"n": levels}, {"n": simulated}, wire, "gcc 1", {"n": adaptation})
+    grid = Grid(
+        "mps2",
+        (
+            Row("conv2d", 1_000, 2.5, {"forward": Cell(3.0, 9.0, (3.5, 4.0)), "update": Cell(6.0, 9.0, (7.0, 8.0))}),
+            Row("add", 10, None, {"forward": Cell(5.0, 6.0, (6.0, 7.0))}),
+        ),
+    )
+    figures = Costs("mps2", "-Os", {"n": levels}, grid, {"n": simulated}, wire, "gcc 1", {"n": adaptation})
     document, picture = costs.write(figures, tmp_path)
     text = document.read_text(encoding="utf-8")
     table = rows(text, "| net | compiled at | instructions")
@@ -80,6 +100,10 @@ def test_measurements_are_written_and_drawn(tmp_path: Path) -> None:
         ["-Os, the board's own", "1,000", "4,000", "4.00"],
         ["-O2", "999", "3,999", "4.00"],
         ["-O3, the best", "998", "3,998", "4.01"],
+    ]
+    assert rows(text, "| layer | limit") == [
+        ["conv2d", "2.5", "🟩 3.00", "3.5–4.0", "9.0", "", "", "", "🟥 6.00", "7.0–8.0", "9.0"],
+        ["add", "", "5.00", "6.0–7.0", "6.0", "", "", "", "", "", ""],
     ]
     assert rows(text, "| net | vector unit") == [["n", "avx2", "8", "4.0", "12.0"]]
     assert rows(text, "| wire types") == [["i8 both ways", "1,234", "567", "0.50", "0.75"]]

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from small_runs import manifest, sine
 
+from tinymetafed.devices.link.asking import board_name
 from tinymetafed.devices.link.link_errors import (
     DeviceGarbled,
     DeviceRefused,
@@ -21,7 +22,7 @@ from tinymetafed.devices.link.link_errors import (
     SampleTooLarge,
     WrongFirmware,
 )
-from tinymetafed.devices.link.session import Session, board_name
+from tinymetafed.devices.link.session import Session
 from tinymetafed.devices.link.transport import open_transport
 from tinymetafed.federation.clients import Traffic, TrainingFailed
 from tinymetafed.wire.frame import encode

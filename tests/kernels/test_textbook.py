@@ -1,14 +1,16 @@
-"""The textbook kernels of `bench` train to the same weights, up to rounding."""
+"""The textbook kernels of `bench` train to the same weights: some up to rounding, others to the same bits."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from compiled_model import compiled
+from compiled_model import FLATTEN, Compiled, compiled, conv, dense, depthwise, design, library
 from test_kernels import example
 
+from tinymetafed_codegen.locate import find
 from tinymetafed_codegen.protocol import Variant
 
 # Together these models use every textbook kernel with every kind of update, input gradient and mask.
@@ -29,3 +31,92 @@ def test_textbook_kernels_train_to_the_same_weights(name: str, tmp_path_factory:
                 model.run(trained, x.astype(np.float32), target.astype(np.float32), variant, 0.01, 0.25)
         np.testing.assert_allclose(plain, weights, rtol=1e-5, atol=1e-5)
         assert variant is Variant.LOCAL or (weights != start).any(), "nothing was trained"
+
+
+# Kernels whose textbook versions add in the same order, and so give the same bits.
+EXACT = ("add", "avg_pool", "depthwise_conv2d", "max_pool")
+# Tiles at both borders with others between them, strides and margins that leave an odd number, a kernel as wide as the image,
+# windows that overlap, end at the border or reach beyond it.
+SHAPES: dict[str, dict[str, Any]] = {
+    "depthwise wide": {
+        "input": [3, 37, 3],
+        "loss": "mse",
+        "layers": [
+            {"op": "affine"},
+            {"op": "relu"},
+            depthwise(3, activation="relu"),
+            depthwise([2, 3], stride=[1, 2]),
+            depthwise([3, 2], stride=3, padding=[[2, 0], [0, 1]]),
+            FLATTEN,
+            dense(2, local=True),
+        ],
+    },
+    "depthwise narrow": {
+        "input": [6, 15, 2],
+        "loss": "mse",
+        "layers": [
+            conv(11, 1, activation="relu", name="low"),
+            depthwise(5, activation="relu"),
+            {"op": "add", "with": "low"},
+            depthwise([1, 15]),
+            depthwise(3, stride=2, padding="valid"),
+            FLATTEN,
+            dense(2, local=True),
+        ],
+    },
+    "pools": {
+        "input": [9, 12, 3],
+        "loss": "mse",
+        "layers": [
+            {"op": "affine"},
+            {"op": "max_pool", "size": 3, "stride": [1, 2], "padding": "same"},
+            conv(9, 1, activation="relu"),
+            {"op": "max_pool", "size": [1, 2]},
+            {"op": "avg_pool", "size": 2, "stride": 1},
+            {"op": "max_pool", "size": [4, 1], "stride": 2},
+            {"op": "global_avg_pool"},
+            dense(2, local=True),
+        ],
+    },
+}
+
+
+@pytest.fixture(params=sorted(SHAPES), scope="module")
+def both(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Compiled, Compiled]:
+    """A model with the core's kernels, and with textbook ones for the ops of EXACT alone."""
+    folder = tmp_path_factory.mktemp("exact")
+    plain = folder / "plain" / "kernels"
+    plain.mkdir(parents=True)
+    for name in EXACT:
+        (plain / f"{name}.hpp").symlink_to(find("firmware") / "bench" / "textbook" / "kernels" / f"{name}.hpp")
+    made = design(SHAPES[request.param], folder)
+    return library(made, folder / "core"), library(made, folder / "textbook", [f"-I{plain.parent}"])
+
+
+@pytest.mark.xdist_group("kernels exact")
+def test_some_textbook_kernels_give_the_same_bits(both: tuple[Compiled, Compiled]) -> None:
+    ours, plain = both
+    for variant in ours.design.graph.backward:
+        weights = example(ours, 3)[0].astype(np.float32)
+        expected = weights.copy()
+        for step in range(4):
+            _, x, target = (array.astype(np.float32) for array in example(ours, 100 + step))
+            outputs = [model.run(p, x, target, variant, 0.01, 0.25) for model, p in ((ours, weights), (plain, expected))]
+            assert outputs[0].tobytes() == outputs[1].tobytes()
+        assert weights.tobytes() == expected.tobytes()
+
+
+@pytest.mark.xdist_group("kernels exact")
+def test_equal_values_signed_zeros_and_nan_pool_to_the_same_bits(both: tuple[Compiled, Compiled]) -> None:
+    ours, plain = both
+    random = np.random.default_rng(5)
+    special = np.array([0.0, -0.0, 1.0, -1.0, np.inf, -np.inf, np.nan, -np.nan], np.float32)
+    start = example(ours, 3)[0].astype(np.float32)
+    start[: ours.design.graph.parameters[0].parameter.size] = 1  # an affine layer that changes nothing
+    for use in (special[:4], special[:6], special):
+        x, target = random.choice(use, ours.n_in), np.zeros(ours.n_target, np.float32)
+        for variant in ours.design.graph.backward:
+            weights, expected = start.copy(), start.copy()
+            outputs = [model.run(p, x, target, variant, 0.01, 1.0) for model, p in ((ours, weights), (plain, expected))]
+            assert outputs[0].tobytes() == outputs[1].tobytes()
+            assert weights.tobytes() == expected.tobytes()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -27,4 +28,5 @@ class AvgPool(Pool):
 
     def mask_floats(self, masks_input: bool) -> int:
         """Which pixels of x are positive, where the backward applies the derivative of a ReLU below; otherwise no mask."""
-        return self.window_mask_floats if masks_input else 0
+        pixels = min(self.rows.size, self.rows.length) * min(self.columns.size, self.columns.length)
+        return -(-math.prod(self.output_shape) * pixels // 32) if masks_input else 0

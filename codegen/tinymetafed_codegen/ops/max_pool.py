@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -20,11 +21,13 @@ class MaxPool(Pool):
     kind: ClassVar[str] = "max_pool"
     spec: ClassVar[type[LayerSpec]] = MaxPoolSpec
     header: ClassVar[str] = "max_pool.hpp"
-    flash_bytes: ClassVar[tuple[int, ...]] = (850, 400)
+    flash_bytes: ClassVar[tuple[int, ...]] = (1_100, 900)
     tiled: ClassVar[bool] = True
     template: ClassVar[str] = "max_pool.hpp.j2"
     cpp_template: ClassVar[str] = "MaxPool"
 
     def mask_floats(self, masks_input: bool) -> int:
-        """Which pixel of each window is the largest."""
-        return self.window_mask_floats
+        """The number of the largest pixel of each window, counted from 1, or 0 for none, in bits that divide a float's 32."""
+        pixels = self.rows.size * self.columns.size
+        bits = next(bits for bits in (1, 2, 4, 8, 32) if pixels < 1 << bits)
+        return -(-math.prod(self.output_shape) * bits // 32)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
@@ -38,12 +37,6 @@ class Pool(Op):
         rows, columns = (Axis.build(*axis, spec.padding) for axis in zip(input_shape, spec.size, stride, strict=False))
         shape = (rows.outputs, columns.outputs, input_shape[2])
         return cls(name, input_shape, shape, rows=rows, columns=columns)
-
-    @property
-    def window_mask_floats(self) -> int:
-        """Floats of the arena that hold one bit per pixel of each window, 32 bits in each float."""
-        pixels = min(self.rows.size, self.rows.length) * min(self.columns.size, self.columns.length)
-        return -(-math.prod(self.output_shape) * pixels // 32)
 
     def backward_reads(self) -> str:
         """No tensor: the mask saved for backward suffices."""

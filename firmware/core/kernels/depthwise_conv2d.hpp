@@ -1,8 +1,9 @@
-// Depthwise 2-D convolution over [height, width, channels]: each channel has its own kernel; several channels at a time.
+// Depthwise 2-D convolution over [height, width, channels]: each channel has its own kernel; several pixels at a time.
 #pragma once
 
 #include "axis.hpp"
 #include "bias.hpp"
+#include "column_tiles.hpp"
 #include "relu.hpp"
 
 namespace tmf::kernels {
@@ -15,115 +16,216 @@ struct DepthwiseConv2d {
   // W is T, or float if T is a vector and the weights are frozen, hence the same in all lanes.
   template <typename T, typename W>
   static void forward(const T* x, const W* kernel, const W* bias, T* y) {
-    for (int row = 0; row < Rows::kOut; ++row) {
-      for (int column = 0; column < Columns::kOut; ++column, y += kChannels) {
-        int c = 0;
-        for (; c + kTile <= kChannels; c += kTile) forward_tile<kTile>(x + c, kernel + c, bias + c, y + c, row, column);
-        if constexpr (kChannels % kTile != 0)
-          forward_tile<kChannels % kTile>(x + c, kernel + c, bias + c, y + c, row, column);
-      }
-    }
+    for (int row = 0; row < Rows::kOut; ++row)
+      OutputTiles<together<T>()>::for_each(Forward<T, W>{x, kernel, bias, y + row * Columns::kOut * kChannels, row});
   }
 
   // Writes dx if kDx, with 0 where x is 0 if kMask (x from a ReLU). Update changes kernel and bias, or leaves them (Hold).
   template <typename Update, bool kDx, bool kMask, typename T>
   static void backward(const T* x, const T* dy, T* dx, T* kernel, T* bias, T rate) {
     // dx needs the weights of the forward pass, so it is complete before any weight changes.
-    if constexpr (kDx) input_gradient<kMask>(x, dy, dx, kernel);
+    if constexpr (kDx) {
+      for (int row = 0; row < Rows::kIn; ++row) {
+        const int from = row * Columns::kIn * kChannels;
+        InputTiles<together<T>()>::for_each(Gradient<kMask, T>{x + from, dy, dx + from, kernel, row});
+      }
+    }
     if constexpr (Update::kMoves) {
-      update<Update>(x, dy, kernel, rate);
-      move_bias<kTile, Update, Rows::kOut * Columns::kOut, kChannels>(dy, bias, rate);
+      constexpr int kCount = updated_together<T>();
+      int c = 0;
+      for (; c + kCount <= kChannels; c += kCount) update<kCount, Update>(x + c, dy + c, kernel + c, rate);
+      if constexpr (kChannels % kCount != 0) update<kChannels % kCount, Update>(x + c, dy + c, kernel + c, rate);
+      move_bias<at_most(kTile, 4), Update, Rows::kOut * Columns::kOut, kChannels>(dy, bias, rate);
     }
   }
 
  private:
-  template <int kWidth, typename T, typename W>
-  static void forward_tile(const T* x, const W* kernel, const W* bias, T* y, int row, int column) {
-    const int top = Rows::start(row), left = Columns::start(column);
-    const int last_row = Rows::last(row);
-    const int first_column = Columns::first(column), last_column = Columns::last(column);
-    T sum[kWidth];
-#pragma GCC unroll 8
-    for (int t = 0; t < kWidth; ++t) sum[t] = bias[t] - T{};  // to every lane of T; + T{} would turn -0 into +0
-    for (int r = Rows::first(row); r < last_row; ++r) {
-      const T* pixel = x + ((top + r) * Columns::kIn + left + first_column) * kChannels;
-      const W* weight = kernel + (r * Columns::kKernel + first_column) * kChannels;
-      for (int n = last_column - first_column; n > 0; --n, pixel += kChannels, weight += kChannels) {
-#pragma GCC unroll 8
-        for (int t = 0; t < kWidth; ++t) sum[t] += pixel[t] * weight[t];
-      }
-    }
-#pragma GCC unroll 8
-    for (int t = 0; t < kWidth; ++t) y[t] = rectified<kRelu>(sum[t]);
+  // Products of a tile with one kernel row, which are unrolled; a tile's sums are in registers.
+  static constexpr int kProducts = board::kFloatRegisters >= 32 ? 36 : board::kFloatRegisters > 0 ? 18 : 9;
+  static constexpr int pixels(int stride) {
+    return at_least(at_most(kProducts * stride / Columns::kKernel, kAccumulators * 3 / 4), 1);
   }
 
+  // The kernel columns whose gradients are summed at the same time: a whole row, if it fits into the registers, or one.
+  static constexpr bool kSumsRow = Columns::kKernel <= kAccumulators * 3 / 4;
+  static constexpr int kSums = kSumsRow ? Columns::kKernel : 1;
+
+  // Channels of a tile. Vectors of neighbouring channels share the lines and pages of a cache.
+  template <typename T>
+  static constexpr int together() { return at_most(kChannels, sizeof(T) > sizeof(float) ? 2 : 1); }
+  template <typename T>
+  static constexpr int updated_together() {
+    return at_most(kChannels, sizeof(T) > sizeof(float) || !kSumsRow ? 8 : Columns::kKernel <= 6 ? 2 : 1);
+  }
+
+  template <int kCount>
+  using OutputTiles = ColumnTiles<Outputs<Columns>, at_least(pixels(1) / kCount, 1)>;
+  template <int kCount>
+  using InputTiles = ColumnTiles<Inputs<Columns>, at_least(pixels(Columns::kStride) / kCount, 1)>;
+
+  template <typename T, typename W>
+  struct Forward {
+    const T* x;
+    const W* kernel;
+    const W* bias;
+    T* y;
+    int row;
+
+    template <int kWidth, typename Tile>
+    void visit(const Tile& tile) const {
+      constexpr int kCount = together<T>();
+      int c = 0;
+      for (; c + kCount <= kChannels; c += kCount) visit<kWidth, kCount>(tile, c);
+      if constexpr (kChannels % kCount != 0) visit<kWidth, kChannels % kCount>(tile, c);
+    }
+
+    template <int kWidth, int kCount, typename Tile>
+    void visit(const Tile& tile, int channel) const {
+      const int first_row = Rows::first(row), last_row = Rows::last(row);
+      const T* pixel = x + ((Rows::start(row) + first_row) * Columns::kIn + tile.from()) * kChannels + channel;
+      const W* weight = kernel + first_row * Columns::kKernel * kChannels + channel;
+      T* const out = y + tile.place * kChannels + channel;
+      T sum[kWidth][kCount];
+#pragma GCC unroll 24
+      for (int t = 0; t < kWidth; ++t) {
+#pragma GCC unroll 8
+        for (int k = 0; k < kCount; ++k) sum[t][k] = bias[channel + k] - T{};  // to every lane of T; + T{} would turn -0 into +0
+      }
+      for (int n = last_row - first_row; n > 0; --n) {
+#pragma GCC unroll 12
+        for (int c = 0; c < Columns::kKernel; ++c) {
+#pragma GCC unroll 24
+          for (int t = 0; t < kWidth; ++t) {
+            if (tile.uses(t, c)) {
+#pragma GCC unroll 8
+              for (int k = 0; k < kCount; ++k)
+                sum[t][k] += pixel[tile.partner(t, c) * kChannels + k] * weight[c * kChannels + k];
+            }
+          }
+        }
+        pixel += Columns::kIn * kChannels;
+        weight += Columns::kKernel * kChannels;
+      }
+#pragma GCC unroll 24
+      for (int t = 0; t < kWidth; ++t) {
+#pragma GCC unroll 8
+        for (int k = 0; k < kCount; ++k) out[t * kChannels + k] = rectified<kRelu>(sum[t][k]);
+      }
+    }
+  };
+
+  // Sums the gradients from all output pixels that read the input pixels.
   template <bool kMask, typename T>
-  static void input_gradient(const T* x, const T* dy, T* dx, const T* kernel) {
-    for (int row = 0; row < Rows::kIn; ++row) {
-      for (int column = 0; column < Columns::kIn; ++column, x += kChannels, dx += kChannels) {
-        int c = 0;
-        for (; c + kTile <= kChannels; c += kTile)
-          gradient_tile<kTile, kMask>(x + c, dy + c, dx + c, kernel + c, row, column);
-        if constexpr (kChannels % kTile != 0)
-          gradient_tile<kChannels % kTile, kMask>(x + c, dy + c, dx + c, kernel + c, row, column);
+  struct Gradient {
+    const T* x;
+    const T* dy;
+    T* dx;
+    const T* kernel;
+    int row;
+
+    template <int kWidth, typename Tile>
+    void visit(const Tile& tile) const {
+      constexpr int kCount = together<T>();
+      int c = 0;
+      for (; c + kCount <= kChannels; c += kCount) visit<kWidth, kCount>(tile, c);
+      if constexpr (kChannels % kCount != 0) visit<kWidth, kChannels % kCount>(tile, c);
+    }
+
+    template <int kWidth, int kCount, typename Tile>
+    void visit(const Tile& tile, int channel) const {
+      const int first_row = Rows::first_element(row), last_row = Rows::last_element(row);
+      const T* gradient = dy + (Rows::out(row, first_row) * Columns::kOut + tile.from()) * kChannels + channel;
+      const T* weight = kernel + first_row * Columns::kKernel * kChannels + channel;
+      const T* const in = x + tile.place * kChannels + channel;
+      T* const out = dx + tile.place * kChannels + channel;
+      T sum[kWidth][kCount];
+#pragma GCC unroll 24
+      for (int t = 0; t < kWidth; ++t) {
+#pragma GCC unroll 8
+        for (int k = 0; k < kCount; ++k) sum[t][k] = T{};
+      }
+      for (int n = last_row - first_row; n > 0; n -= Rows::kStride) {
+#pragma GCC unroll 12
+        for (int c = 0; c < Columns::kKernel; ++c) {
+#pragma GCC unroll 24
+          for (int t = 0; t < kWidth; ++t) {
+            if (tile.uses(t, c)) {
+#pragma GCC unroll 8
+              for (int k = 0; k < kCount; ++k)
+                sum[t][k] += weight[c * kChannels + k] * gradient[tile.partner(t, c) * kChannels + k];
+            }
+          }
+        }
+        gradient -= Columns::kOut * kChannels;
+        weight += Rows::kStride * Columns::kKernel * kChannels;
+      }
+#pragma GCC unroll 24
+      for (int t = 0; t < kWidth; ++t) {
+#pragma GCC unroll 8
+        for (int k = 0; k < kCount; ++k)
+          out[t * kChannels + k] = masked_by<kMask>(sum[t][k], in + t * kChannels + k);
       }
     }
-  }
+  };
 
-  // Sums the gradients from all output pixels that read this input pixel.
-  template <int kWidth, bool kMask, typename T>
-  static void gradient_tile(const T* x, const T* dy, T* dx, const T* kernel, int row, int column) {
-    T sum[kWidth];
+  template <int kCount, typename T>
+  struct Sum {
+    const T* x;
+    const T* dy;
+    T* sum;
+
+    template <int kWidth, typename Tile>
+    void visit(const Tile& tile) const {
+      const T* pixel = x + tile.from() * kChannels;
+      const T* gradient = dy + tile.place * kChannels;
+#pragma GCC unroll 24
+      for (int t = 0; t < kWidth; ++t) {
+#pragma GCC unroll 12
+        for (int c = 0; c < kSums; ++c) {
+          if (tile.uses(t, c)) {
 #pragma GCC unroll 8
-    for (int t = 0; t < kWidth; ++t) sum[t] = T{};
-    for (int r = Rows::first_element(row); r < Rows::last_element(row); r += Rows::kStride) {
-      const int out_row = Rows::out(row, r);
-      for (int c = Columns::first_element(column); c < Columns::last_element(column); c += Columns::kStride) {
-        const int out_column = Columns::out(column, c);
-        const T* gradient = dy + (out_row * Columns::kOut + out_column) * kChannels;
-        const T* weight = kernel + (r * Columns::kKernel + c) * kChannels;
-#pragma GCC unroll 8
-        for (int t = 0; t < kWidth; ++t) sum[t] += weight[t] * gradient[t];
+            for (int k = 0; k < kCount; ++k)
+              sum[c * kCount + k] += pixel[tile.partner(t, c) * kChannels + k] * gradient[t * kChannels + k];
+          }
+        }
       }
     }
-#pragma GCC unroll 8
-    for (int t = 0; t < kWidth; ++t) dx[t] = masked<kMask>(sum[t], x[t]);
-  }
+  };
 
-  template <typename Update, typename T>
+  // Sums the gradients of a kernel row's elements in registers and applies them immediately.
+  template <int kCount, typename Update, typename T>
   static void update(const T* x, const T* dy, T* kernel, T rate) {
     for (int r = 0; r < Rows::kKernel; ++r) {
-      const int first_row = Rows::first_out(r), rows = Rows::last_out(r) - first_row;
-      for (int column = 0; column < Columns::kKernel; ++column, kernel += kChannels) {
-        const int first_column = Columns::first_out(column), columns = Columns::last_out(column) - first_column;
-        const int at = (Rows::start(first_row) + r) * Columns::kIn + Columns::start(first_column) + column;
-        const int from = first_row * Columns::kOut + first_column;
-        int c = 0;
-        for (; c + kTile <= kChannels; c += kTile)
-          update_tile<kTile, Update>(x, at * kChannels + c, dy, from * kChannels + c, rows, columns, kernel + c, rate);
-        if constexpr (kChannels % kTile != 0)
-          update_tile<kChannels % kTile, Update>(x, at * kChannels + c, dy, from * kChannels + c, rows, columns, kernel + c,
-                                                 rate);
+      const int first_row = Rows::first_out(r), last_row = Rows::last_out(r);
+      for (int column = 0; column < Columns::kKernel; column += kSums, kernel += kSums * kChannels) {
+        T sum[kSums * kCount];
+#pragma GCC unroll 24
+        for (int c = 0; c < kSums * kCount; ++c) sum[c] = T{};
+        const T* pixels = x + (Rows::start(first_row) + r) * Columns::kIn * kChannels;
+        const T* gradients = dy + first_row * Columns::kOut * kChannels;
+        for (int row = first_row; row < last_row; ++row) {
+          if constexpr (kSumsRow) {
+            OutputTiles<kCount>::for_each(Sum<kCount, T>{pixels, gradients, sum});
+          } else {
+            for (int out = Columns::first_out(column); out < Columns::last_out(column); ++out) {
+#pragma GCC unroll 8
+              for (int k = 0; k < kCount; ++k)
+                sum[k] += pixels[(Columns::start(out) + column) * kChannels + k] * gradients[out * kChannels + k];
+            }
+          }
+          pixels += Rows::kStride * Columns::kIn * kChannels;
+          gradients += Columns::kOut * kChannels;
+        }
+#pragma GCC unroll 12
+        for (int c = 0; c < kSums; ++c) {
+#pragma GCC unroll 8
+          for (int k = 0; k < kCount; ++k) {
+            T* const weight = kernel + c * kChannels + k;
+            Update::move(weight, *weight, rate * sum[c * kCount + k], rate);
+          }
+        }
       }
     }
-  }
-
-  // Sums the gradient of one kernel element, for kWidth channels, in registers and applies it immediately.
-  template <int kWidth, typename Update, typename T>
-  static void update_tile(const T* x, int start, const T* dy, int from, int rows, int columns, T* kernel, T rate) {
-    T sum[kWidth];
-#pragma GCC unroll 8
-    for (int t = 0; t < kWidth; ++t) sum[t] = T{};
-    for (int row = 0; row < rows; ++row) {
-      const T* pixel = x + start + row * Rows::kStride * Columns::kIn * kChannels;
-      const T* gradient = dy + from + row * Columns::kOut * kChannels;
-      for (int n = columns; n > 0; --n, pixel += Columns::kStride * kChannels, gradient += kChannels) {
-#pragma GCC unroll 8
-        for (int t = 0; t < kWidth; ++t) sum[t] += pixel[t] * gradient[t];
-      }
-    }
-#pragma GCC unroll 8
-    for (int t = 0; t < kWidth; ++t) Update::move(kernel + t, kernel[t], rate * sum[t], rate);
   }
 };
 

@@ -39,14 +39,14 @@ class MaskWriter {
  public:
   explicit MaskWriter(T* place) : place_(place) {}
 
-  // Appends bits [0, width) of `bits`; width is less than 32, all other bits must be 0.
+  // Appends bits [0, width) of `bits`; width is at most 32, all other bits must be 0.
   void put(const Word<T>& bits, int width) {
     word_ |= bits << used_;
     used_ += width;
     if (used_ < 32) return;
     flush();
     used_ -= 32;
-    word_ = bits >> (width - used_);
+    word_ = width == 32 && used_ == 0 ? Word<T>{} : bits >> (width - used_);
   }
 
   // Writes the last word. To be called once, after the last `put`.
@@ -78,7 +78,7 @@ class MaskReader {
     }
     std::memcpy(&word_, place_++, sizeof word_);
     bits |= word_ << (width + left_);
-    word_ >>= -left_;
+    word_ = width == 32 && left_ == -32 ? Word<T>{} : word_ >> -left_;
     left_ += 32;
     return bits;
   }

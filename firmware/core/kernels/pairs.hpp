@@ -20,16 +20,35 @@ struct Pair {
 };
 
 // The outputs and the inputs along an axis: their number, the distance to the possible partner of a pair, and whether the two
-// use the same kernel elements.
+// use the same kernel elements. An output and a kernel element belong to an input, which may lie outside the image, and an input
+// and an element to an output, if any.
 template <typename Axis>
 struct Outputs {
   static constexpr int kCount = Axis::kOut, kNext = 1;
   static constexpr bool alike(int out) { return Axis::outputs_alike(out); }
+  static constexpr int kReach = Axis::kKernel - 1;  // at most so many at a border have a window that is not whole
+  static constexpr bool whole(int out) { return Axis::first(out) == 0 && Axis::last(out) == Axis::kKernel; }
+  static constexpr int input(int out, int element) { return Axis::start(out) + element; }
+  static constexpr bool uses(int out, int element) { return input(out, element) >= 0 && input(out, element) < Axis::kIn; }
+  static constexpr int partner(int out, int element) { return input(out, element); }
+  // The first input of outputs from `out` on.
+  static constexpr int from(int out) { return at_least(Axis::start(out), 0); }
 };
 template <typename Axis>
 struct Inputs {
   static constexpr int kCount = Axis::kIn, kNext = Axis::kStride;
   static constexpr bool alike(int in) { return Axis::inputs_alike(in); }
+  static constexpr int kReach = Axis::kKernel - 1;
+  static constexpr bool whole(int in) {
+    return Axis::first_element(in) < Axis::kStride && Axis::last_element(in) == Axis::kKernel;
+  }
+  static constexpr bool uses(int in, int element) {
+    return element >= Axis::first_element(in) && element < Axis::last_element(in) &&
+           (element - Axis::first_element(in)) % Axis::kStride == 0;
+  }
+  static constexpr int partner(int in, int element) { return Axis::out(in, element); }
+  // An output of inputs from `in` on.
+  static constexpr int from(int in) { return at_most(Axis::out(in, 0), Axis::kOut - 1); }
 };
 
 // Visits every pixel of [Rows::kCount, Columns::kCount] once: in pairs where two use the same kernel elements, else singly.

@@ -10,6 +10,10 @@ template <typename Rows, typename Columns, int kChannels, int kTile>
 struct Windows {
   static constexpr bool kTiled = Rows::kTiled && Columns::kTiled;  // each input is in exactly one window
 
+  // Whether all windows lie on the image as a whole.
+  static constexpr bool kWhole = Rows::first(0) == 0 && Rows::last(Rows::kOut - 1) == Rows::kKernel &&
+                                 Columns::first(0) == 0 && Columns::last(Columns::kOut - 1) == Columns::kKernel;
+
   // The part of a window that lies on the image.
   struct Window {
     Window(int row, int column)

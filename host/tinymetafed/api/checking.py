@@ -21,7 +21,8 @@ from ..learn.tasks.own_data.folder_content import Reading
 from ..learn.tasks.own_data.problems import Place, Problem, causes
 from ..learn.tasks.own_data.reading import SUFFIXES, read_folder
 from ..runs.foreign_parts import require_own_code
-from .loaded_experiment import CHECK_BOARD, Changes, Experiment, load
+from .api_defaults import CHECK_BOARD
+from .loaded_experiment import Changes, Experiment, load
 
 
 @dataclass(frozen=True)

@@ -14,16 +14,11 @@ from tinymetafed_codegen import emit, spec
 from tinymetafed_codegen.design import Design
 from tinymetafed_codegen.errors import UsageError
 from tinymetafed_codegen.manifest import ModelManifest
-from tinymetafed_codegen.ops import LOSSES as _LOSSES
 from tinymetafed_codegen.section import TomlValue
 from tinymetafed_codegen.work import longest_part_milliseconds, step_milliseconds
 
 from ..runs import sketch_library_export
 from ..runs.setup import design_of, measured_design
-
-TASKS = tuple(spec.TASKS)
-CHECK_BOARD = "nano33ble"  # the board whose memory data are checked against by default
-LOSSES = tuple(_LOSSES)
 
 # Values by ``section.key``, or texts ``section.key=value`` as for the command line's --set.
 Changes = Mapping[str, TomlValue] | Sequence[str]

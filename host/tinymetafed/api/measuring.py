@@ -15,6 +15,7 @@ from ..bench import (
     costs,
     footprint,
     kernel_cost,
+    layer_grid,
     line_cost,
     simulation_cost,
     sound_cost,
@@ -26,6 +27,7 @@ from ..bench.board_speed import BoardSpeed as BoardSpeed
 from ..bench.costs import Costs
 from ..bench.footprint import Footprint
 from ..bench.kernel_cost import Comparison
+from ..bench.layer_grid import Grid
 from ..bench.line_cost import WireCost
 from ..bench.simulation_cost import SimulationCost
 from ..bench.soak import Soak
@@ -56,6 +58,23 @@ def bench_kernels(
     """
     with watching(progress) as observer:
         return kernel_cost.kernels(experiment.spec, experiment.source, board, observer, optimization)
+
+
+def bench_grid(board: str = "mps2", *, progress: ProgressOption = True) -> Grid:
+    """Counts instructions and estimates cycles of 47 layers of different shapes, beside textbook kernels.
+
+    Args:
+        board: An emulated board whose core has a cost model.
+        progress: As in ``simulate``.
+
+    Returns:
+        One row per layer, with forward pass, input gradient and update.
+
+    Raises:
+        BoardError, BenchError, BuildError.
+    """
+    with watching(progress) as observer:
+        return layer_grid.measure(board, observer)
 
 
 def count_instructions(experiment: Experiment, board: str = "mps2", *, progress: ProgressOption = True) -> dict[str, int]:
@@ -147,7 +166,12 @@ def bench_sound(experiment: Experiment, board: str = "mps2", *, progress: Progre
 
 
 def bench_simulation(
-    experiment: Experiment | None = None, *, unit: str | None = None, threads: int = 1, progress: ProgressOption = True
+    experiment: Experiment | None = None,
+    *,
+    unit: str | None = None,
+    threads: int = 1,
+    clients: int | None = None,
+    progress: ProgressOption = True,
 ) -> SimulationCost:
     """Measures how fast the simulation trains on this machine, in microseconds per client and training step.
 
@@ -155,6 +179,7 @@ def bench_simulation(
         experiment: An experiment from ``load``; None for examples/sine.toml.
         unit: A vector unit of this machine, or "scalar"; None for the one that ``simulate`` uses.
         threads: Threads to simulate on.
+        clients: Clients of one round to measure in addition, for instance 100,000; None for no such round.
         progress: As in ``simulate``.
 
     Returns:
@@ -168,7 +193,7 @@ def bench_simulation(
         raise UsageError(f"--unit {unit}: this machine has {', '.join(vector_units())}")
     chosen = load(find("examples") / "sine.toml") if experiment is None else experiment
     with watching(progress) as observer:
-        return simulation_cost.simulation(chosen.spec, chosen.source, unit, threads, observer)
+        return simulation_cost.simulation(chosen.spec, chosen.source, unit, threads, observer, clients)
 
 
 def bench_wire(experiment: Experiment | None = None, *, progress: ProgressOption = True) -> WireCost:

@@ -26,12 +26,9 @@ from ..runs import adapted, export, exporting, foreign_parts, report, scoring, s
 from ..runs.journal import RunResult
 from ..runs.run_data import RunData, StoreError
 from ..runs.setup import set_up
+from .api_defaults import ADAPTED_TASKS, DEFAULT_DEVICES, TEST_DEVICE
 from .loaded_experiment import Experiment, data_path
 from .progress import ProgressOption, watching
-
-DEFAULT_DEVICES = ("native:2",)
-ADAPTED_TASKS = 10  # unseen clients that ``Run.adapt`` adapts by default
-TEST_DEVICE = training.TEST_URL
 
 
 class FileError(Error):

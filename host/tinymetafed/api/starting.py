@@ -1,20 +1,16 @@
-"""First steps: a new project, an imported model, examples, a check of this machine, the line monitor."""
+"""First steps: a new project, an imported model, the line monitor."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tinymetafed_codegen.boards import Board, Catalogue, Requirement
 from tinymetafed_codegen.errors import UsageError
-from tinymetafed_codegen.locate import find
 
 from ..devices.device_urls import require_secure
 from ..devices.link import monitor as line_monitor
 from ..devices.link.transport import DEFAULT_BAUD
-from ..projects import doctor as machine
 from ..projects import new as projects
-from ..projects.doctor import Finding
 from ..projects.importing import written_experiment as importing
 
 
@@ -61,32 +57,6 @@ def import_model(
         ModelFileError: The file cannot be read, or its network is not supported.
     """
     return importing.write(importing.read(Path(model)), Path(output), task, loss, freeze, local, outputs)
-
-
-def example(name: str) -> Path:
-    """Path of an example of this package, for instance "sine.toml". Raises FileNotFoundError."""
-    return find("examples") / name
-
-
-def examine() -> list[Finding]:
-    """Checks this machine: Python, compilers, emulators, boards and serial ports. Installs and opens nothing.
-
-    Boards of a project in the working directory are checked too.
-    """
-    return machine.examine(Catalogue.near(Path.cwd()))
-
-
-def missing_tools(board: str) -> list[Requirement]:
-    """Programs that building for a board and running it needs and that are not installed. Raises BoardError."""
-    return Catalogue.near(Path.cwd()).load(board).missing_tools()
-
-
-def board(name: str) -> Board:
-    """Loads a board: one of the project in the working directory, or one of this package.
-
-    Raises BoardError if it is unknown or its file is invalid.
-    """
-    return Catalogue.near(Path.cwd()).load(name)
 
 
 def monitor(source: str, baud: int | None = None, *, insecure: bool = False) -> Iterator[str]:

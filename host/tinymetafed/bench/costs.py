@@ -16,9 +16,10 @@ from tinymetafed_codegen.locate import find
 from tinymetafed_codegen.spec import Experiment
 
 from ..federation.observer import Observer
-from . import adaptation_cost, in_qemu, kernel_cost, line_cost, simulation_cost
+from . import adaptation_cost, in_qemu, kernel_cost, layer_grid, line_cost, simulation_cost
 from .adaptation_cost import AdaptationCost
 from .kernel_cost import TEXTBOOK, Comparison, StepCost
+from .layer_grid import Grid
 from .line_cost import WireCost
 from .simulation_cost import SimulationCost
 
@@ -41,6 +42,7 @@ class Costs:
     board: str
     own: str
     kernels: dict[str, dict[str, Comparison]]
+    grid: Grid
     simulation: dict[str, SimulationCost]
     wire: WireCost
     compiler: str
@@ -119,7 +121,7 @@ def compiler(board: str) -> str:
 
 
 def measure(board: str, observer: Observer) -> Costs:
-    """Measures every network's training step at several optimizations, the simulation of two networks, and the line.
+    """Measures networks at several optimizations, single layers, the simulation of two networks, and the line.
 
     Args:
         board: An emulated board.
@@ -143,6 +145,7 @@ def measure(board: str, observer: Observer) -> Costs:
             }
             for name, experiment in chosen.items()
         },
+        grid=layer_grid.measure(board, observer),
         simulation={name: simulation_cost.simulation(chosen[name], name, None, 1, observer) for name in SIMULATED},
         wire=line_cost.wire(None, "", observer),
         compiler=compiler(board),
@@ -162,6 +165,7 @@ def write(costs: Costs, folder: Path) -> tuple[Path, Path]:
         "rows": [row for name, levels in costs.kernels.items() for row in _rows(name, levels, costs.own)],
         "estimate": next(iter(default.values())).estimate,
         "picture": PICTURE,
+        "cells": [_cells(row) for row in costs.grid.rows],
     }
     drawn = {
         "bars": bars(default),
@@ -177,6 +181,24 @@ def write(costs: Costs, folder: Path) -> tuple[Path, Path]:
     for path, values in zip(made, (facts, drawn), strict=True):
         write_if_changed(path, environment.get_template(f"{path.name}.j2").render(values))
     return made
+
+
+# Up to which multiple of the limit a cell has which colour.
+_HEAT = ((1.25, "🟩"), (1.5, "🟨"), (2.0, "🟧"), (float("inf"), "🟥"))
+
+
+def _cells(row: layer_grid.Row) -> list[str]:
+    """The cells of a layer in the document's table: title, limit, then instructions, cycles and textbook of each pass."""
+    found = [row.title, "" if row.limit is None else f"{row.limit:g}"]
+    for name in layer_grid.PASSES:
+        cell, ratio = row.passes.get(name), row.ratio(name)
+        if cell is None:
+            found += ["", "", ""]
+            continue
+        heat = "" if ratio is None else next(colour for most, colour in _HEAT if ratio <= most) + " "
+        low, high = cell.cycles
+        found += [f"{heat}{cell.instructions:.2f}", f"{low:.1f}–{high:.1f}", f"{cell.textbook:.1f}"]
+    return found
 
 
 def bars(default: Mapping[str, Comparison]) -> list[Bar]:

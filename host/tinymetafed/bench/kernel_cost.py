@@ -37,10 +37,11 @@ TOLERANCE = 1  # instructions per step, for rounding of the timer
 VARIANTS = (Variant.LOCAL, Variant.GLOBAL, Variant.FULL)  # a gradient step costs as much as a full one
 TEXTBOOK = "textbook"  # a folder of firmware/bench; it has no kernels for ops whose core kernels are plain loops already
 TEXTBOOK_OPS = {
-    "dense", "conv2d", "conv1d", *ACTIVATIONS, "prelu", "add", "subtract", "multiply", "scale", "concatenate",
+    "dense", "conv2d", "conv1d", "depthwise_conv2d", "max_pool", "avg_pool", "global_avg_pool", *ACTIVATIONS, "prelu", "add",
+    "subtract", "multiply", "scale", "concatenate",
 }  # fmt: skip
 _NANOSECONDS = 1024  # of virtual time per instruction at -icount shift=10
-_MARK = "_ZN3tmf4port5ticksEv"  # tmf::port::ticks(), which the learner calls immediately before and after a training step
+MARK = "_ZN3tmf4port5ticksEv"  # tmf::port::ticks(), which the learner calls immediately before and after a training step
 
 
 @dataclass(frozen=True)
@@ -187,7 +188,7 @@ def measure(experiment: Experiment, board: Board, built: Firmware, observer: Obs
         listing, options = None, []
         if counter is not None:
             listing = executions.disassemble(built.program, board.toolchain_prefix)
-            options = executions.options(counter.plugin, listing, _MARK, out)
+            options = executions.options(counter.plugin, listing, MARK, out)
         observer.stage(f"training steps on {spec.url}", len(VARIANTS) * REPEATS)
         boards = Catalogue(board.project)
         with launched(spec, built, boards=boards, icount=True, options=options) as device:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from tinymetafed_codegen import graph
-from tinymetafed_codegen.protocol import SampleSet
+from tinymetafed_codegen.protocol import SampleSet, Status
 from tinymetafed_codegen.spec import Experiment
 
 from ..federation.observer import Observer
+from ..learn import aggregate
 from ..learn.codecs import downlink
 from ..learn.strategies import open_strategy
+from ..learn.strategies.interface import choose_clients
 from ..learn.weights import Floats, initial, local_start
 from ..runs.setup import measured_design
 from ..simulation.batches import Batch
@@ -24,7 +28,23 @@ from . import BenchError, jax_round, synthetic_samples
 from .kernel_cost import TEXTBOOK, TEXTBOOK_OPS
 
 REPEATS = 100  # the fastest one counts, because other load only makes it slower
+BLOCK = 8  # clients per lane in one call, when many clients are measured
 SECONDS = 0.002  # least duration of one repeat; shorter than the time slice of a process on a busy machine
+
+
+@dataclass(frozen=True)
+class ManyClients:
+    """A round of ``clients`` clients: choosing them, their samples, training, coding, the sum of their updates.
+
+    ``cpu_seconds``: processor time of all threads. ``seconds_per_million``: processor time of a million clients. ``held_kib``:
+    memory of the clients under way, which does not grow with their number. ``bytes_up``: of all updates on the wire.
+    """
+
+    clients: int
+    cpu_seconds: float
+    seconds_per_million: float
+    held_kib: int
+    bytes_up: int
 
 
 @dataclass(frozen=True)
@@ -33,8 +53,10 @@ class SimulationCost:
 
     ``isa``: the vector unit. ``one_thread_us``: on one thread. ``speedup``: of all threads over one, in elapsed time;
     ``speedup_idle``: in processor time, which does not depend on other load; both None for one thread. ``single_us``: one
-    client at a time. ``textbook_us``: one client at a time with textbook kernels; ``ratio``: how many times as long that
-    takes. ``jax_us``: with JAX. They are None if an op is missing or JAX is not installed.
+    client at a time. ``round_us``: a client's whole round on one thread, training and coding of its update, in processor
+    time; ``coding_percent``: the coding's share of it. ``textbook_us``: one client at a time with textbook kernels; ``ratio``:
+    how many times as long that takes. ``jax_us``: with JAX. They are None if an op is missing or JAX is not installed.
+    ``many``: a round of many clients, if it was asked for.
     """
 
     us_per_client_step: float
@@ -45,12 +67,17 @@ class SimulationCost:
     speedup: float | None
     speedup_idle: float | None
     single_us: float
+    round_us: float
+    coding_percent: float
     textbook_us: float | None
     ratio: float | None
     jax_us: float | None
+    many: ManyClients | None = None
 
 
-def simulation(experiment: Experiment, source: str, unit: str | None, threads: int, observer: Observer) -> SimulationCost:
+def simulation(
+    experiment: Experiment, source: str, unit: str | None, threads: int, observer: Observer, clients: int | None = None
+) -> SimulationCost:
     """Measures simulated rounds.
 
     Args:
@@ -59,6 +86,7 @@ def simulation(experiment: Experiment, source: str, unit: str | None, threads: i
         unit: Name of a vector unit of this machine; None for the one that simulations use.
         threads: Threads to simulate on.
         observer: Is told of progress.
+        clients: Number of clients of a round to measure in addition; None for no such round.
 
     Returns:
         The times.
@@ -88,7 +116,9 @@ def simulation(experiment: Experiment, source: str, unit: str | None, threads: i
     for _ in range(REPEATS):
         for trial in trials.values():  # in turn, so that other load affects all of them alike
             trial.once()
+        trials["lanes"].once_with_update()
         observer.advance()
+    many = None if clients is None else _many(experiment, trials.get("threads", trials["lanes"]), clients, observer)
     jax_us = _jax_us(experiment, source, trials["lanes"], observer)
     one, all_ = trials["lanes"], trials.get("threads", trials["lanes"])
     textbook = trials[TEXTBOOK].best if TEXTBOOK in trials else None
@@ -101,10 +131,39 @@ def simulation(experiment: Experiment, source: str, unit: str | None, threads: i
         speedup=round(one.best / all_.best, 2) if threads > 1 else None,
         speedup_idle=round(threads * one.best_cpu / all_.best_cpu, 2) if threads > 1 else None,
         single_us=round(trials["single"].best, 4),
+        round_us=round(one.best_round, 2),
+        coding_percent=round(100 * (1 - one.best_cpu * one.recipe.steps / one.best_round), 1),
         textbook_us=None if textbook is None else round(textbook, 4),
         ratio=None if textbook is None else round(textbook / all_.best, 2),
         jax_us=None if jax_us is None else round(jax_us, 4),
+        many=many,
     )
+
+
+def _many(experiment: Experiment, trial: Trial, clients: int, observer: Observer) -> ManyClients:
+    """Measures one round of many clients, a block of them after the other."""
+    kernels, recipe = trial.kernels, trial.recipe
+    strategy = open_strategy(experiment, kernels.manifest)
+    block = BLOCK * kernels.lanes * kernels.threads
+    observer.stage(f"a round of {clients:,} clients", math.ceil(clients / block))
+    began = time.process_time()
+    total, bytes_up, held = np.zeros(strategy.n_global, np.float32), 0, 0
+    chosen = choose_clients(experiment.run.seed, 0, clients, clients)
+    for at in range(0, clients, block):
+        part = chosen[at : at + block]
+        samples = [_samples(kernels, part, phase.count, phase.sample_set) for phase in recipe.phases]
+        taking_part = TrainingClients(experiment.run.seed, part, 0)
+        statuses, sent = kernels.add_round(
+            total, trial.received, recipe, samples, taking_part, streamed=kernels.manifest.streamed
+        )
+        if any(status != Status.OK for status in statuses):
+            raise BenchError("training failed; a learning rate that is too high is the usual cause")
+        bytes_up += sent.message_bytes
+        held = max(held, sum(batch.inputs.nbytes + batch.targets.nbytes for batch in samples) + 12 * recipe.top_k * len(part))
+        observer.advance()
+    aggregate.move(trial.received, total / np.float32(clients), strategy.alpha(0))
+    took = time.process_time() - began
+    return ManyClients(clients, round(took, 3), round(took / clients * 1e6, 1), held // 1024, bytes_up)
 
 
 def _jax_us(experiment: Experiment, source: str, trial: Trial, observer: Observer) -> float | None:
@@ -130,7 +189,7 @@ class Trial:
     """Repeated rounds of ``clients`` clients per thread; by default so many that a round takes at least SECONDS.
 
     ``best``: microseconds per client and step of the fastest round so far; ``best_cpu``: the same in processor time of all
-    threads together.
+    threads together; ``best_round``: processor time per client of a round with its update.
     """
 
     def __init__(self, experiment: Experiment, kernels: Kernels, clients: int | None = None) -> None:
@@ -150,10 +209,10 @@ class Trial:
         clients = self.clients * self.kernels.threads
         self.taking_part = TrainingClients(1, range(clients), 0)
         self.steps = clients * self.recipe.steps
-        self.samples = [_samples(self.kernels, clients, phase.count) for phase in self.recipe.phases]
+        self.samples = [_samples(self.kernels, range(clients), phase.count) for phase in self.recipe.phases]
         nothing = np.empty((clients, 0), np.float32)
         self._tests = Batch(nothing, nothing)
-        self.best = self.best_cpu = float("inf")
+        self.best = self.best_cpu = self.best_round = float("inf")
 
     def start(self) -> dict[str, Floats]:
         """The initial weights of every client, by tensor, in their shapes."""
@@ -172,14 +231,23 @@ class Trial:
         self.best_cpu = min(self.best_cpu, work * 1e6 / self.steps)
         return took
 
+    def once_with_update(self) -> None:
+        """Runs one round in which clients send their updates too."""
+        total, streamed = np.zeros(self.received.size, np.float32), self.kernels.manifest.streamed
+        worked = time.process_time()
+        self.kernels.add_round(total, self.received, self.recipe, self.samples, self.taking_part, streamed=streamed)
+        work = time.process_time() - worked
+        self.best_round = min(self.best_round, work * 1e6 / len(self.taking_part.numbers))
 
-def _samples(kernels: Kernels, clients: int, count: int) -> Batch:
-    """Samples for all clients: those that devices make themselves, or synthetic ones if they are streamed."""
+
+def _samples(kernels: Kernels, clients: Sequence[int], count: int, chosen: SampleSet = SampleSet.SUPPORT) -> Batch:
+    """Samples of the clients: those that devices make themselves, or synthetic ones if they are streamed."""
     if not kernels.manifest.streamed:
-        return kernels.samples(1, range(clients), 0, SampleSet.SUPPORT, count)
+        return kernels.samples(1, clients, 0, chosen, count)
     rows = synthetic_samples(kernels.manifest, count)
     inputs = np.stack([row.inputs for row in rows]) >> 3  # small inputs, so that no model diverges
     targets = np.stack([row.targets for row in rows])
     if kernels.manifest.class_target:
         targets = np.arange(count, dtype=np.float32)[:, None] % kernels.manifest.output_size
-    return Batch(np.repeat(inputs[None], clients, 0), np.repeat(targets[None], clients, 0), rows[0].scale)
+    n = len(clients)
+    return Batch(np.repeat(inputs[None], n, 0), np.repeat(targets[None], n, 0), rows[0].scale)

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-
-import serial
 
 from tinymetafed_codegen import emit, log_mel_facts
 from tinymetafed_codegen.boards import Board
@@ -17,18 +12,15 @@ from tinymetafed_codegen.spec import Experiment
 from tinymetafed_codegen.toolchain import build_root
 
 from ..devices import firmware
-from ..devices.board_process import announced, command
 from ..devices.firmware import Deviation
 from ..devices.firmware_project import writing_project
-from ..devices.launch import ICOUNT
 from ..federation.observer import Observer
 from ..runs.setup import measured_design
 from . import BenchError, in_qemu
+from .board_answer import ask
 from .kernel_cost import executed
 
 PROGRAM = Deviation(program="sound_program")
-_SECONDS = 120.0  # longest wait for the emulator
-_UNIQUE_ID = "0000000000000001"
 
 
 @dataclass(frozen=True)
@@ -92,24 +84,7 @@ def measure(experiment: Experiment, source: str, board: str, observer: Observer)
 
 def _said(program: Path, board: Board) -> list[int]:
     """The numbers that firmware/bench/sound_program.cpp writes: bytes of RAM, ticks of a second, and of a spectrogram."""
-    with tempfile.TemporaryDirectory(prefix="tinymetafed-bench-") as folder:
-        words = [*command(board, program, _UNIQUE_ID, Path(folder) / "line"), *ICOUNT]
-        process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        try:
-            assert process.stdout is not None
-            said, path = "", None
-            while path is None:
-                data = os.read(process.stdout.fileno(), 4096)
-                if not data:
-                    raise BenchError(f"board '{board.name}': the emulator ended at its start; it said {said!r}")
-                said += data.decode(errors="replace")
-                path = announced(said)
-            with serial.Serial(path, timeout=_SECONDS) as line:
-                line.write(b"\n")
-                answer = line.readline().split()
-        finally:
-            process.kill()
-            process.communicate()
+    answer = ask(program, board).split()
     if len(answer) != 3:
         raise BenchError(f"board '{board.name}': expected three numbers from the front end, it said {answer}")
     return [int(word) for word in answer]

@@ -27,7 +27,12 @@ class Optimization(StrEnum):
 
 
 def kernels(
-    experiment: ExperimentArgument,
+    experiment: Annotated[
+        Path | None, typer.Argument(help="Experiment file, for instance examples/sine.toml; none with --grid.")
+    ] = None,
+    grid: Annotated[
+        bool, typer.Option("--grid", help="Measure 47 layers of different shapes, one by one, instead of a network.")
+    ] = False,
     board: Annotated[str, typer.Option(help="An emulated board with an exact instruction counter.")] = "mps2",
     optimization: Annotated[Optimization | None, typer.Option(help="Optimization level; default: the board's own.")] = None,
     set_: SetOption = None,
@@ -35,6 +40,13 @@ def kernels(
 ) -> None:
     """Count the exact instructions of a training step, estimate its cycles, and compare with textbook kernels."""
     level = None if optimization is None else optimization.value
+    if grid:
+        if experiment is not None or set_ or level is not None:
+            raise tmf.UsageError("--grid has layers of its own; leave out experiment, --set and --optimization")
+        _grid(board, json_)
+        return
+    if experiment is None:
+        raise tmf.UsageError("give an experiment file, for instance examples/sine.toml, or --grid for single layers")
     measured = tmf.bench_kernels(tmf.load(experiment, set_ or ()), board, optimization=level)
     if json_:
         print(json.dumps(measured.as_json()))
@@ -90,6 +102,23 @@ def adaptation(
     table.add_row("with whole steps", f"{found.whole:,}")
     table.add_row(f"with kept activations of {found.kept:,} samples, {found.kept_bytes:,} bytes", f"{found.instructions:,}")
     table.add_row("ratio", f"{found.instructions / found.whole:.2f}")
+    results().print(table)
+
+
+def _grid(board: str, json_: bool) -> None:
+    measured = tmf.bench_grid(board)
+    if json_:
+        print(json.dumps(measured.as_json()))
+        return
+    table = Table(title=f"Instructions per multiplication on {board} (textbook kernels)", title_justify="left")
+    table.add_column("layer")
+    for name in ("forward", "gradient", "update"):
+        table.add_column(name, justify="right")
+    table.add_column("limit", justify="right")
+    for row in measured.rows:
+        cells = [row.passes.get(name) for name in ("forward", "gradient", "update")]
+        figures = ["" if cell is None else f"{cell.instructions:.2f} ({cell.textbook:.2f})" for cell in cells]
+        table.add_row(row.title, *figures, "" if row.limit is None else f"{row.limit:g}")
     results().print(table)
 
 
@@ -199,12 +228,15 @@ def simulation(
         str | None, typer.Option(help="A vector unit of this machine, or scalar; default: the one that simulate uses.")
     ] = None,
     threads: ThreadsOption = None,
+    clients: Annotated[
+        int | None, typer.Option(min=1, max=1 << 20, help="Measure one round of so many clients too, for instance 100000.")
+    ] = None,
     set_: SetOption = None,
     json_: JsonOption = False,
 ) -> None:
     """Measure how fast the simulation trains on this machine, and compare with textbook kernels."""
     file = experiment or tmf.example("sine.toml")
-    figures = tmf.bench_simulation(tmf.load(file, set_ or ()), unit=unit, threads=threads or 1)
+    figures = tmf.bench_simulation(tmf.load(file, set_ or ()), unit=unit, threads=threads or 1, clients=clients)
     if json_:
         print(json.dumps(asdict(figures)))
         return
@@ -227,6 +259,13 @@ def simulation(
         console.print(f"  {figures.threads} threads are {figures.speedup:.2f} times as fast as one; {idle}.")
     if figures.ratio is not None:
         console.print(f"  {figures.ratio:.1f} times as fast as textbook kernels.")
+    coding = f"{figures.coding_percent:.0f} % of it for the coding of its update"
+    console.print(f"  A client's whole round takes {figures.round_us:.1f} µs on one thread, {coding}.")
+    if (many := figures.many) is not None:
+        console.print(
+            f"  A round of {many.clients:,} clients took {many.cpu_seconds:.2f} s of processor time, "
+            f"{many.seconds_per_million:.1f} s per million, and held {many.held_kib:,} KiB of samples and updates at a time."
+        )
 
 
 def wire(

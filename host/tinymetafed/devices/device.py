@@ -10,8 +10,9 @@ from typing import Protocol
 from tinymetafed_codegen.protocol import HelloAnswer
 
 from ..federation.clients import Traffic
+from .link.asking import board_name
 from .link.link_errors import LaunchError, LinkError, PortError, PortHeld, WrongFirmware
-from .link.session import Session, board_name
+from .link.session import Session
 from .link.transport import Transport
 
 REJOIN_HELLO_SECONDS = 2.0  # for one try at one port; a board that takes longer to boot answers the next try

@@ -10,7 +10,7 @@ from serial.tools import list_ports
 
 from tinymetafed_codegen.boards import INSTALLED, Catalogue, Line
 
-from .link.session import UNKNOWN_START_SECONDS
+from .link.transport import UNKNOWN_START_SECONDS
 
 
 @dataclass(frozen=True)

@@ -29,14 +29,12 @@ from ..learn.normalisation import unscaled
 from ..learn.strategies import Diverged, code_sha256
 from ..learn.tasks import Task
 from ..learn.weights import Floats, initial, sha256
-from . import adapted, export, privacy_accounting, run_figures, store
+from . import TEST_URL, adapted, export, privacy_accounting, run_figures, store
 from .journal import Asked, RoundEntry, RunResult, SessionEntry, Showcase
 from .run_data import RunData, StoreError
 from .setup import Setup, set_up
 from .sites import InSimulation, OnDevices, Site
 from .store import RunStore
-
-TEST_URL = "native:2"  # default devices for held-out clients
 
 
 def train(

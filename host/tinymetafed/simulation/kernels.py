@@ -52,6 +52,22 @@ class TrainingClients:
     residuals: Floats | None = None
 
 
+@dataclass(frozen=True)
+class _Deltas:
+    """Memory of all clients' deltas: ``indices`` int64 and ``values`` float32, both [clients, top_k]."""
+
+    indices: NDArray[np.int64]
+    values: Floats
+
+    @classmethod
+    def of(cls, shape: tuple[int, int]) -> _Deltas:
+        return cls(np.empty(shape, np.int64), np.empty(shape, np.float32))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.values.shape
+
+
 class Kernels:
     """The kernels of one experiment, compiled for this machine; for one thread at a time."""
 
@@ -72,6 +88,7 @@ class Kernels:
         self.threads = threads
         self._input_size = math.prod(manifest.input_shape)
         self._functions = _load(library)
+        self._dropped: _Deltas | None = None  # memory of deltas that only their sum is made of
 
     def samples(self, seed: int, clients: Sequence[int], round_: int, sample_set: SampleSet, count: int) -> Batch:
         """Samples that boards would make themselves: ``count`` for each client."""
@@ -102,19 +119,61 @@ class Kernels:
         Returns:
             For each client its delta, or the status that says why training failed; and the traffic.
         """
-        n, top_k = len(clients.numbers), recipe.top_k
-        indices, values = np.empty((n, top_k), np.int64), np.empty((n, top_k), np.float32)
-        counts = np.zeros((3, n), np.uint32)
-        messages, message_bytes, sample_bytes = counts
-        training = self._training(global_weights, recipe, samples, clients)
-        travelling = sample_bytes if streamed else None
-        updates = abi.Updates(indices, values, clients.residuals, messages, message_bytes, travelling)
-        self._call(abi.TRAIN_ROUND, training, updates)
+        deltas = _Deltas.of((len(clients.numbers), recipe.top_k))
+        updates, statuses = self._round(global_weights, recipe, samples, clients, deltas, None, streamed=streamed)
         outcomes: list[Sparse | Status] = [
-            Sparse(indices[i], values[i]) if status == Status.OK else Status(status)
-            for i, status in enumerate(training.statuses.tolist())
+            Sparse(updates.indices[i], updates.values[i]) if status == Status.OK else Status(status)
+            for i, status in enumerate(statuses.tolist())
         ]
-        return outcomes, SentMessages(*counts.sum(axis=1).tolist())
+        return outcomes, _sent(updates)
+
+    def add_round(
+        self,
+        total: Floats,
+        global_weights: Floats,
+        recipe: Recipe,
+        samples: Sequence[Batch],
+        clients: TrainingClients,
+        *,
+        streamed: bool,
+    ) -> tuple[list[Status], SentMessages]:
+        """As ``train_round``, but adds the deltas to ``total``, float32 [n_global], in client order and keeps none of them.
+
+        A round of many clients is the sum of several calls, so that its memory does not grow with its clients.
+
+        Returns:
+            The status of each client's training, whose delta counts if it is OK; and the traffic.
+        """
+        shape = len(clients.numbers), recipe.top_k
+        if self._dropped is None or self._dropped.shape != shape:
+            self._dropped = _Deltas.of(shape)
+        updates, statuses = self._round(global_weights, recipe, samples, clients, self._dropped, total, streamed=streamed)
+        return [Status(status) for status in statuses.tolist()], _sent(updates)
+
+    def _round(
+        self,
+        global_weights: Floats,
+        recipe: Recipe,
+        samples: Sequence[Batch],
+        clients: TrainingClients,
+        deltas: _Deltas,
+        total: Floats | None,
+        *,
+        streamed: bool,
+    ) -> tuple[abi.Updates, NDArray[np.uint8]]:
+        messages, message_bytes, sample_bytes = np.zeros((3, len(clients.numbers)), np.uint32)
+        training = self._training(global_weights, recipe, samples, clients)
+        updates = abi.Updates(
+            indices=deltas.indices,
+            values=deltas.values,
+            residuals=clients.residuals,
+            messages=messages,
+            message_bytes=message_bytes,
+            sample_bytes=sample_bytes if streamed else None,
+            total=total,
+        )
+        self._call(abi.TRAIN_ROUND, training, updates)
+        return updates, training.statuses
 
     def adapt(
         self,
@@ -173,6 +232,11 @@ class Kernels:
     def _call(self, function: abi.Function, *arguments: abi.Struct) -> None:
         filled = [argument.to_c() for argument in arguments]
         self._functions[function.name](*(ctypes.byref(each) for each in filled))
+
+
+def _sent(updates: abi.Updates) -> SentMessages:
+    samples = 0 if updates.sample_bytes is None else int(updates.sample_bytes.sum())
+    return SentMessages(int(updates.messages.sum()), int(updates.message_bytes.sum()), samples)
 
 
 @lru_cache(maxsize=16)  # a run uses two recipes in all of its rounds

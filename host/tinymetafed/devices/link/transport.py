@@ -27,6 +27,7 @@ from .readiness import ready
 from .tls import SCHEME, TlsAddress, TlsError, connect, explain
 
 DEFAULT_BAUD = Line().baud
+UNKNOWN_START_SECONDS = 8.0  # of a board to start, where it is not known
 BUSY_SECONDS = 3.0  # another program may hold a port for a moment
 NEW_PORT_SECONDS = 15.0  # or longer, where somebody can be told so: ModemManager looks at a new port for 10 s
 LOOK_AT_NEW_PORTS = ("ModemManager", "brltty")  # programs of the system, whose open files only root sees

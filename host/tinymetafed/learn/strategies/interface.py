@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
@@ -147,14 +148,7 @@ class Strategy(ABC):
             order = prng.permutation(run.seed, 0, round_ // turns, Stream.CLIENT_CHOICE, of)
             first = round_ % turns * run.devices_per_round
             return [int(client) for client in order[first : first + run.devices_per_round]]
-        chosen: dict[int, None] = {}  # a dict keeps the order of the draws
-        attempts = 0
-        while lacking := run.devices_per_round - len(chosen):
-            indices = np.arange(attempts, attempts + lacking, dtype=np.uint32)
-            words, _ = prng.draw(run.seed, 0, round_, Stream.CLIENT_CHOICE, indices)
-            attempts += lacking
-            chosen.update((word * of >> 32, None) for word in words.tolist())
-        return list(chosen)
+        return choose_clients(run.seed, round_, run.devices_per_round, of)
 
     def adaptation(self, count: int) -> tuple[Phase, ...]:
         """The phases of a held-out client's adaptation: first the local layers, then the whole model.
@@ -237,3 +231,17 @@ class Strategy(ABC):
         if not np.isfinite(moved).all():
             raise Diverged(f"training diverged: the update of round {round_} makes a weight infinite or NaN", _REMEDY)
         return moved
+
+
+def choose_clients(seed: int, round_: int, count: int, of: int) -> list[int]:
+    """Draws ``count`` distinct numbers from 0 to ``of`` - 1, in the order of the draws; they depend on the arguments alone."""
+    chosen: dict[int, None] = {}  # a dict keeps the order
+    attempts = 0
+    while (lacking := count - len(chosen)) > 0:
+        # As many draws as are expected to find the rest: each finds a new client with probability (of - found) / of.
+        left = of - count + 0.5
+        drawn = max(lacking, round(of * math.log((lacking + left) / left)))
+        words, _ = prng.draw(seed, 0, round_, Stream.CLIENT_CHOICE, np.arange(attempts, attempts + drawn, dtype=np.uint32))
+        attempts += drawn
+        chosen.update(dict.fromkeys((words.astype(np.uint64) * of >> 32).tolist()))
+    return list(chosen)[:count]

@@ -1,0 +1,64 @@
+// Splits a row of pixels into tiles of neighbours, so that a kernel loads each weight and each value once for a whole tile.
+#pragma once
+
+#include "pairs.hpp"
+
+namespace tmf::kernels {
+
+// A tile that begins at `place` and whose pixels use the same kernel elements as those of the tile at kLike. Which these are is
+// thus known at compile time. Of is Outputs<Axis> or Inputs<Axis>.
+template <typename Of, int kLike>
+struct LikeTile {
+  int place;
+
+  // Whether the tile's pixel t uses the kernel element; and where the partner of both is, counted from that of `from()`.
+  static constexpr bool uses(int t, int element) { return Of::uses(kLike + t, element); }
+  static constexpr int partner(int t, int element) { return Of::partner(kLike + t, element) - Of::from(kLike); }
+  constexpr int from() const { return Of::from(place); }
+};
+
+// A tile anywhere, also where it is like no other.
+template <typename Of>
+struct AnyTile {
+  int place;
+
+  constexpr bool uses(int t, int element) const { return Of::uses(place + t, element); }
+  constexpr int partner(int t, int element) const { return Of::partner(place + t, element) - Of::from(place); }
+  constexpr int from() const { return Of::from(place); }
+};
+
+// Tiles of at most kMost pixels: one at each border where the kernel reaches beyond the image, and others of kWidth pixels.
+template <typename Of, int kMost>
+struct ColumnTiles {
+  // Calls visit<number of pixels>(tile) for every tile, from left to right.
+  template <typename Visitor>
+  static void for_each(const Visitor& visitor) {
+    if constexpr (kInside == 0 || (Of::whole(kLeft) && Of::whole(kLeft + kInside * kWidth - 1))) {
+      if constexpr (kLeft > 0) visitor.template visit<at_least(kLeft, 1)>(LikeTile<Of, 0>{0});
+      for (int i = 0; i < kInside; ++i) visitor.template visit<kWidth>(LikeTile<Of, kLeft>{kLeft + i * kWidth});
+      if constexpr (kRight > 0) visitor.template visit<at_least(kRight, 1)>(LikeTile<Of, Of::kCount - kRight>{Of::kCount - kRight});
+    } else {  // the kernel reaches further than a tile
+      for (int i = 0; i < Of::kCount; ++i) visitor.template visit<1>(AnyTile<Of>{i});
+    }
+  }
+
+ private:
+  static constexpr int ceil_div(int a, int b) { return (a + b - 1) / b; }
+  // Only pixels at a multiple of kNext use the same kernel elements.
+  static constexpr int rounded_up(int pixels) { return ceil_div(pixels, Of::kNext) * Of::kNext; }
+  static constexpr int rounded_down(int pixels) { return pixels / Of::kNext * Of::kNext; }
+
+  // One tile, or two, or as many as possible inside and narrow ones at the borders: each kind of tile has code of its own.
+  static constexpr int kBorder = rounded_up(Of::kReach);
+  static constexpr int kBorders = (Of::whole(0) ? 0 : kBorder) + (Of::whole(Of::kCount - 1) ? 0 : kBorder);
+  static constexpr int kTwo = Of::kNext == 1 ? kMost + kMost / 3 : 2 * kMost;
+  static constexpr bool kFew = Of::kCount <= at_least(Of::whole(0) ? kMost : kTwo, kBorders);
+  static constexpr int kTiles = kFew ? 0 : ceil_div(Of::kCount - kBorders, at_least(rounded_down(kMost), Of::kNext));
+  static constexpr int kWidth = kFew ? 1 : at_least(rounded_down((Of::kCount - kBorders) / kTiles), Of::kNext);
+  static constexpr int kInside = kFew ? 0 : (Of::kCount - kBorders) / kWidth;
+  static constexpr int kRest = Of::kCount - kInside * kWidth;
+  static constexpr int kLeft = Of::whole(0) || Of::kCount <= kMost ? 0 : at_most(rounded_up(kRest / 2), Of::kCount);
+  static constexpr int kRight = kRest - kLeft;
+};
+
+}  // namespace tmf::kernels

@@ -1,0 +1,272 @@
+// What the host receives of one client's update, and how many bytes that is on the line: the results of DeltaEncoder, of its
+// frames and of the host's decoder, computed for a whole update at once.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+
+#include "delta_codec.hpp"
+#include "frame.hpp"
+#include "protocol.hpp"
+#include "topk.hpp"
+
+// These loops are long, and a vector unit makes them several times as fast. -O2 alone vectorises few loops; the kernels, whose
+// loops are short, are faster so.
+#pragma GCC push_options
+#pragma GCC optimize("vect-cost-model=dynamic")
+
+namespace tmf::sim {
+
+// Number of bytes on the wire of a message, given from type to payload, with COBS, CRC and delimiter. The CRC is not computed
+// but assumed to have no zero byte.
+inline uint32_t wire_bytes(const uint8_t* body, size_t size) {
+  constexpr size_t kLongestRun = 254;  // bytes without a zero that one code covers
+  uint32_t codes = 1;
+  const uint8_t *at = body, *const end = body + size;
+  while (at + kLongestRun <= end) {
+    const uint8_t* zero = at + kLongestRun;  // after the last zero before this place no run has begun that ends before it
+    while (zero != at && zero[-1] != 0) --zero;
+    codes += zero == at;
+    at = zero == at ? at + kLongestRun : zero;
+  }
+  size_t run = 0;
+  while (at + run != end && end[-1 - static_cast<ptrdiff_t>(run)] != 0) ++run;
+  codes += run + protocol::kFrameCrcBytes > kLongestRun;
+  return static_cast<uint32_t>(size + protocol::kFrameCrcBytes) + codes + 1;
+}
+
+// The working memory and the steps of one update of `kCount` weights, whose frames have at most kWindow bytes and end with a code
+// of kMacBytes, if messages are authenticated.
+template <uint32_t kCount, size_t kWindow, size_t kMacBytes>
+class Update {
+ public:
+  // The change of every weight, to be written before `select`.
+  float change[kCount];
+
+  // Selects the entries that are sent, and their coding. Fails as DeltaEncoder::freeze.
+  template <uint32_t kLayers>
+  Status select(const uint32_t (&layer_ends)[kLayers], const protocol::Recipe& recipe, const Key& key) {
+    static_assert(kCount <= protocol::kMaxParameters);
+    const uint32_t parts = recipe.selection == protocol::Selection::kLayer ? kLayers : 1;
+    count_ = recipe.top_k;
+    if (count_ < parts || count_ > kCount) return Status::kBadValue;
+    const SelectionRule rule{recipe.selection, key};
+    const auto change_at = [this](uint32_t i) { return change[i]; };
+    if (recipe.selection == protocol::Selection::kRandom) {
+      for (uint32_t i = 0; i < kCount; ++i) priorities_[i] = static_cast<int32_t>(rule.priority(change_at, i));
+    } else {
+      for (uint32_t i = 0; i < kCount; ++i) priorities_[i] = static_cast<int32_t>(magnitude_bits(change[i]));
+    }
+    if (parts == 1) {
+      select_part(0, kCount, count_);
+    } else {
+      Apportionment apportionment(count_, kCount, parts);
+      for (uint32_t part = 0, begin = 0; part < parts; begin = layer_ends[part++])
+        select_part(begin, layer_ends[part], apportionment.next(layer_ends[part] - begin));
+    }
+    for (uint32_t i = 0, rank = 0; i < kCount; ++i) {  // without a branch, which would be guessed wrongly
+      chosen_[rank] = i;
+      rank += selected_[i];
+    }
+    choose_coding();
+    return Status::kOk;
+  }
+
+  // Calls each(i) for every selected entry in ascending order.
+  template <typename Each>
+  void selected(Each each) const {
+    for (uint32_t rank = 0; rank < count_; ++rank) each(chosen_[rank]);
+  }
+
+  // Takes the values that are sent, `sent_at(i)` of entry i, and chooses their format. Fails as DeltaEncoder::freeze.
+  template <typename SentAt>
+  Status take(SentAt sent_at, protocol::Dtype uplink) {
+    constexpr float kStep = delta::kStepOf<SentAt>;
+    uint32_t largest = 0;
+    for (uint32_t rank = 0; rank < count_; ++rank) {
+      values_[rank] = sent_at(chosen_[rank]);
+      if (kStep == 0.0f) largest = std::max(largest, magnitude_bits(values_[rank]));
+    }
+    const Status status = format_.set(uplink, largest);
+    if (kStep != 0.0f && uplink == protocol::Dtype::kI8) format_.scale = kStep;
+    return status;
+  }
+
+  // Writes the entries as the host decodes them. Fails as DeltaEncoder::encode.
+  Status decode(int64_t* indices, float* values) {
+    for (uint32_t rank = 0; rank < count_; ++rank) indices[rank] = chosen_[rank];
+    if (format_.dtype == protocol::Dtype::kI8) {
+      const float scale = format_.scale, divisor = scale > 0 ? scale : bits_of<float>(kInfiniteMagnitude);
+      for (uint32_t rank = 0; rank < count_; ++rank) {
+        const float level = values_[rank] / divisor + kRounder;
+        const int8_t sent = static_cast<int8_t>(bits_of<uint32_t>(level));
+        sent_[rank] = static_cast<uint8_t>(sent);
+        values[rank] = static_cast<float>(sent) * scale;
+      }
+      return Status::kOk;
+    }
+    const size_t width = protocol::width(format_.dtype);
+    for (uint32_t rank = 0; rank < count_; ++rank) {
+      uint32_t bits = 0;
+      const Status status = format_.convert(values_[rank], bits);
+      if (status != Status::kOk) return status;
+      std::memcpy(sent_ + rank * width, &bits, width);  // little-endian, as every machine of the simulation
+      values[rank] = format_.decode(bits);
+    }
+    return Status::kOk;
+  }
+
+  // Counts the messages of the update and their bytes on the wire. Fails as DeltaEncoder::encode.
+  Status measure(uint32_t& messages, uint32_t& bytes) {
+    constexpr size_t kHead = protocol::kFrameHeaderBytes + protocol::Delta::kFixedSize;
+    const size_t capacity = payload_capacity(kWindow) - kMacBytes - protocol::Delta::kFixedSize;
+    const size_t width = protocol::width(format_.dtype);
+    frame_[0] = frame_[1] = 1;  // any type and sequence but 0: only the size counts
+    uint32_t rest = bits_;      // of all entries from `rank` on
+    for (uint32_t rank = 0, count; rank < count_; rank += count) {
+      uint32_t used = 0;
+      count = chunk(rank, rest, capacity, width, used);
+      if (count == 0) return Status::kTooLarge;
+      protocol::Delta header;
+      header.rank = rank;
+      header.count = static_cast<uint16_t>(count);
+      header.base = chosen_[rank];
+      header.coding = coding_;
+      header.dtype = format_.dtype;
+      header.scale = format_.scale;
+      Writer head(frame_ + protocol::kFrameHeaderBytes, protocol::Delta::kFixedSize);
+      header.write_head(head);
+      write_gaps(rank, count, used, frame_ + kHead);
+      const size_t size = kHead + (used + 7) / 8 + count * width;
+      std::memcpy(frame_ + size - count * width, sent_ + rank * width, count * width);
+      std::memset(frame_ + size, 1, kMacBytes);  // any value but 0
+      ++messages;
+      bytes += wire_bytes(frame_, size + kMacBytes);
+      if (rank + count == count_) break;
+      for (uint32_t i = 0; i < count; ++i) rest -= delta::index_bits(coding_, gaps_[rank + i]);
+    }
+    return Status::kOk;
+  }
+
+  // Writes what the host does not receive of every change; `values` are those that `decode` wrote.
+  void unsent(const float* values, float* rest) const {
+    std::memcpy(rest, change, sizeof change);
+    for (uint32_t rank = 0; rank < count_; ++rank) rest[chosen_[rank]] = values_[rank] - values[rank];
+  }
+
+ private:
+  static constexpr uint32_t kWords = (kCount + 63) / 64;
+  static constexpr uint32_t kMostEntries = 0xFFFF;  // of a message
+
+  // Marks the k entries of begin..end-1 with the highest priorities; among equals the first ones. Halves the interval of the
+  // threshold: counting is so fast in a vector unit that it beats a histogram.
+  void select_part(uint32_t begin, uint32_t end, uint32_t k) {
+    const int32_t* const priorities = priorities_;
+    int32_t least = 0, beyond = INT32_MAX;  // at least k priorities reach the one, fewer than k the other
+    uint32_t reached = end - begin;
+    for (int32_t middle = 1; reached != k && beyond - least > 1; middle = least + (beyond - least) / 2) {  // many changes are 0
+      int32_t count = 0;
+      for (uint32_t i = begin; i < end; ++i) count += priorities[i] >= middle;
+      if (static_cast<uint32_t>(count) < k) beyond = middle;
+      else least = middle, reached = static_cast<uint32_t>(count);
+    }
+    for (uint32_t i = begin; i < end; ++i) selected_[i] = priorities[i] >= least;
+    for (uint32_t i = end; reached > k && i > begin;) {  // all that are equal to the threshold were counted
+      if (priorities[--i] != least) continue;
+      selected_[i] = 0;
+      --reached;
+    }
+  }
+
+  // The coding that takes the fewest bits, as delta::Planner finds it.
+  void choose_coding() {
+    gaps_[0] = 0;
+    for (uint32_t rank = 1; rank < count_; ++rank) gaps_[rank] = chosen_[rank] - chosen_[rank - 1] - 1;
+    widest_ = 0;
+    uint32_t sum = 0;
+    for (uint32_t rank = 0; rank < count_; ++rank) {
+      widest_ = std::max(widest_, gaps_[rank]);
+      sum += gaps_[rank];
+    }
+    coding_ = protocol::Coding::kRun;
+    bits_ = 0;
+    if (sum == 0) return;
+    bits_ = UINT32_MAX;
+    for (uint32_t parameter = 0; parameter <= static_cast<uint32_t>(protocol::Coding::kRice20); ++parameter) {
+      uint32_t bits = 0;
+      for (uint32_t rank = 0; rank < count_; ++rank) {
+        const uint32_t ones = gaps_[rank] >> parameter;
+        bits += ones < protocol::kRiceEscape ? ones + 1 + parameter : protocol::kRiceEscape + protocol::kRiceRawBits;
+      }
+      if (bits < bits_) bits_ = bits, coding_ = static_cast<protocol::Coding>(parameter);
+      if (widest_ >> parameter == 0) break;  // every further parameter takes a bit more per entry
+    }
+    if (sum + count_ < bits_) bits_ = sum + count_, coding_ = protocol::Coding::kBitmap;
+  }
+
+  // Number of entries from `rank` on that one message holds; `used` are the bits of their gaps, `rest` those of all entries
+  // from there on. The first entry's gap counts as 0.
+  uint32_t chunk(uint32_t rank, uint32_t rest, size_t capacity, size_t width, uint32_t& used) const {
+    const uint32_t first = delta::index_bits(coding_, 0), left = count_ - rank;
+    used = rest - delta::index_bits(coding_, gaps_[rank]) + first;
+    if (left <= kMostEntries && (used + 7) / 8 + left * width <= capacity) return left;
+    uint32_t count = 0;
+    used = 0;
+    for (; count < left && count < kMostEntries; ++count) {
+      const uint32_t bits = used + (count == 0 ? first : delta::index_bits(coding_, gaps_[rank + count]));
+      if ((bits + 7) / 8 + (count + 1) * width > capacity) break;
+      used = bits;
+    }
+    return count;
+  }
+
+  // Writes the gaps of a message, `used` bits in the entries' coding.
+  void write_gaps(uint32_t rank, uint32_t count, uint32_t used, uint8_t* to) const {
+    if (coding_ == protocol::Coding::kRun) return;
+    const bool is_bitmap = coding_ == protocol::Coding::kBitmap;
+    if (is_bitmap || (coding_ == protocol::Coding::kRice0 && widest_ < protocol::kRiceEscape)) {
+      // A bitmap has a 1 for each entry and a 0 for each other weight; Rice codes with parameter 0 are its complement.
+      const uint8_t* from = selected_ + chosen_[rank];
+      for (uint32_t i = 0; i < used; i += 8, from += 8) {
+        constexpr uint64_t kGather = 0x0102040810204080;  // moves the lowest bits of 8 bytes into the highest byte
+        uint64_t flags;
+        std::memcpy(&flags, from, sizeof flags);
+        const uint32_t valid = used - i < 8 ? (1u << (used - i)) - 1 : 0xFF;
+        to[i / 8] = static_cast<uint8_t>(((flags * kGather >> 56) ^ (is_bitmap ? 0 : 0xFF)) & valid);
+      }
+      return;
+    }
+    const uint32_t parameter = static_cast<uint32_t>(coding_);
+    uint64_t word = 0;
+    uint32_t filled = 0;
+    for (uint32_t i = 0; i < count; ++i) {
+      const uint32_t gap = i == 0 ? 0 : gaps_[rank + i], ones = gap >> parameter;
+      const bool escaped = ones >= protocol::kRiceEscape;
+      const uint64_t raw = ((uint64_t{1} << protocol::kRiceEscape) - 1) | uint64_t{gap} << protocol::kRiceEscape;
+      const uint64_t rice = ((uint64_t{1} << (ones & 31)) - 1) | uint64_t{gap & ((1u << parameter) - 1)} << ((ones & 31) + 1);
+      word |= (escaped ? raw : rice) << filled;
+      filled += escaped ? protocol::kRiceEscape + protocol::kRiceRawBits : ones + 1 + parameter;
+      std::memcpy(to, &word, sizeof word);
+      to += filled / 8;
+      word >>= filled & ~7u;
+      filled %= 8;
+    }
+    std::memcpy(to, &word, sizeof word);
+  }
+
+  int32_t priorities_[kCount];      // 31 bits; signed numbers compare faster
+  uint8_t selected_[64 * kWords + 64] = {};  // whether each entry is sent, as 1 or 0
+  uint32_t chosen_[kCount + 1];  // indices of the entries
+  uint32_t gaps_[kCount];
+  float values_[kCount];
+  uint8_t sent_[sizeof(float) * kCount];  // the values' bytes
+  uint8_t frame_[kWindow + sizeof(uint64_t)];
+  uint32_t count_ = 0, widest_ = 0, bits_ = 0;
+  delta::Format format_;
+  protocol::Coding coding_ = protocol::Coding::kRice0;
+};
+
+}  // namespace tmf::sim
+
+#pragma GCC pop_options
