@@ -13,7 +13,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from small_runs import manifest, sine
 
-from tinymetafed.devices.link.asking import board_name
 from tinymetafed.devices.link.link_errors import (
     DeviceGarbled,
     DeviceRefused,
@@ -22,6 +21,7 @@ from tinymetafed.devices.link.link_errors import (
     SampleTooLarge,
     WrongFirmware,
 )
+from tinymetafed.devices.link.questions import board_name
 from tinymetafed.devices.link.session import Session
 from tinymetafed.devices.link.transport import open_transport
 from tinymetafed.federation.clients import Traffic, TrainingFailed

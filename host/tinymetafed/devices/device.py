@@ -10,8 +10,8 @@ from typing import Protocol
 from tinymetafed_codegen.protocol import HelloAnswer
 
 from ..federation.clients import Traffic
-from .link.asking import board_name
 from .link.link_errors import LaunchError, LinkError, PortError, PortHeld, WrongFirmware
+from .link.questions import board_name
 from .link.session import Session
 from .link.transport import Transport
 

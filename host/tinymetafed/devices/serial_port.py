@@ -11,9 +11,9 @@ from tinymetafed_codegen.boards import Catalogue
 from tinymetafed_codegen.protocol import HelloAnswer
 
 from .device import Reconnection, Stop
-from .link.asking import board_name
 from .link.exchange import RETRIES
 from .link.link_errors import LinkError, PortError, PortHeld, WrongFirmware
+from .link.questions import board_name
 from .link.transport import Transport, holders, open_transport
 from .ports import Wrapping
 from .usb import UsbPort, file_of, line_of, start_seconds_of, usb_ports

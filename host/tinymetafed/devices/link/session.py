@@ -25,11 +25,11 @@ from ...wire.messages import (
     predict_batch,
     tail_capacity,
 )
-from .asking import Asking
 from .clock import SYSTEM_CLOCK, Clock
 from .deadline import Deadline
 from .exchange import DEADLINE_SECONDS, PATIENCE, RETRIES, SHORTEST_SECONDS, Sent
 from .link_errors import DeviceGarbled, SampleTooLarge
+from .questions import Questions
 from .transport import Transport
 
 REPORT_SECONDS = 0.5  # between two progress reports of a training board
@@ -38,7 +38,7 @@ IntegerArray = NDArray[np.uint16]
 _SMALLER = "send uint8 levels with a scale, use smaller inputs, or a board with more memory"
 
 
-class Session(Asking):
+class Session(Questions):
     """One device on an open line. Every call may raise a LinkError, as `request` does."""
 
     def __init__(

@@ -21,7 +21,7 @@ HELLO_SECONDS = 0.06
 QUIET_SECONDS = 0.1  # after so long without a byte no late answer is expected
 
 
-class Asking(Exchange):
+class Questions(Exchange):
     """The questions to one device on an open line. Every call may raise a LinkError, as `request` does."""
 
     def __init__(
