@@ -297,8 +297,11 @@ class Session(Questions):
             while kept and first < self._trained(token, progress).step:
                 kept.popleft()
                 first += 1
-            if deadline is not None and total_steps is not None and progress.step < total_steps:
-                self._require_pace(deadline, progress.step, total_steps)
+            if total_steps is not None and progress.step < total_steps:
+                if progress.state == State.DONE:
+                    self.require_done(progress, total_steps)
+                if deadline is not None:
+                    self._require_pace(deadline, progress.step, total_steps)
             if on_progress is not None:
                 on_progress(progress)
         if progress is None:  # nothing was sent: ask for the progress
