@@ -51,8 +51,9 @@ def test_private_updates_are_those_of_the_simulation(boards: Boards, url: str) -
     assert np.array_equal(board.delta(1, k).values, found.values)  # asking again gives no other noise
 
 
+@pytest.mark.xdist_group("emulator-native:1")  # of the test above with the same firmware
 def test_a_federation_of_boards_ends_on_the_simulations_weights(tmp_path: Path) -> None:
-    keys = ["run.rounds=2", "run.devices_per_round=3", "evaluation.tasks=1", "evaluation.every=0"]
+    keys = ["run.rounds=1", "evaluation.tasks=1", "evaluation.every=0"]
     setup = set_up(sine(*PRIVATE_KEYS, *keys), "test", None)
     trained = training.train(setup, ["native:2"], ["native:1"], tmp_path / "boards", Quiet())
     simulated = training.simulate(setup, 1, tmp_path / "simulation", Quiet())
