@@ -12,7 +12,7 @@ from typing import Any
 import tomli_w
 from small_runs import Quiet
 
-from tinymetafed.bench import kernel_cost, layer_grid
+from tinymetafed.bench import keeping_nothing, kernel_cost, layer_grid
 from tinymetafed.bench.costs import compiler
 from tinymetafed.devices.running import build_firmware
 from tinymetafed.runs.setup import design_of
@@ -35,7 +35,7 @@ def written() -> dict[str, Any]:
 def measured(model: str) -> dict[str, int]:
     """Instructions per step of each variant, bytes of flash of the firmware, bytes of RAM of weights and arena."""
     path = find(f"examples/{model}.toml")
-    experiment = spec.load(path, ())
+    experiment = keeping_nothing(spec.load(path, ()))
     built = build_firmware(design_of(experiment, str(path)), BOARD)
     cost = kernel_cost.measure(experiment, boards.load(BOARD), built, Quiet())
     manifest = built.manifest

@@ -59,6 +59,7 @@ _GROUPS = {
     "tests/cli/test_cli.py": "cli",
     "tests/cli/test_failed_runs.py": "cli",
     "tests/cli/test_refused_commands.py": "cli",
+    "tests/federation/test_liars.py": "liars",
     "tests/fuzz/test_refusals.py": "refusals",
     "tests/runs/test_adapted.py": "adapted",
     "tests/runs/test_export_library.py": "export library",

@@ -13,6 +13,7 @@ from . import (
     flash_store,
     graph,
     hash,
+    kept_activations,
     layer_chain,
     plan,
     private_update,
@@ -194,6 +195,8 @@ def _design(
         )
     keeps_local, error_feedback = budget.keeps_local(experiment, net), experiment.strategy.error_feedback
     memory = budget.memory(experiment, board, net, arena, window, source, 0 if sensed is None else sensed.ram_bytes)
+    kept = kept_activations.plan(experiment, net, memory)
+    memory = kept_activations.with_kept(memory, kept)
     manifest = ModelManifest(
         board=board.name,
         sample_source=sample_source.name(experiment),
@@ -230,6 +233,7 @@ def _design(
         if experiment.board.store
         else None,
         sensor=sensed,
+        kept=kept,
         mac_bytes=mac_bytes,
     )
     return Design(experiment, source, board, boards, net, arena, given, manifest)

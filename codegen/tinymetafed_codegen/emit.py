@@ -11,6 +11,7 @@ from pathlib import Path
 
 from . import (
     adaptation,
+    kept_activations,
     log_mel_facts,
     optional_messages,
     private_update,
@@ -49,6 +50,8 @@ _OPTIONAL_HEADERS = {
     "privacy_facts.hpp",
     "secure_sum.hpp",
     "secure_facts.hpp",
+    "kept_activations.hpp",
+    "kept_facts.hpp",
 }
 
 
@@ -112,7 +115,7 @@ def headers(design: Design, command: str, phases: Sequence[Phase] | None = None,
     if design.graph.frozen:
         texts["frozen.hpp"] = frozen_header(design, command)
     texts |= authentication_headers(design, command, key)
-    parts = (store_headers, measure_headers, sensor_headers, privacy_headers, secure_headers)
+    parts = (store_headers, measure_headers, sensor_headers, privacy_headers, secure_headers, kept_headers)
     return texts | {name: text for part in parts for name, text in part(design, command).items()}
 
 
@@ -235,6 +238,32 @@ def measure_headers(design: Design, command: str) -> dict[str, str]:
     return {
         "measures.hpp": render("measures.hpp.j2", command=command),
         "measure_facts.hpp": render("measure_facts.hpp.j2", records=protocol_cpp.measure_records(), command=command),
+    }
+
+
+def kept_headers(design: Design, command: str) -> dict[str, str]:
+    """The texts of the headers of firmware that keeps activations, by name; empty for any other firmware."""
+    kept = design.manifest.kept
+    if kept is None:
+        return {}
+    prefixes = kept_activations.prefixes(design.graph)
+    return {
+        "kept_activations.hpp": render("kept_activations.hpp.j2", command=command),
+        "kept_facts.hpp": render(
+            "kept_facts.hpp.j2",
+            command=command,
+            kept=kept,
+            variants=[
+                {
+                    "constant": cpp_constant(variant.name),
+                    "name": variant.name.lower(),
+                    "layers": len(prefix.calls),
+                    "boundary": cpp_constant(prefix.boundary.name),
+                    "floats": prefix.boundary.floats,
+                }
+                for variant, prefix in prefixes.items()
+            ],
+        ),
     }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -17,7 +17,7 @@ from pydantic import TypeAdapter
 from .errors import Error
 from .flash_store import StoreFacts
 from .ops.op import NumberType
-from .protocol import Dtype
+from .protocol import Dtype, Phase
 from .section import StrictJson
 from .sensor import SensorFacts
 
@@ -137,13 +137,56 @@ class Memory(StrictJson):
 
 
 @dataclass(frozen=True)
+class KeptActivations(StrictJson):
+    """What a board keeps of each sample of a set, so that later passes begin behind the layers that do not change.
+
+    ``samples``: how many the board has room for; ``wanted``: samples of the largest set. ``floats`` of one sample in RAM, its
+    targets not counted; ``bytes`` of RAM in all. ``layers``: by variant, how many layers at the beginning of the forward pass
+    are left out; ``multiply_accumulates``: their cost.
+    """
+
+    samples: int
+    wanted: int
+    floats: int
+    bytes: int
+    layers: dict[str, int]
+    multiply_accumulates: dict[str, int]
+
+    def passes_sent(self, phases: Sequence[Phase]) -> list[int]:
+        """For each phase, in how many of its passes the host has to send the samples, where the board does not make them.
+
+        The board trains the other passes by itself: firmware/core/kept/kept_activations.hpp has the same rule.
+        """
+        sent, before = [], None
+        for phase in phases:
+            layers = self.layers.get(phase.variant.name.lower(), 0)
+            keeps = layers > 0 and phase.count <= self.samples
+            now = (phase.sample_set, phase.count, layers)
+            sent.append((0 if now == before else 1) if keeps else phase.passes)
+            before = now
+        return sent
+
+    @property
+    def summary(self) -> str:
+        """What it saves, for people."""
+        number = f"all {self.wanted:,}" if self.samples == self.wanted else f"{self.samples:,} of {self.wanted:,}"
+        saved = ", ".join(
+            f"the first {layers} layer{'s' * (layers > 1)} in {name} steps ({self.multiply_accumulates[name]:,} "
+            "multiply-accumulates)"
+            for name, layers in self.layers.items()
+        )
+        return f"kept activations of {number} samples of a set: passes after the first leave out {saved}"
+
+
+@dataclass(frozen=True)
 class ModelManifest(StrictJson):
     """All facts of one experiment's model on one board.
 
-    Only ``board``, ``receive_window``, ``memory``, ``store`` and ``sensor`` depend on the board.
+    Only ``board``, ``receive_window``, ``memory``, ``store``, ``sensor`` and ``kept`` depend on the board.
     ``sample_source`` names firmware/app/source_NAME.cpp. ``model_hash`` and ``schema_hash`` are hexadecimal.
     ``layer_ends``: where each global layer ends in the weight vector. ``weights_file``: model.weights of the experiment.
     ``store``: the layout of the board's store; None without ``board.store``. ``sensor``: the same for ``board.sensor``.
+    ``kept``: the activations that the board keeps for later passes; None if it keeps none.
     ``mac_bytes``: of the MAC in every frame of authenticated firmware; 0 for any other.
     """
 
@@ -170,6 +213,7 @@ class ModelManifest(StrictJson):
     memory: Memory
     store: StoreFacts | None = None
     sensor: SensorFacts | None = None
+    kept: KeptActivations | None = None
     mac_bytes: int = 0
 
     @property
@@ -186,6 +230,10 @@ class ModelManifest(StrictJson):
     def local_tensors(self) -> tuple[WeightTensor, ...]:
         """The local tensors, in the order of the weight vector."""
         return tuple(tensor for tensor in self.parameters if tensor.is_local)
+
+    def passes_sent(self, phases: Sequence[Phase]) -> list[int]:
+        """For each phase, in how many of its passes the host has to send the samples, where the board does not make them."""
+        return [phase.passes for phase in phases] if self.kept is None else self.kept.passes_sent(phases)
 
     @property
     def streamed(self) -> bool:
@@ -223,7 +271,7 @@ class ModelManifest(StrictJson):
         plain: dict[str, Any] = _adapter().dump_python(self, mode="json")
         plain["source"], plain["weights"] = plain.pop("sample_source"), plain.pop("weights_file")
         del plain["memory"]
-        for part in ("store", "sensor"):
+        for part in ("store", "sensor", "kept"):
             if plain[part] is None:
                 del plain[part]
         if not self.mac_bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from . import included, ops
+from . import included, kept_activations, ops
 from .calls import BackwardCall, Call
 from .cpp_literals import float_literal, in_lines
 from .design import Design
@@ -16,8 +16,10 @@ from .protocol import Variant
 from .protocol_cpp import cpp_constant
 from .rendering import render
 
+FIRMWARE = "model.hpp.j2"  # the template of firmware
 
-def model_header(design: Design, command: str, template: str = "model.hpp.j2") -> str:
+
+def model_header(design: Design, command: str, template: str = FIRMWARE) -> str:
     """The text of model.hpp: one model's training step, as calls of kernels. ``template``: that of firmware or of libraries."""
     net, arena = design.graph, design.plan
     splits = design.experiment.board.split_steps
@@ -76,11 +78,21 @@ def model_header(design: Design, command: str, template: str = "model.hpp.j2") -
         calls = [*map(observe, net.observing(variant)), *map(forward, net.forward_of(variant)), None, *step(variant)]
         return [{"index": index, "call": call, "is_last": index + 1 == len(calls)} for index, call in enumerate(calls)]
 
+    # An exported library keeps no activations: its samples are the program's own.
+    prefixes = kept_activations.prefixes(net) if design.manifest.kept and template == FIRMWARE else {}
     # Steps that save the same masks have one forward pass, and predictions save none.
-    passes = {net.forward_of(None): "forward"}
+    unmasked = net.forward_of(None)
+    passes = {unmasked: "forward"}
     for variant, calls in net.backward.items():
-        if calls:
+        if calls and variant not in prefixes:
             passes.setdefault(net.forward_of(variant), f"forward_{variant.name.lower()}")
+    # The layers that steps leave out save no masks, as nothing below them trains.
+    lengths = sorted({len(prefix.calls) for prefix in prefixes.values()})
+
+    def begun(calls: tuple[Call, ...]) -> dict[str, Any]:
+        """A forward pass as the first layers that are a function of their own, 0 for none, and the calls after them."""
+        first = max((length for length in lengths if calls[:length] == unmasked[:length]), default=0)
+        return {"first": first, "calls": [forward(call) for call in calls[first:]]}
 
     return render(
         template,
@@ -137,12 +149,22 @@ def model_header(design: Design, command: str, template: str = "model.hpp.j2") -
         output=place(net.output),
         target=place(net.target),
         output_gradient=place(net.output_gradient),
-        passes=[{"name": name, "calls": [forward(call) for call in calls]} for calls, name in passes.items()],
+        passes=[{"name": name, **begun(calls)} for calls, name in passes.items()],
+        prefixes=[
+            {
+                "layers": length,
+                "boundary": place(net.forward[length - 1].y),
+                "calls": [forward(call) for call in unmasked[:length]],
+            }
+            for length in lengths
+        ],
         variants=[
             {
                 "name": v.name.lower(),
+                "prefix": len(prefixes[v].calls) if v in prefixes else 0,
+                "rest": [forward(call) for call in net.forward_of(v)[len(prefixes[v].calls) :]] if v in prefixes else [],
                 "doc": _VARIANT_DOC[v],
-                "forward": passes[net.forward_of(v)] if net.backward[v] else "",
+                "forward": passes.get(net.forward_of(v), ""),
                 "observing": [observe(call) for call in net.observing(v)],
                 "calls": step(v),
                 "parts": parts(v),

@@ -218,6 +218,7 @@ class Samples(Struct):
     inputs: Annotated[Floats | None, _READ_FLOATS, "[clients][rows][kInputSize]; null: `levels` has them"]
     targets: Annotated[Floats, _READ_FLOATS, "[clients][rows][kTargetSize]"]
     scale: Annotated[F32, "the value of a level of 1; not used for `inputs`"]
+    passes_sent: Annotated[U32, "in how many passes of the phase they are sent to a board that does not make them"]
 
 
 @dataclass(frozen=True)

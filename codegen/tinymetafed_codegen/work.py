@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from .boards import Board
 from .calls import BackwardCall, Call
@@ -21,7 +22,12 @@ def multiply_accumulates(net: Graph, variant: Variant) -> int:
 
 def forward_multiply_accumulates(net: Graph) -> int:
     """Multiply-accumulates of a prediction."""
-    return sum(_products(call.op) for call in net.forward)
+    return multiply_accumulates_of(net.forward)
+
+
+def multiply_accumulates_of(calls: Sequence[Call]) -> int:
+    """Multiply-accumulates of some calls of the forward pass."""
+    return sum(_products(call.op) for call in calls)
 
 
 def step_milliseconds(board: Board, net: Graph) -> dict[Variant, tuple[float, float]]:

@@ -158,11 +158,12 @@ Outcome Learner::sample(const protocol::Sample& message) {
 }
 
 bool Learner::work() {
-  if (state_ != State::kTraining || !source::on_device()) return false;
-  const protocol::Phase& phase = recipe_->phases[phase_];
-  const uint32_t index = (step_ - phase_start_) % phase.count;
-  const source::Key key = {key_.seed, key_.client, {key_.round}, phase.sample_set, index};
-  source::make(key, arena_.values + model::kInput, arena_.values + model::kTarget);
+  if (state_ != State::kTraining || !(source::on_device() || holds_all())) return false;
+  const uint32_t index = sample_index();
+  if (!holds(index)) {
+    const source::Key key = {key_.seed, key_.client, {key_.round}, recipe_->phases[phase_].sample_set, index};
+    source::make(key, arena_.values + model::kInput, arena_.values + model::kTarget);
+  }
   step();
   return true;
 }
@@ -176,13 +177,13 @@ bool Learner::work() {
 
 void Learner::step() {
   if constexpr (kSplitsSteps) {
-    next_part_ = 0;
+    next_part_ = first_part(sample_index(), arena_.values);
     in_step_ = true;
     return;
   }
   const protocol::Phase& phase = recipe_->phases[phase_];
   const uint32_t before = port::ticks();
-  train_step(phase.variant, parameters_, arena_.values, phase.learning_rate, phase.output_clamp);
+  KeptActivations::train(phase, sample_index(), parameters_, arena_.values);
   ticks_ += port::ticks() - before;
   count_step();
 }
@@ -191,7 +192,7 @@ void Learner::continue_step() {
   if constexpr (kSplitsSteps) {
     const protocol::Phase& phase = recipe_->phases[phase_];
     const uint32_t before = port::ticks();
-    in_step_ = train_part(phase.variant, next_part_++, parameters_, arena_.values, phase.learning_rate, phase.output_clamp);
+    in_step_ = train_part(phase, sample_index(), next_part_++, parameters_, arena_.values);
     ticks_ += port::ticks() - before;
     if (!in_step_) count_step();
   }
@@ -206,12 +207,14 @@ void Learner::enter_phase() {
   const protocol::Phase& phase = recipe_->phases[phase_];
   phase_start_ = phase_end_;
   phase_end_ += static_cast<uint32_t>(phase.count) * phase.passes;
+  enter(phase, phase_ > 0, is_alone_);
 }
 
 Status Learner::weights_status() const { return all_finite(parameters_, model::kStateCount) ? Status::kOk : Status::kNotFinite; }
 
 // Freezes the delta. If a weight is not finite, the program fails and nothing is sent.
 void Learner::finish() {
+  KeptActivations::leave();
   fault_ = weights_status();
   if (fault_ == Status::kOk && recipe_->top_k > 0) {
     fault_ = delta_.freeze(PrivateUpdate::noised(change()), model::kLayerEnds, *recipe_,

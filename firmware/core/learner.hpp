@@ -3,9 +3,10 @@
 
 #include <cstdint>
 
-#include <private_update.hpp>  // generated for firmware with private updates
-#include <saved_state.hpp>     // generated for firmware with a store
-#include <secure_sum.hpp>      // generated for firmware with secure aggregation
+#include <kept_activations.hpp>  // generated for firmware that keeps activations
+#include <private_update.hpp>    // generated for firmware with private updates
+#include <saved_state.hpp>       // generated for firmware with a store
+#include <secure_sum.hpp>        // generated for firmware with secure aggregation
 
 #include "bytes.hpp"
 #include "delta_codec.hpp"
@@ -32,10 +33,15 @@ struct [[nodiscard]] Outcome {
 //
 // States: IDLE -> LOADING -> LOADED -> TRAINING -> DONE or FAILED. In any state, a Load with a higher token begins a new cycle.
 // Some models keep local weights or a residual from round to round. A new session clears both; firmware with a store has saved
-// them. SavedState, PrivateUpdate and SecureSum are bases because as members they would take memory also where they are empty.
+// them. SavedState, KeptActivations, PrivateUpdate and SecureSum are bases because as members they would take memory also where
+// they are empty.
 //
 // Between two cycles the board's own program may learn, which ends the last cycle: the board is *alone* until the next Load.
-class Learner : private SavedState, private PrivateUpdate, private SecureSum, private StepPosition<kSplitsSteps> {
+class Learner : private SavedState,
+                private KeptActivations,
+                private PrivateUpdate,
+                private SecureSum,
+                private StepPosition<kSplitsSteps> {
  public:
   // Called once after a start: loads the weights that were saved, so that the device predicts with them.
   void begin() {
@@ -68,8 +74,8 @@ class Learner : private SavedState, private PrivateUpdate, private SecureSum, pr
     return {status, detail};
   }
 
-  // Trains one sample that the device makes itself, if a program is running. Returns whether it did. Where steps are split, it
-  // only begins the step, as `sample` does.
+  // Trains one sample that the device makes itself or has kept, if a program is running. Returns whether it did. Where steps are
+  // split, it only begins the step, as `sample` does.
   bool work();
 
   // Whether a step is begun and not finished. Its arena is in use: nothing else may be asked of the learner meanwhile but
@@ -138,6 +144,8 @@ class Learner : private SavedState, private PrivateUpdate, private SecureSum, pr
   void enter_phase();
   void step();
   void count_step();
+  // The number of the next sample in the set of the phase.
+  uint32_t sample_index() const { return (step_ - phase_start_) % recipe_->phases[phase_].count; }
   void finish();
   Status weights_status() const;  // kNotFinite if a weight is not finite
   Change change() const { return {parameters_, received_, residual_}; }

@@ -47,6 +47,7 @@ bool Learner::in_cycle() const {
 void Learner::go_alone() {
   if (is_alone_) return;
   keep_for_next_round();
+  KeptActivations::leave();
   delta_ = Encoder();
   for (uint32_t i = model::kParameterCount; i < model::kStateCount; ++i) parameters_[i] = 0.0f;  // velocities or gradients
   state_ = State::kIdle;

@@ -193,7 +193,7 @@ class Group {
     return status;
   }
 
-  // Bytes on the wire of a client's samples: one message for each time that a sample is trained.
+  // Bytes on the wire of a client's samples: one message for each time that a sample is sent.
   uint32_t streamed_bytes(uint32_t client) const {
     constexpr size_t kHead = protocol::kFrameHeaderBytes + protocol::Sample::kFixedSize;
     uint8_t frame[kHead + sizeof(float) * (model::kTargetSize + model::kInputSize) + kMacBytes];
@@ -217,7 +217,7 @@ class Group {
         frame[0] = frame[1] = 1;
         const size_t size = protocol::kFrameHeaderBytes + out.size();
         std::memset(frame + size, 1, kMacBytes);
-        bytes += phase.passes * wire_bytes(frame, size + kMacBytes);
+        bytes += samples.passes_sent * wire_bytes(frame, size + kMacBytes);
       }
     }
     return bytes;

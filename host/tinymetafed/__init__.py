@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from .api.many_runs import SweepTable, paper, sweep
     from .api.measuring import (
         BoardSpeed,
+        bench_adaptation,
         bench_all,
         bench_authentication,
         bench_board,
@@ -146,6 +147,7 @@ _WHERE = {
     ),
     ".api.measuring": (
         "BoardSpeed",
+        "bench_adaptation",
         "bench_all",
         "bench_authentication",
         "bench_board",
@@ -349,6 +351,7 @@ __all__ = [
     "UsageError",
     "Variant",
     "__version__",
+    "bench_adaptation",
     "bench_all",
     "bench_authentication",
     "bench_board",

@@ -8,6 +8,7 @@ from pathlib import Path
 import budgets
 
 from tinymetafed.bench import costs
+from tinymetafed.bench.adaptation_cost import AdaptationCost
 from tinymetafed.bench.costs import Costs
 from tinymetafed.bench.kernel_cost import Comparison, StepCost
 from tinymetafed.bench.layer_grid import PASSES, Cell, Grid, Row
@@ -83,6 +84,7 @@ def test_measurements_are_written_and_drawn(tmp_path: Path) -> None:
         framing=[FramingShare(256, 0.04)], rounds=[WireRound("i8 both ways", 1_234, 567, 0.5, 0.75)],
         training_instructions=16_000_000, clock_hz=64_000_000, estimate="no board",
     )  # fmt: skip
+    adaptation = AdaptationCost("mps2", 40, {"local": 320, "full": 80}, 30, 61_000, 1_000_000, 2_500_000)
     grid = Grid(
         "mps2",
         (
@@ -90,7 +92,7 @@ def test_measurements_are_written_and_drawn(tmp_path: Path) -> None:
             Row("add", 10, None, {"forward": Cell(5.0, 6.0, (6.0, 7.0))}),
         ),
     )
-    figures = Costs("mps2", "-Os", {"n": levels}, grid, {"n": simulated}, wire, "gcc 1")
+    figures = Costs("mps2", "-Os", {"n": levels}, grid, {"n": simulated}, wire, "gcc 1", {"n": adaptation})
     document, picture = costs.write(figures, tmp_path)
     text = document.read_text(encoding="utf-8")
     table = rows(text, "| net | compiled at | instructions")
@@ -105,6 +107,7 @@ def test_measurements_are_written_and_drawn(tmp_path: Path) -> None:
     ]
     assert rows(text, "| net | vector unit") == [["n", "avx2", "8", "4.0", "12.0"]]
     assert rows(text, "| wire types") == [["i8 both ways", "1,234", "567", "0.50", "0.75"]]
+    assert rows(text, "| net | steps") == [["n", "320 local, 80 full", "40, 30", "61,000", "1,000,000", "2,500,000", "0.40"]]
     assert "cycles are a guess" in text and "with gcc 1" in text
     bars = costs.bars({"n": levels["-Os"]})
     assert [(bar.kind, bar.width, bar.figure) for bar in bars[:2]] == [

@@ -121,7 +121,7 @@ def test_a_board_without_a_counter_is_refused() -> None:
 
 def test_an_emulated_board_names_the_chip_it_represents() -> None:
     chip = boards.load("mps2").stands_for
-    assert chip == boards.Chip("nRF52840", "cortex-m4", 64_000_000)
+    assert chip == boards.Chip("nRF52840", "cortex-m4", 64_000_000, (1.0, 1.21))
     assert boards.load("native").stands_for is None
 
 

@@ -41,7 +41,7 @@ def test_a_board_says_what_it_has_measured_of_itself(board: str, built_once: Non
 
 
 def test_what_a_store_holds_is_not_replaced(built_once: None, tmp_path: Path) -> None:
-    experiment = sine("board.store=true")
+    experiment = sine("board.store=true", "model.layers=[{op='dense',units=5,activation='relu'},{op='dense',units=1}]")
     url = f"native:1?store={tmp_path}"
     assert board_speed.measure(experiment, "test", url, Quiet()).flash_write_us is not None
     again = board_speed.measure(experiment, "test", url, Quiet())

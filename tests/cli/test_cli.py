@@ -115,7 +115,7 @@ def test_train_prints_one_json_object_and_nothing_else(finished: tuple[Path, Com
 RESULT_KEYS = {
     "task", "rounds", "seed", "weights_sha256", "bytes_down", "bytes_up", "bytes_up_dense", "bytes_samples", "retries",
     "redone", "skipped", "sessions", "seconds", "training_seconds", "start_seconds", "meta_test", "d_curve", "example",
-    "estimate", "collapsed", "devices", "versions", "run", "report", "untrained",
+    "estimate", "collapsed", "devices", "versions", "run", "report", "untrained", "deltas",
 }  # fmt: skip
 NESTED_KEYS = {
     "meta_test": {"metric", "before", "after", "after_ci95", "n_tasks", "n_clients", "per_task", "spread"},

@@ -18,7 +18,7 @@ from commands import SHORT, Command
 from fake_device import FakeBoard, FakeLine, Fault
 from small_runs import SINE, manifest, sine
 
-from tinymetafed.devices import launch, ports, running
+from tinymetafed.devices import launch, running, serial_port
 from tinymetafed.devices.fleet import Fleet
 from tinymetafed.devices.running import build_firmware
 from tinymetafed.runs import store
@@ -30,7 +30,7 @@ from tinymetafed_codegen.protocol import Dtype
 def fake(monkeypatch: pytest.MonkeyPatch) -> Callable[..., FakeBoard]:
     """``fake(…)`` starts a fake board that claims to hold the sine example's firmware; waiting uses a fake clock."""
     clock = FakeClock()
-    open_line = ports.open_transport
+    open_line = serial_port.open_transport
     monkeypatch.setattr(running, "launch", functools.partial(launch.launch, clock=clock))
     monkeypatch.setattr(running, "Fleet", functools.partial(Fleet, clock=clock))
 
@@ -40,7 +40,9 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Callable[..., FakeBoard]:
         identity = {"weights": about.n_global, "downlink": Dtype[about.downlink], **hello}
         board = FakeBoard(clock=clock, **{**identity, **faults})
         line = FakeLine(board, clock)
-        monkeypatch.setattr(ports, "open_transport", lambda url, **about: line if url == board.url else open_line(url, **about))
+        monkeypatch.setattr(
+            serial_port, "open_transport", lambda url, **about: line if url == board.url else open_line(url, **about)
+        )
         return board
 
     return start

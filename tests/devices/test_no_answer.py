@@ -68,7 +68,7 @@ def asking(pieces: list[bytes], *, hello: bool = False) -> LinkError:
     """The error of one request, during which only these pieces arrive."""
     line = Script(pieces)
     session = Session(line, deadline=0.1, retries=2, clock=line.clock)
-    session._sequence = ASKED
+    session._counter = ASKED
     with pytest.raises(LinkError) as caught:
         if hello:
             session.hello(1.0)
@@ -142,7 +142,7 @@ def test_what_was_received_before_the_request_is_forgotten() -> None:
     stale = encode(protocol.Fetch.type_id | protocol.ANSWER_BIT, 3, protocol.Weights(0, b"wwww").encode())
     line = Script([b"boot\0", stale, answer])
     session = Session(line, deadline=0.1, retries=2, clock=line.clock)
-    session._sequence = ASKED
+    session._counter = ASKED
     assert len(session.fetch(0, 1)) == 1
     with pytest.raises(DeviceSilent):
         session.fetch(0, 1)
@@ -151,6 +151,6 @@ def test_what_was_received_before_the_request_is_forgotten() -> None:
 def test_messages_in_order_that_are_answered_too_late_say_so() -> None:
     line = Script([encode(protocol.Load.type_id | protocol.ANSWER_BIT, 3, protocol.LoadAnswer(4).encode())])
     session = Session(line, deadline=0.1, retries=2, clock=line.clock)
-    session._sequence = ASKED
+    session._counter = ASKED
     with pytest.raises(DeviceSlow, match=r"no answer to Sample .* only 1 to earlier requests"):
         session.stream(1, [Example(np.ones(1, np.float32), np.ones(1, np.float32))])

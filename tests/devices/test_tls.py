@@ -363,6 +363,8 @@ def test_every_function_that_is_given_devices_refuses_open_lines(tmp_path: Path)
         "record": lambda: tmf.record(url, tmp_path),
         "label_sample": lambda: tmf.label_sample(url, 0),
         "bench_board": lambda: tmf.bench_board(url, few),
+        "bench_soak": lambda: tmf.bench_soak(few, devices=[url]),
+        "enroll": lambda: tmf.enroll(url, "kitchen"),
         "monitor": lambda: tmf.monitor(url),
         "started": lambda: tmf.started(few, [url]).__enter__(),
     }
@@ -371,9 +373,11 @@ def test_every_function_that_is_given_devices_refuses_open_lines(tmp_path: Path)
     with_devices = {
         name for name, found in functions.items() if {"device", "devices"} & set(inspect.signature(found).parameters)
     }
-    assert with_devices <= calls.keys()
+    assert with_devices <= {*calls, "forget_board"}  # which asks an authenticated board only
     for name, call in calls.items():
-        with pytest.raises(tmf.UsageError, match=r"leaves this machine|a port, whose board runs already") as refused:
+        with pytest.raises(
+            tmf.UsageError, match=r"leaves this machine|whose board runs already|restarts its boards"
+        ) as refused:
             call()
         assert url in str(refused.value), name
     with pytest.raises(tmf.UsageError, match="leaves this machine"):

@@ -140,7 +140,7 @@ def test_handwriting_streamed_into_an_emulated_board_trains_to_the_native_weight
     emulated = run(experiment, "qemu:1", tmp_path / "qemu", DATA)
     assert emulated.weights_sha256 == native.weights_sha256
     assert emulated.meta_test == native.meta_test
-    samples = 4 * 10 * 784  # passes over support and query, samples, pixels
+    samples = 3 * 10 * 784  # passes over support (which boards keep) and query, samples, pixels
     assert native.bytes_samples > samples and emulated.bytes_samples > samples
 
 

@@ -291,7 +291,10 @@ class Boards:
             device.rejoin(HUNG_SECONDS)
         with Fleet(self.devices[:count], on_event=events.event, patience=0.3) as fleet:
             self.liar = liar
-            yield DeviceClients(fleet, self.setup.strategy, self.setup.task)
+            try:
+                yield DeviceClients(fleet, self.setup.strategy, self.setup.task)
+            finally:
+                self.liar = HONEST  # a line of boards that start later is a line of these, too
 
     def train(self, events: Events, liar: Liar, count: int = 3) -> list[Round]:
         """A run."""

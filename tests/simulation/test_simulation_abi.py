@@ -88,7 +88,7 @@ def floats(*shape: int) -> abi.Floats:
     ],
 )
 def test_arrays_of_the_wrong_type_or_shape_are_refused(changed: dict[str, np.ndarray], complaint: str) -> None:
-    samples = abi.Samples(None, floats(2, 3), floats(2, 1), 1.0)
+    samples = abi.Samples(None, floats(2, 3), floats(2, 1), 1.0, 1)
     samples.to_c()
     with pytest.raises(abi.AbiError, match=complaint):
         dataclasses.replace(samples, **changed).to_c()
@@ -96,7 +96,7 @@ def test_arrays_of_the_wrong_type_or_shape_are_refused(changed: dict[str, np.nda
 
 def test_read_only_outputs_and_values_out_of_range_are_refused() -> None:
     outputs = floats(1, 3, 1)
-    test = abi.Evaluation(abi.Samples(None, floats(1, 3), floats(1, 3), 1.0), 3, outputs, outputs, None, None)
+    test = abi.Evaluation(abi.Samples(None, floats(1, 3), floats(1, 3), 1.0, 0), 3, outputs, outputs, None, None)
     filled = test.to_c()
     assert (filled.rows, filled.before, filled.samples.scale) == (3, outputs.ctypes.data, 1.0)  # type: ignore[attr-defined]
     for rows in (-1, 1 << 32):
@@ -109,7 +109,7 @@ def test_read_only_outputs_and_values_out_of_range_are_refused() -> None:
 
 
 def test_nested_and_repeated_structs_lie_where_cpp_reads_them() -> None:
-    rows = [abi.Samples(None, floats(1), floats(1), n / 2) for n in range(3)]
+    rows = [abi.Samples(None, floats(1), floats(1), n / 2, 1) for n in range(3)]
     recipe, status = np.zeros(9, np.uint8), np.zeros(1, np.uint8)
     filled = abi.Training(floats(1), recipe, rows, np.ones(1, np.uint32), 1, 7, 8, 1, 1, None, status).to_c()
     del rows

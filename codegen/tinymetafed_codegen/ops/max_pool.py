@@ -21,7 +21,7 @@ class MaxPool(Pool):
     kind: ClassVar[str] = "max_pool"
     spec: ClassVar[type[LayerSpec]] = MaxPoolSpec
     header: ClassVar[str] = "max_pool.hpp"
-    flash_bytes: ClassVar[tuple[int, ...]] = (1_100, 900)
+    flash_bytes: ClassVar[tuple[int, ...]] = (900, 700)
     tiled: ClassVar[bool] = True
     template: ClassVar[str] = "max_pool.hpp.j2"
     cpp_template: ClassVar[str] = "MaxPool"

@@ -64,15 +64,17 @@ class BoardSpec(Section):
     ``store``: state that is kept from round to round, and weights that were saved, survive a reset of the board.
     ``save_every``: so does what the board learns by itself, saved after every so many samples; 0: when its program says so.
     ``split_steps``: a sketch may let the board train a step in parts, layer by layer. ``measures``: the board measures its
-    stack, the time of its flash and its supply voltage, for `tinymetafed bench board`. ``sensor``: the C++ file of the board's
-    sensor, relative to the experiment file until it is loaded, absolute from then on; a board that runs as a process reads a
-    recording instead.
+    stack, the time of its flash and its supply voltage, for `tinymetafed bench board`. ``keep_activations``: the board keeps
+    the activations of layers that do not change between passes, for as many samples as half of its free RAM holds.
+    ``sensor``: the C++ file of the board's sensor, relative to the experiment file until it is loaded, absolute from then on;
+    a board that runs as a process reads a recording instead.
     """
 
     store: bool = False
     save_every: Annotated[int, Field(ge=0, le=1_000_000)] = 16
     split_steps: bool = False
     measures: bool = False
+    keep_activations: bool = True
     sensor: Annotated[str, Field(min_length=1)] | None = None
 
 

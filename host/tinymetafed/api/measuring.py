@@ -9,6 +9,7 @@ from tinymetafed_codegen.errors import UsageError
 from tinymetafed_codegen.locate import find
 
 from ..bench import (
+    adaptation_cost,
     authentication_cost,
     board_speed,
     costs,
@@ -20,6 +21,7 @@ from ..bench import (
     sound_cost,
 )
 from ..bench import soak as soaking
+from ..bench.adaptation_cost import AdaptationCost
 from ..bench.authentication_cost import AuthenticationCost
 from ..bench.board_speed import BoardSpeed as BoardSpeed
 from ..bench.costs import Costs
@@ -79,6 +81,24 @@ def count_instructions(experiment: Experiment, board: str = "mps2", *, progress:
     """Exact instructions of one training step, by variant: "local", "global", "full". Raises as ``bench_kernels``."""
     with watching(progress) as observer:
         return kernel_cost.instructions(experiment.spec, experiment.source, board, observer)
+
+
+def bench_adaptation(experiment: Experiment, board: str = "mps2", *, progress: ProgressOption = True) -> AdaptationCost:
+    """Counts the exact instructions of the adaptation of a new client in a board's emulator.
+
+    Args:
+        experiment: An experiment from ``load``.
+        board: An emulated board with an exact instruction counter.
+        progress: As in ``simulate``.
+
+    Returns:
+        Instructions of all training steps as the board trains them, the same with whole steps, and what the board keeps.
+
+    Raises:
+        BoardError, BenchError, BuildError, SpecError, LinkError.
+    """
+    with watching(progress) as observer:
+        return adaptation_cost.adaptation(experiment.spec, experiment.source, board, observer)
 
 
 def bench_memory(

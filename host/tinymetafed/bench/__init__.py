@@ -10,6 +10,7 @@ import numpy as np
 from tinymetafed_codegen.boards import INSTALLED, Board, Catalogue
 from tinymetafed_codegen.errors import Error, UsageError
 from tinymetafed_codegen.manifest import ModelManifest
+from tinymetafed_codegen.spec import Experiment
 
 from ..devices.board_keys import authenticate
 from ..devices.device import Device
@@ -37,6 +38,11 @@ def in_qemu(board: str, known: Catalogue = INSTALLED) -> Board:
             f"board '{board}' does not run in QEMU, which counts instructions and reads the stack; choose one of {hint}"
         )
     return facts
+
+
+def keeping_nothing(experiment: Experiment) -> Experiment:
+    """The experiment without kept activations: they take memory that is free otherwise, and change no single step."""
+    return experiment.model_copy(update={"board": experiment.board.model_copy(update={"keep_activations": False})})
 
 
 @contextmanager

@@ -16,7 +16,8 @@ from tinymetafed_codegen.locate import find
 from tinymetafed_codegen.spec import Experiment
 
 from ..federation.observer import Observer
-from . import in_qemu, kernel_cost, layer_grid, line_cost, simulation_cost
+from . import adaptation_cost, in_qemu, kernel_cost, layer_grid, line_cost, simulation_cost
+from .adaptation_cost import AdaptationCost
 from .kernel_cost import TEXTBOOK, Comparison, StepCost
 from .layer_grid import Grid
 from .line_cost import WireCost
@@ -25,6 +26,7 @@ from .simulation_cost import SimulationCost
 EXAMPLES = ("sine", "bench-conv", "omniglot")
 LEVELS = ("-O2", "-O3")  # in addition to the board's own
 SIMULATED = ("sine", "bench-conv")
+KEEPING = ("bench-conv", "omniglot")  # networks of whose samples a board keeps activations
 STEP = "full"  # the variant that trains every weight
 DOCUMENT, PICTURE = "costs.md", "costs.svg"
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -44,6 +46,7 @@ class Costs:
     simulation: dict[str, SimulationCost]
     wire: WireCost
     compiler: str
+    adaptation: dict[str, AdaptationCost]
 
     def as_json(self) -> dict[str, Any]:
         """The JSON value that ``bench all --json`` prints."""
@@ -146,6 +149,7 @@ def measure(board: str, observer: Observer) -> Costs:
         simulation={name: simulation_cost.simulation(chosen[name], name, None, 1, observer) for name in SIMULATED},
         wire=line_cost.wire(None, "", observer),
         compiler=compiler(board),
+        adaptation={name: adaptation_cost.adaptation(chosen[name], name, board, observer) for name in KEEPING},
     )
 
 

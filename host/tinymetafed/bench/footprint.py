@@ -18,7 +18,7 @@ from ..devices.firmware import AS_THE_BOARD_SAYS, Deviation
 from ..devices.running import build_firmware
 from ..federation.observer import Observer
 from ..runs.setup import measured_design
-from . import BenchError, in_qemu, line_cost, stack
+from . import BenchError, in_qemu, keeping_nothing, line_cost, stack
 
 OWN_PROGRAM = Deviation(program="own_program")
 
@@ -90,7 +90,7 @@ def measure(
 
 
 def _design(name: str, experiment: Experiment) -> Design:
-    return measured_design(experiment, name)
+    return measured_design(keeping_nothing(experiment), name)
 
 
 def _footprint(designed: Design, board: Board, deviation: Deviation) -> Footprint:

@@ -26,7 +26,7 @@ from ..learn.codecs import downlink
 from ..learn.strategies import open_strategy
 from ..learn.weights import Floats, initial
 from ..runs.setup import measured_design
-from . import BenchError, cycles, in_qemu, launched, stack, synthetic_samples
+from . import BenchError, cycles, in_qemu, keeping_nothing, launched, stack, synthetic_samples
 from .cycles import executions
 from .cycles.executions import Uncountable
 
@@ -123,7 +123,7 @@ def kernels(experiment: Experiment, source: str, board: str, observer: Observer,
     Raises:
         Error: BoardError, BenchError, BuildError, SpecError or LinkError.
     """
-    designed = measured_design(experiment, source)
+    designed = measured_design(keeping_nothing(experiment), source)
     facts = in_qemu(board, designed.boards)
     observer.stage(f"building firmware for {board}")
     ours = build_firmware(designed, board, Deviation(optimization))
@@ -146,7 +146,7 @@ def kernels(experiment: Experiment, source: str, board: str, observer: Observer,
 
 def instructions(experiment: Experiment, source: str, board: str, observer: Observer) -> dict[str, int]:
     """Exact instructions of one training step by variant. Raises as ``kernels``."""
-    designed = measured_design(experiment, source)
+    designed = measured_design(keeping_nothing(experiment), source)
     facts = in_qemu(board, designed.boards)
     observer.stage(f"building firmware for {board}")
     return measure(experiment, facts, build_firmware(designed, board), observer).instructions

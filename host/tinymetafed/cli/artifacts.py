@@ -259,6 +259,8 @@ def codegen(
         console.print(manifest.store.summary, soft_wrap=True)
     if manifest.sensor is not None:
         console.print(manifest.sensor.summary, soft_wrap=True)
+    if manifest.kept is not None:
+        console.print(manifest.kept.summary, soft_wrap=True)
     console.print(
         f"{manifest.n_global:,} global and {manifest.n_local:,} local weights, "
         f"model {manifest.model_hash}, {len(made.changed)} files changed in {output}",

@@ -79,6 +79,32 @@ def kernels(
     console.print(f"  {measured.estimate[0].upper()}{measured.estimate[1:]}.", soft_wrap=True)
 
 
+def adaptation(
+    experiment: ExperimentArgument,
+    board: Annotated[str, typer.Option(help="An emulated board with an exact instruction counter.")] = "mps2",
+    set_: SetOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """Count the exact instructions of a new client's adaptation, as the board trains it and with whole steps.
+
+    A board with free RAM keeps activations of layers that do not change between passes, and leaves these out of later passes:
+
+    tinymetafed bench adaptation examples/omniglot.toml
+    """
+    found = tmf.bench_adaptation(tmf.load(experiment, set_ or ()), board)
+    if json_:
+        print(json.dumps(found.as_json()))
+        return
+    steps = " and ".join(f"{count:,} {name}" for name, count in found.steps.items())
+    table = Table(title=f"{experiment} on {board}: {steps} steps over {found.samples:,} samples", title_justify="left")
+    table.add_column("an adaptation")
+    table.add_column("instructions", justify="right")
+    table.add_row("with whole steps", f"{found.whole:,}")
+    table.add_row(f"with kept activations of {found.kept:,} samples, {found.kept_bytes:,} bytes", f"{found.instructions:,}")
+    table.add_row("ratio", f"{found.instructions / found.whole:.2f}")
+    results().print(table)
+
+
 def _grid(board: str, json_: bool) -> None:
     measured = tmf.bench_grid(board)
     if json_:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Self
 
 import numpy as np
 
-from tinymetafed_codegen.protocol import Program, Progress, Recipe, Selection, Status
+from tinymetafed_codegen.protocol import Phase, Program, Progress, Recipe, Selection, State, Status
 
 from ..federation.audit import Audit
 from ..federation.clients import Adapted, DeviceFacts, Doubtful, Served, Traffic, TrainingFailed
@@ -24,6 +25,7 @@ from ..wire.messages import Example
 from .board_stores import problem
 from .device import Device
 from .fleet import Fleet
+from .link.deadline import Deadline
 from .link.session import Session
 from .secure_rounds import SecureRounds
 from .spot_checks import SpotCheck
@@ -260,7 +262,7 @@ def run(session: Session, task: Task, job: Job, token: int) -> Progress:
     session.train(token, job.program, job.seed, job.client, job.round)
     if task.on_device(job.recipe.phases[0].sample_set):
         return session.await_done(token, job.recipe.steps)
-    progress = session.stream(token, _stream(task, job), total_steps=job.recipe.steps)
+    progress = _train_streamed(session, task, job, token)
     session.require_done(progress, job.recipe.steps)
     return progress
 
@@ -286,11 +288,52 @@ def _check_selection(sparse: Sparse, job: Job, n: int, layer_ends: Sequence[int]
             )
 
 
-def _stream(task: Task, job: Job) -> Iterator[Example]:
-    """The samples in the order in which the device trains them: phase by phase, pass by pass."""
-    for phase in job.recipe.phases:
-        samples = task.samples(job.client, job.round, phase.sample_set, phase.count)
-        for _ in range(phase.passes):
+def _train_streamed(session: Session, task: Task, job: Job, token: int) -> Progress:
+    """Streams the samples that the device needs, and waits while it trains those that it has kept."""
+    phases, total = job.recipe.phases, job.recipe.steps
+    deadline = Deadline(total, session.clock.monotonic())
+    parts = _parts(phases, [phase.passes for phase in phases] if session.kept is None else session.kept.passes_sent(phases))
+    reached = 0
+    for part in parts:
+        samples = _stream(task, job, part.sent)
+        progress = session.stream(token, samples, None, reached, total, deadline, part.end)
+        progress = session.await_step(token, part.end, progress, total, deadline)
+        if progress.state == State.TRAINING and progress.step < part.end:
+            # The board was built for smaller sets or to keep nothing: it gets every sample.
+            every = _stream(task, job, [(phase, phase.passes) for phase in phases])
+            return session.stream(token, islice(every, progress.step, None), None, progress.step, total, deadline)
+        reached = part.end
+    return progress
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Phases whose samples are sent without a pause, with the passes that are sent; ``end``: the step that then is reached."""
+
+    sent: tuple[tuple[Phase, int], ...]
+    end: int
+
+
+def _parts(phases: Sequence[Phase], sent: Sequence[int]) -> list[_Part]:
+    """The phases in parts: a part ends where the device has trained what it has kept and needs samples again."""
+    parts: list[_Part] = []
+    begun: list[tuple[Phase, int]] = []
+    end = 0
+    for phase, passes, following in zip(phases, sent, [*sent[1:], 1], strict=True):
+        begun.append((phase, passes))
+        end += phase.steps
+        if (passes < phase.passes and following) or phase is phases[-1]:
+            parts.append(_Part(tuple(begun), end))
+            begun = []
+    return parts
+
+
+def _stream(task: Task, job: Job, sent: Sequence[tuple[Phase, int]]) -> Iterator[Example]:
+    """The samples in the order in which the device trains them: phase by phase, pass by pass. ``sent``: phases and passes."""
+    for phase, passes in sent:
+        if passes:
+            samples = task.samples(job.client, job.round, phase.sample_set, phase.count)
+        for _ in range(passes):
             yield from examples(samples)
 
 

@@ -51,7 +51,8 @@ def build_firmware(design: Design, name: str, deviation: Deviation = AS_THE_BOAR
     window = board.receive_window if deviation.receive_window is None else deviation.receive_window
     on_board = design.on(replace(board, receive_window=window))
     with writing_project(design) as experiment:
-        key = experiment.parent.name
+        # Both kinds of firmware have the model's hash; `bench` builds both.
+        key = experiment.parent.name + ("" if design.experiment.board.keep_activations else "-keeps-nothing")
         # This process knows the design; PlatformIO's would have to load the code generator and make it again.
         generated = build_root() / deviation.folder(key) / f"generated-{name}"
         emit.write(on_board, generated, emit.command(experiment, board))
@@ -134,6 +135,7 @@ def running(
             return
         if authenticated:
             authenticate(device)
+        device.session.kept = on_board.manifest.kept
         if (store := on_board.manifest.store) is not None:
             device.session.name_bytes = store.name_bytes
         if store is not None and (wrong := problem(device.session.recall(number).state)):

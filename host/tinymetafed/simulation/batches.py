@@ -38,11 +38,11 @@ class Batch:
         """Number of samples per client."""
         return int(self.inputs.shape[1])
 
-    def arguments(self) -> abi.Samples:
-        """The batch as an argument of the compiled library."""
+    def arguments(self, passes_sent: int = 0) -> abi.Samples:
+        """The batch as an argument of the compiled library. ``passes_sent``: in how many passes it is sent to a board."""
         is_bytes = self.inputs.dtype == np.uint8
         levels, inputs = (self.inputs, None) if is_bytes else (None, self.inputs)
-        return abi.Samples(levels, inputs, self.targets, self.scale)
+        return abi.Samples(levels, inputs, self.targets, self.scale, passes_sent)
 
 
 def _stack(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:

@@ -216,7 +216,9 @@ class Kernels:
         return abi.Training(
             global_weights=global_weights,
             recipe=_packed(recipe),
-            samples=[batch.arguments() for batch in samples],
+            samples=[
+                batch.arguments(sent) for batch, sent in zip(samples, self.manifest.passes_sent(recipe.phases), strict=True)
+            ],
             clients=numbers,
             client_count=numbers.size,
             seed=clients.seed,

@@ -203,7 +203,15 @@ class SimulatedClients:
         up = clients * (loads * _bytes(protocol.LoadAnswer, mac) + progress) + sent.message_bytes
         samples_up = 0
         if self._streams:
-            samples_up = clients * progress * recipe.steps
+            phases = recipe.phases
+            sent_passes = self._kernels.manifest.passes_sent(phases)
+            samples_up = clients * progress * sum(n * phase.count for n, phase in zip(sent_passes, phases, strict=True))
+            following = [*sent_passes[1:], 1]
+            awaited = sum(
+                n < phase.passes and after > 0 for n, phase, after in zip(sent_passes, phases, following, strict=True)
+            )
+            down += clients * awaited * _bytes(protocol.Await, mac)
+            up += clients * awaited * progress
         else:
             down += clients * _bytes(protocol.Await, mac)
             up += clients * progress

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinymetafed_codegen import optional_messages, protocol
+from tinymetafed_codegen.manifest import KeptActivations
 from tinymetafed_codegen.protocol import FRAME_HEADER_BYTES, Dtype, Program, Recipe, State, Status
 
 from ...federation.clients import TrainingFailed
@@ -52,6 +53,7 @@ class Session(Questions):
         super().__init__(transport, name=name, deadline=deadline, retries=retries, clock=clock)
         self.session = int.from_bytes(os.urandom(4), "little")  # a new number ends an earlier host's session on the board
         self._token = 0
+        self.kept: KeptActivations | None = None  # what the board keeps of samples, which are then sent once
         self._training: float | None = None  # seconds that the last program took, without streamed samples
 
     # --- A round ---
@@ -160,6 +162,34 @@ class Session(Questions):
             pace = (progress.step - first) / (now - began) if now > began else 0.0
             target = min(total_steps, progress.step + max(1, int(pace * REPORT_SECONDS)))
 
+    def await_step(
+        self, token: int, step: int, progress: protocol.Progress, total_steps: int, deadline: Deadline
+    ) -> protocol.Progress:
+        """Waits while the device trains samples that it has kept.
+
+        Args:
+            token: Token of the cycle.
+            step: Step before which it needs no sample.
+            progress: The last progress of the cycle.
+            total_steps: Steps of the program.
+            deadline: That of the program.
+
+        Returns:
+            The progress at that step, or where the device has not moved for a second: it has kept less than expected.
+
+        Raises:
+            TrainingFailed: Training diverged, or the board is much slower than at first.
+            DeviceGarbled: The device claims steps beyond that one, which need samples.
+        """
+        last = -1
+        while progress.state == State.TRAINING and last < progress.step < step:
+            last = progress.step
+            progress = self._trained(token, self._await(token, step, 2 * REPORT_SECONDS))
+            self._require_pace(deadline, progress.step, total_steps)
+        if progress.step > step:
+            raise DeviceGarbled(f"{self.name}: claims step {progress.step}, it has samples up to step {step}; reset the board")
+        return progress
+
     def _await(self, token: int, target: int, patience: float) -> protocol.Progress:
         sent = self._prepare(protocol.Await(token, target))
         self._send(sent)
@@ -222,6 +252,8 @@ class Session(Questions):
         on_progress: Callable[[protocol.Progress], None] | None = None,
         start: int = 0,
         total_steps: int | None = None,
+        deadline: Deadline | None = None,
+        reaches: int = 0,
     ) -> protocol.Progress:
         """Trains streamed samples, as many in flight as the receive window holds.
 
@@ -233,6 +265,8 @@ class Session(Questions):
             on_progress: Called with every answer.
             start: Step of the first sample.
             total_steps: Steps of the program, for its deadline; None for none.
+            deadline: That of the program where other samples came before; None to begin one.
+            reaches: Step that the device may reach by itself after the last sample.
 
         Returns:
             The final progress.
@@ -245,12 +279,13 @@ class Session(Questions):
         source = iter(samples)
         kept: deque[protocol.Sample] = deque()  # not yet acknowledged, from step `first` on
         first = start
-        deadline = None if total_steps is None else Deadline(total_steps, self.clock.monotonic())
+        if deadline is None and total_steps is not None:
+            deadline = Deadline(total_steps, self.clock.monotonic())
 
         def sample_at(step: int) -> tuple[protocol.Request, int] | None:
             while first + len(kept) <= step:
                 example = next(source, None)
-                if example is None and first + len(kept) < step:
+                if example is None and first + len(kept) < step and step > reaches:
                     raise DeviceGarbled(f"{self.name}: claims {step} samples, {first + len(kept)} were there; reset the board")
                 if example is None:
                     return None
