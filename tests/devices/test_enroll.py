@@ -123,6 +123,11 @@ def test_a_forgotten_board_can_be_enrolled_anew(
         keys.path.chmod(0o640)
         code, said = command("status", line)
         assert code == 1 and "keys.toml: has mode 0640" in said
+        keys.path.chmod(0o600)
+        code, said = command("enroll", "--forget", "kitchen")
+        assert (
+            code == 0 and "from this machine; the board still has it, and takes another only once its flash is erased" in said
+        )
     for words, why in (
         (("enroll",), "give one of"),
         (("enroll", "--name", "a"), "name the board's port too"),

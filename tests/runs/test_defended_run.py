@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from small_runs import SINE
+from small_runs import SINE, Quiet
 
 import tinymetafed as tmf
 from tinymetafed.devices import device_clients, launch
@@ -19,6 +19,8 @@ from tinymetafed.devices.device_clients import ClientResult
 from tinymetafed.devices.link.session import Session
 from tinymetafed.learn.codecs.delta import Sparse
 from tinymetafed.runs import store
+from tinymetafed.runs.setup import set_up
+from tinymetafed.runs.sites import OnDevices
 from tinymetafed_codegen.spec import load
 
 pytestmark = pytest.mark.usefixtures("built_once")
@@ -43,6 +45,28 @@ def test_every_defence_changes_the_weights(simulated: dict[str, str]) -> None:
 
 class Stop(Exception):
     pass
+
+
+@pytest.mark.parametrize(
+    ("urls", "share", "warned"), [(["native:2"], 0.1, True), (["native:3"], 0.1, False), (["native:1"], 0, False)]
+)
+def test_too_few_boards_to_audit_are_told(urls: list[str], share: float, warned: bool) -> None:
+    events: list[str] = []
+
+    class Stopping(Quiet):
+        def event(self, text: str) -> None:
+            events.append(text)
+
+        def stage(self, text: str, total: int | None = None) -> None:
+            raise Stop
+
+    chosen = load(SINE, [f"strategy.audit={share}"])
+    with pytest.raises(Stop), OnDevices(urls, ["native:1"]).open(set_up(chosen, "sine", None), Stopping()):
+        pass
+    assert [text for text in events if "strategy.audit = 0.1" in text and "--device for 3" in text] == (
+        events if warned else []
+    )
+    assert len(events) == warned
 
 
 @pytest.mark.parametrize("stop", [1, 8])

@@ -278,7 +278,11 @@ def enroll(
         if json_:
             print(json.dumps(dataclasses.asdict(gone)))
             return
-        kept = "; the board still has its key" if device is None else ", and from the board"
+        kept = (
+            "; the board still has it, and takes another only once its flash is erased"
+            if device is None
+            else ", and from the board"
+        )
         results().write(f"Removed the key of {gone.name} ({gone.board}, id {gone.unique_id}) from this machine{kept}.")
     else:
         if device is None or name is None:

@@ -23,6 +23,8 @@ from ..simulation.kernels import open_kernels
 from ..simulation.simulated_clients import SimulatedClients
 from .setup import Setup
 
+LEAST_AUDITED = 3  # boards of which one that lies is found
+
 
 class Site(Protocol):
     """A place where clients train.
@@ -60,7 +62,13 @@ class OnDevices:
         """Builds, starts and checks the devices; stops them at the end. Raises SpecError if their number is wrong."""
         boards = setup.design.boards
         specs, test_specs = parse(self.urls, boards), parse(self.test_urls, boards)
-        _a_board_for_each_client(setup, sum(spec.count for spec in specs))
+        count = sum(spec.count for spec in specs)
+        _a_board_for_each_client(setup, count)
+        if (share := setup.strategy.spec.audit) and count < LEAST_AUDITED:
+            observer.event(
+                f"{setup.source}: strategy.audit = {share:g} lets a second board repeat a client and a third one decide; with "
+                f"{count} it finds no board that lies; give --device for {LEAST_AUDITED}"
+            )
         require([*specs, *test_specs], boards)
         if shared := {spec.url for spec in specs if spec.kind == "serial"} & set(self.test_urls):
             raise DeviceUrlError(f"{', '.join(sorted(shared))}: given both to train and to test on; use it for one only")
