@@ -35,6 +35,7 @@ from .rendering import render
 from .section import SpecError
 
 # Their presence gives the firmware a store, a sensor, authentication, private updates, secure aggregation, or measurements.
+_KEY_HEADER = "authentication_facts.hpp"  # has the board's key where it is compiled in
 _OPTIONAL_HEADERS = {
     "saved_state.hpp",
     "store_facts.hpp",
@@ -43,7 +44,7 @@ _OPTIONAL_HEADERS = {
     "own_sensor.hpp",
     "log_mel_facts.hpp",
     "authentication.hpp",
-    "authentication_facts.hpp",
+    _KEY_HEADER,
     "measures.hpp",
     "measure_facts.hpp",
     "private_update.hpp",
@@ -82,7 +83,10 @@ def write(design: Design, folder: Path, command: str, *, key: bytes | None = Non
         texts["own_source.hpp"] = own_source_header(own.as_posix(), sample_source.digest(own), command)
     for name in _OPTIONAL_HEADERS - texts.keys():
         (folder / name).unlink(missing_ok=True)
-    return [folder / name for name, text in texts.items() if write_if_changed(folder / name, text)]
+    changed = [folder / name for name, text in texts.items() if write_if_changed(folder / name, text)]
+    if key is not None:
+        (folder / _KEY_HEADER).chmod(0o600)
+    return changed
 
 
 def headers(design: Design, command: str, phases: Sequence[Phase] | None = None, *, key: bytes | None = None) -> dict[str, str]:
@@ -368,7 +372,7 @@ def authentication_headers(design: Design, command: str, key: bytes | None) -> d
         "authentication.hpp": render(
             "authentication.hpp.j2", key_header=f"{holder}.hpp", stores_key=holder == "key_in_store", command=command
         ),
-        "authentication_facts.hpp": render(
+        _KEY_HEADER: render(
             "authentication_facts.hpp.j2",
             mac_bytes=optional_messages.MAC_BYTES,
             key_bytes=optional_messages.KEY_BYTES,

@@ -232,6 +232,7 @@ def test_a_key_is_compiled_in(
     written = (tmp_path / "code" / "authentication_facts.hpp").read_text()
     key = ", ".join(f"0x{byte:02x}" for byte in keys.named("kitchen").keys[0])
     assert key in written
+    assert (tmp_path / "code" / "authentication_facts.hpp").stat().st_mode & 0o777 == 0o600
     experiment = tmp_path / "own.toml"
     experiment.write_text(SINE.read_text().replace("[run]", '[run]\nsecurity = "authenticated"'))
     as_platformio_does = [str(experiment), "--board", "nano33ble", "-o", str(tmp_path / "pio")]

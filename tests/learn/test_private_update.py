@@ -177,6 +177,8 @@ def test_clip_and_noise_are_given_together(given: str, lacking: str) -> None:
         sine("strategy.selection=random", f"privacy.{given}=1.0")
     with pytest.raises(SpecError, match=r"privacy\.public_seed works only with"):
         sine("privacy.public_seed=1")
+    with pytest.raises(SpecError, match=r"privacy\.largest_change works only with privacy\.secure_aggregation"):
+        sine("privacy.largest_change=0.1")
 
 
 def test_a_board_without_entropy_is_refused_unless_its_noise_is_public() -> None:

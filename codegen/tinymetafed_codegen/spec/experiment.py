@@ -333,6 +333,8 @@ def _check_privacy(experiment: Experiment, source: str) -> None:
 def _check_secure_aggregation(experiment: Experiment, source: str) -> None:
     """Checks that the updates of a round have the same entries, and that there are enough of them to hide each."""
     if not experiment.privacy.secure_aggregation:
+        if experiment.privacy.largest_change != PrivacySpec().largest_change:
+            raise SpecError(f"{source}: privacy.largest_change works only with privacy.secure_aggregation = true; leave it out")
         return
     strategy, devices = experiment.strategy, experiment.run.devices_per_round
     needs = f"{source}: privacy.secure_aggregation = true needs"
@@ -354,9 +356,10 @@ def _check_secure_aggregation(experiment: Experiment, source: str) -> None:
                 "choose one of the two"
             )
     if not LEAST_PARTICIPANTS <= devices <= SEATS:
+        why = "in a sum of two, each would know the other's update" if devices < SEATS else "a board has room for no more keys"
         raise SpecError(
-            f"{needs} {LEAST_PARTICIPANTS} to {SEATS} devices in each round, not {experiment.per_round}: in a sum of two, each "
-            "would know the other's update; set run.devices_per_round"
+            f"{needs} {LEAST_PARTICIPANTS} to {SEATS} devices in each round, not {experiment.per_round}: {why}; set "
+            "run.devices_per_round"
         )
 
 
