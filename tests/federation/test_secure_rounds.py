@@ -112,7 +112,7 @@ def lose(monkeypatch: pytest.MonkeyPatch) -> Callable[[Alter], None]:
 def train(boards: int, *, own: bool = False) -> list[Round]:
     """Trains; with ``own`` each board is a client that no other board can train."""
     with running(setup().design, [f"native:{boards}"], Quiet()) as fleet:
-        fleet.patience = 0.3
+        fleet.roster.patience = 0.3
         ids = [device.hello.unique_id for device in fleet.devices] if own else None
         clients = DeviceClients(fleet, setup().strategy, setup().task)
         return list(rounds(setup().strategy, setup().task, clients, first(), boards=ids))
