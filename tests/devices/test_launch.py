@@ -20,7 +20,9 @@ from hypothesis import strategies as st
 from tinymetafed.devices.device_urls import DeviceSpec, DeviceUrlError, parse
 from tinymetafed.devices.launch import EmulatorMissing, LaunchError, launch, start_seconds
 from tinymetafed.devices.link.link_errors import DeviceSilent, PortError
+from tinymetafed.devices.link.session import Session
 from tinymetafed_codegen import boards
+from tinymetafed_codegen.protocol import HelloAnswer
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="emulated devices need pseudo-terminals")
 
@@ -334,3 +336,28 @@ def test_errors_of_the_firmware_build_are_raised_and_no_process_starts() -> None
 
     with pytest.raises(RuntimeError, match="no compiler for native"):
         launch(parse(["native:1"]), firmware).__enter__()
+
+
+def test_nobody_waits_for_other_boards_once_one_cannot_be_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So it is with Ctrl-C: a board that does not answer is not waited for until its start would be over."""
+    reasons: list[str] = []
+
+    def hello(session: Session, start: float) -> HelloAnswer:
+        assert session.watch is not None
+        watch = session.watch
+        wait_until(lambda: watch() is not None)
+        reasons.append(str(watch()))
+        raise DeviceSilent(session.name)
+
+    monkeypatch.setattr(Session, "hello", hello)
+    far, near = os.openpty()
+    try:
+        with (
+            pytest.raises(PortError, match="/dev/ttyNOPE9"),
+            launch(parse(["/dev/ttyNOPE9", os.ttyname(near)]), lambda board: HERE),
+        ):
+            pass
+    finally:
+        os.close(far)
+        os.close(near)
+    assert len(reasons) == 1 and "not waited for" in reasons[0]

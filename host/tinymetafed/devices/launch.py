@@ -17,12 +17,12 @@ from tinymetafed_codegen.boards import INSTALLED, Board, Catalogue, remedy
 
 from . import board_files
 from .board_process import BoardProcess, command
-from .device import Device
+from .device import Device, Stop
 from .device_urls import DEFAULT_BOARDS, DeviceSpec
 from .key_file import kept_beside
 from .link.clock import SYSTEM_CLOCK, Clock
 from .link.faults import FaultError, FaultPlan
-from .link.link_errors import LaunchError, LinkError
+from .link.link_errors import LaunchError, LinkError, PortError
 from .link.record import Recorder
 from .link.session import Session
 from .ports import ProcessPort, Wrapping
@@ -126,8 +126,13 @@ def launch(
                     key = kept_beside(flash) if gives_keys else None
                     ports.append(ProcessPort(name, wrapping, process, seconds[spec.board], key))
         with ThreadPoolExecutor(max_workers=max(1, len(ports))) as pool:
-            futures = [pool.submit(_greet, stack, port, start, clock) for port in ports]
-            devices = [future.result() for future in futures]
+            leaving = threading.Event()
+            futures = [pool.submit(_greet, stack, port, start, clock, leaving.is_set) for port in ports]
+            try:
+                devices = [future.result() for future in futures]
+            except BaseException:  # Ctrl-C too: nobody waits for the other devices' answers
+                leaving.set()
+                raise
         if check is not None:
             for device in devices:
                 device.check(check)
@@ -248,14 +253,16 @@ def _replayed(spec: DeviceSpec, recordings: Callable[[DeviceSpec], Sequence[byte
     return recordings(spec)
 
 
-def _greet(stack: ExitStack, port: ProcessPort | SerialPort, start: float | None, clock: Clock) -> Device:
-    """Opens the line of one device and asks for its Hello."""
+def _greet(stack: ExitStack, port: ProcessPort | SerialPort, start: float | None, clock: Clock, stop: Stop) -> Device:
+    """Opens the line of one device and asks for its Hello; ``stop`` ends the wait for it."""
     until = clock.monotonic() + (port.start if start is None else start)
     try:
         transport = port.open(until)
         try:
             session = Session(transport, name=port.name, retries=port.retries, clock=clock)
+            session.watch = lambda: PortError(port.name, "is not waited for any longer") if stop() else None
             hello = session.hello(max(0.0, until - clock.monotonic()))
+            session.watch = None
             port.confirm(hello)
         except BaseException:
             transport.close()
