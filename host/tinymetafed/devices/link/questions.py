@@ -12,10 +12,9 @@ from tinymetafed_codegen.protocol import Status
 from ...wire import class_names
 from ...wire.authentication import Handshake, same
 from ...wire.frame import Frame
-from .clock import SYSTEM_CLOCK, Clock
-from .exchange import DEADLINE_SECONDS, RETRIES, Exchange, Sent
+from .exchange import Exchange, Sent
 from .link_errors import DeviceGarbled, DeviceRefused, NotEnrolled, WrongFirmware, WrongKey
-from .transport import UNKNOWN_START_SECONDS, Transport
+from .transport import UNKNOWN_START_SECONDS
 
 HELLO_SECONDS = 0.06
 QUIET_SECONDS = 0.1  # after so long without a byte no late answer is expected
@@ -24,19 +23,9 @@ QUIET_SECONDS = 0.1  # after so long without a byte no late answer is expected
 class Questions(Exchange):
     """The questions to one device on an open line. Every call may raise a LinkError, as `request` does."""
 
-    def __init__(
-        self,
-        transport: Transport,
-        *,
-        name: str | None = None,
-        deadline: float = DEADLINE_SECONDS,
-        retries: int = RETRIES,
-        clock: Clock = SYSTEM_CLOCK,
-    ) -> None:
-        super().__init__(transport, name=name, deadline=deadline, retries=retries, clock=clock)
-        self.store: optional_messages.StoreReport | None = None  # the last report of firmware with a store
-        self.name_bytes = 0  # of the names of classes in that store
-        self._run = 0
+    store: optional_messages.StoreReport | None = None  # the last report of firmware with a store
+    name_bytes = 0  # of the names of classes in that store
+    _run = 0
 
     # --- Identity and firmware ---
 
