@@ -60,6 +60,11 @@ def secure_tables() -> dict[str, str]:
     return {record.__name__: _fields(record) for record in protocol.records(optional_messages.SECURE_REQUESTS)}
 
 
+def place(name: str) -> str:
+    """The marker before the table of this name."""
+    return f"<!-- table: {name} -->"
+
+
 def filled(text: str, made: Mapping[str, str] | None = None) -> str:
     """A page with every table between its markers. Raises ValueError for an unknown, repeated or missing marker.
 

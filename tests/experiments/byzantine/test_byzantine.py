@@ -167,3 +167,5 @@ def test_wrong_names_are_refused(tmp_path: Path) -> None:
 def test_the_page_in_docs_is_that_of_its_outcomes() -> None:
     outcomes = byzantine_table.stored(root() / "docs" / byzantine_page.OUTCOMES)
     assert (root() / "docs" / byzantine_page.DOCUMENT).read_text(encoding="utf-8") == byzantine_page.page(outcomes)
+    security = (root() / "docs" / byzantine_page.SECURITY).read_text(encoding="utf-8")
+    assert byzantine_page.summary(outcomes) in security

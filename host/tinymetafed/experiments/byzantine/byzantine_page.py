@@ -1,4 +1,4 @@
-"""Writes docs/robust.md: what defences there are, and the Byzantine table as measured."""
+"""Writes docs/robust.md: what defences there are, and the Byzantine table as measured; its summary into docs/security.md."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import jinja2
 
 from tinymetafed_codegen import __version__
 from tinymetafed_codegen.files import write_if_changed
+from tinymetafed_codegen.protocol_document import filled, place
 
 from ...federation.audit import MOST_REFUTED, PROVEN
 from ...federation.result import Score
@@ -20,6 +21,7 @@ from .attacks import ATTACKS, LITTLE
 from .byzantine_table import AUDIT, HONEST, MANY, NONE, ONE_BY_ONE, RECOMMENDED, TASKS, TOGETHER, Outcome
 
 DOCUMENT, OUTCOMES = "robust.md", "robust.json"
+SECURITY, SUMMARY = "security.md", "byzantine"  # the page beside it that has the summary, and the name of its table there
 POINTS, FACTOR = 2.0, 1.3  # most that 20 % of liars may cost with RECOMMENDED: points of accuracy, and times the MSE
 HONEST_POINTS = 0.5  # and where nobody lies
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -47,7 +49,7 @@ class Verdict:
 
 
 def write(outcomes: Sequence[Outcome], folder: Path) -> Path:
-    """Writes the page.
+    """Writes the page, and the summary into security.md beside it, where that has a place for it.
 
     Args:
         outcomes: What the runs came to.
@@ -58,40 +60,61 @@ def write(outcomes: Sequence[Outcome], folder: Path) -> Path:
     """
     path = folder / DOCUMENT
     write_if_changed(path, page(outcomes))
+    security = folder / SECURITY
+    if security.is_file() and place(SUMMARY) in (text := security.read_text(encoding="utf-8")):
+        write_if_changed(security, filled(text, {SUMMARY: summary(outcomes)}))
     return path
+
+
+def summary(outcomes: Sequence[Outcome]) -> str:
+    """The table of the largest losses with the recommended defence, as Markdown."""
+    verdicts = [verdict for task in _tasks(outcomes) for verdict in _verdicts(outcomes, task)]
+    return "\n" + _environment().get_template("verdicts.md.j2").render(verdicts=verdicts, recommended=RECOMMENDED) + "\n"
+
+
+def _environment() -> jinja2.Environment:
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_TEMPLATES), undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+
+
+def _tasks(outcomes: Sequence[Outcome]) -> list[str]:
+    there = {each.case.task for each in outcomes}
+    return [task for task in TASKS if task in there]
 
 
 def page(outcomes: Sequence[Outcome]) -> str:
     """The page as Markdown."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_TEMPLATES), undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
     there = {(each.case.task, each.case.clients) for each in outcomes}
     groups = [(task, clients) for task in TASKS for clients in (1, MANY) if (task, clients) in there]
-    return environment.get_template(f"{DOCUMENT}.j2").render(
-        version=__version__,
-        tables=[table for task, clients in groups for table in _tables(outcomes, task, clients)],
-        verdicts=[verdict for task in dict.fromkeys(task for task, _ in groups) for verdict in _verdicts(outcomes, task)],
-        seeds=max(each.case.seed for each in outcomes),
-        recommended=RECOMMENDED,
-        repeated=_repeated(outcomes),
-        facts={
-            "audit": AUDIT,
-            "little": LITTLE,
-            "many": MANY,
-            "norms": NORMS,
-            "first_norms": FIRST_NORMS,
-            "first_share": f"{FIRST_SHARE:.0%}".replace("%", " %"),
-            "latest": LATEST,
-            "fewest": FEWEST,
-            "fewest_boards": FEWEST_BOARDS,
-            "long": f"{LONG:g}",
-            "apart": f"{APART:g}",
-            "errors": f"{ERRORS:g}",
-            "between": f"{BETWEEN:g}",
-            "proven": PROVEN,
-            "refuted": MOST_REFUTED,
-        },
+    return (
+        _environment()
+        .get_template(f"{DOCUMENT}.j2")
+        .render(
+            version=__version__,
+            tables=[table for task, clients in groups for table in _tables(outcomes, task, clients)],
+            verdicts=[verdict for task in _tasks(outcomes) for verdict in _verdicts(outcomes, task)],
+            seeds=max(each.case.seed for each in outcomes),
+            recommended=RECOMMENDED,
+            repeated=_repeated(outcomes),
+            facts={
+                "audit": AUDIT,
+                "little": LITTLE,
+                "many": MANY,
+                "norms": NORMS,
+                "first_norms": FIRST_NORMS,
+                "first_share": f"{FIRST_SHARE:.0%}".replace("%", " %"),
+                "latest": LATEST,
+                "fewest": FEWEST,
+                "fewest_boards": FEWEST_BOARDS,
+                "long": f"{LONG:g}",
+                "apart": f"{APART:g}",
+                "errors": f"{ERRORS:g}",
+                "between": f"{BETWEEN:g}",
+                "proven": PROVEN,
+                "refuted": MOST_REFUTED,
+            },
+        )
     )
 
 
