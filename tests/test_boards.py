@@ -209,7 +209,12 @@ def running(board: str, program: Path) -> Iterator[Running]:
                 data = os.read(process.stdout.fileno(), 4096)
                 assert data, "the firmware ended at its start"
                 said += data.decode()
-            with serial.Serial(path, timeout=HUNG_SECONDS) as line:
+            with serial.Serial(path, timeout=0.1) as line:
+                while not line.read(1):
+                    line.write(b"?")  # what comes before the firmware has opened its line is lost
+                line.timeout = HUNG_SECONDS
+                line.write(b"!")
+                line.read_until(b"!")  # the echoes of the others
                 yield Running(process, line, path)
         finally:
             process.kill()
