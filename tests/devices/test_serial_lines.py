@@ -228,6 +228,6 @@ def test_the_search_for_a_board_can_be_stopped(plug: Plug) -> None:
     with launch(parse([shim.url]), Path, start=HUNG_SECONDS) as (found,):
         shim.unplug()
         asked = itertools.count(1)
-        with pytest.raises(LinkError, match="does not exist"):
+        with pytest.raises(LinkError, match=r"does not exist|is busy|was stopped"):  # any program may get its name
             found.rejoin(HUNG_SECONDS, lambda: next(asked) >= 3)
         assert next(asked) <= 5
