@@ -235,7 +235,7 @@ class RunClients(Struct):
 class Training(Struct):
     """What the clients train, on which samples and from which weights."""
 
-    runs: Annotated[Sequence[RunClients], Several(RunClients), "the runs of the clients, which stand in the order of their runs"]
+    runs: Annotated[Sequence[RunClients], Several(RunClients), "the runs, in the order of their clients"]
     recipe: Annotated[Bytes, _READ_BYTES, "protocol::Recipe in its wire format: what each client trains and sends"]
     samples: Annotated[Sequence[Samples], Several(Samples), "one per phase of the recipe, with `count` rows of each client"]
     clients: Annotated[Words, _READ_WORDS, "[client_count], the number of each client as in Train"]
@@ -267,7 +267,9 @@ class Updates(Struct):
         Words | None, _WRITTEN_WORDS, "[clients], bytes of each client's samples on the wire; null: samples are not sent"
     ]
     total: Annotated[
-        Floats | None, _WRITTEN_FLOATS, "[kGlobalCount], to which the updates of all runs are added in client order; null: they are not"
+        Floats | None,
+        _WRITTEN_FLOATS,
+        "[kGlobalCount], to which all updates are added in client order; null: they are not",
     ]
 
 

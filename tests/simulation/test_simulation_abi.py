@@ -15,7 +15,7 @@ from small_runs import SINE, sine
 from tinymetafed.runs.setup import design_of
 from tinymetafed.simulation.batches import Batch
 from tinymetafed.simulation.compilation import compile_kernels
-from tinymetafed.simulation.kernels import Kernels, TrainingClients, open_kernels
+from tinymetafed.simulation.kernels import ClientRound, Kernels, TrainingClients, open_kernels
 from tinymetafed.simulation.vector_units import vector_units
 from tinymetafed_codegen import emit
 from tinymetafed_codegen import simulation_abi as abi
@@ -128,4 +128,4 @@ def test_samples_of_another_size_than_a_phase_trains_are_refused() -> None:
     for n_clients, count in ((2, 15), (1, 16), (2, 17)):
         batch = Batch(floats(n_clients, count, 1), floats(n_clients, count, 1))
         with pytest.raises(ValueError, match=r"needs samples of \(2, 16\)"):
-            kernels.train_round(weights, Recipe((phase,), 1), [batch], clients, streamed=False)
+            kernels.train_round(ClientRound(weights, Recipe((phase,), 1), [batch], clients))

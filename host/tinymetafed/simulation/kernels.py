@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,7 +67,32 @@ class ClientRound:
     recipe: Recipe
     samples: Sequence[Batch]
     clients: TrainingClients
-    streamed: bool
+    streamed: bool = False
+
+
+TrainedRound = tuple[list[Sparse | Status], SentMessages]  # for each client its delta or why training failed; the traffic
+
+
+class ClientKernels(Protocol):
+    """What a run's clients need of kernels; see Kernels."""
+
+    @property
+    def manifest(self) -> ModelManifest: ...  # noqa: D102  # the class says it
+    @property
+    def lanes(self) -> int: ...  # noqa: D102
+    @property
+    def threads(self) -> int: ...  # noqa: D102
+
+    def samples(self, seed: int, clients: Sequence[int], round_: int, sample_set: SampleSet, count: int) -> Batch:
+        """Samples that boards would make themselves."""
+
+    def train_round(self, asked: ClientRound) -> TrainedRound:
+        """Trains all clients of a round."""
+
+    def adapt(
+        self, asked: ClientRound, test: Batch, weights: Floats | None = None, start: Floats | None = None
+    ) -> tuple[list[Status], Floats, Floats]:
+        """Adapts all clients and predicts their test samples before and after."""
 
 
 @dataclass(frozen=True)
@@ -115,60 +141,37 @@ class Kernels:
         self._call(abi.MAKE_SAMPLES, abi.OwnSamples(numbers, len(clients), seed, round_, sample_set, count, inputs, targets))
         return Batch(inputs, targets)
 
-    def train_round(
-        self,
-        global_weights: Floats,
-        recipe: Recipe,
-        samples: Sequence[Batch],
-        clients: TrainingClients,
-        *,
-        streamed: bool,
-    ) -> tuple[list[Sparse | Status], SentMessages]:
-        """Trains all clients for one round.
+    def train_round(self, asked: ClientRound) -> TrainedRound:
+        """Trains all clients of a round.
 
         Args:
-            global_weights: float32 [n_global], as every client receives them.
-            recipe: What each client trains and sends.
-            samples: For each phase the samples of all clients.
-            clients: The clients; the state that they keep is updated.
-            streamed: Whether samples are sent to devices, so that their bytes count.
+            asked: The round.
 
         Returns:
             For each client its delta, or the status that says why training failed; and the traffic.
         """
-        return self.train_rounds([ClientRound(global_weights, recipe, samples, clients, streamed)])[0]
+        return self.train_rounds([asked])[0]
 
-    def train_rounds(self, rounds: Sequence[ClientRound]) -> list[tuple[list[Sparse | Status], SentMessages]]:
+    def train_rounds(self, asked: Sequence[ClientRound]) -> list[TrainedRound]:
         """As ``train_round`` for several runs of this model in one call, so that their clients fill vectors together.
 
         Args:
-            rounds: One per run, with equal recipes and samples of one dtype.
+            asked: One round per run, with equal recipes, samples of one dtype, and all streamed or none.
 
         Returns:
             What ``train_round`` returns, for each run, with the same bits.
         """
-        recipe, streamed = rounds[0].recipe, rounds[0].streamed
-        if any((each.recipe, each.streamed) != (recipe, streamed) for each in rounds[1:]):
-            raise ValueError("rounds of one call need equal recipes, and samples that are all streamed or none")
-        joined = _Joined.of(rounds)
-        updates, statuses = self._round(joined, _Deltas.of((len(joined.numbers), recipe.top_k)), None)
+        joined = _Joined.of(asked)
+        deltas = _Deltas.of((len(joined.numbers), asked[0].recipe.top_k))
+        statuses, sent = self._round(joined, deltas, None)
         joined.keep_state()
         outcomes: list[Sparse | Status] = [
-            Sparse(updates.indices[i], updates.values[i]) if status == Status.OK else Status(status)
+            Sparse(deltas.indices[i], deltas.values[i]) if status == Status.OK else Status(status)
             for i, status in enumerate(statuses.tolist())
         ]
-        return [(outcomes[part], _sent(updates, part)) for part in joined.parts]
+        return [(outcomes[part], _total(sent[:, part])) for part in joined.parts]
 
-    def add_round(
-        self,
-        total: Floats,
-        global_weights: Floats,
-        recipe: Recipe,
-        samples: Sequence[Batch],
-        clients: TrainingClients,
-        *,
-        streamed: bool,
-    ) -> tuple[list[Status], SentMessages]:
+    def add_round(self, total: Floats, asked: ClientRound) -> tuple[list[Status], SentMessages]:
         """As ``train_round``, but adds the deltas to ``total``, float32 [n_global], in client order and keeps none of them.
 
         A round of many clients is the sum of several calls, so that its memory does not grow with its clients.
@@ -176,15 +179,17 @@ class Kernels:
         Returns:
             The status of each client's training, whose delta counts if it is OK; and the traffic.
         """
-        shape = len(clients.numbers), recipe.top_k
+        shape = len(asked.clients.numbers), asked.recipe.top_k
         if self._dropped is None or self._dropped.shape != shape:
             self._dropped = _Deltas.of(shape)
-        joined = _Joined.of([ClientRound(global_weights, recipe, samples, clients, streamed)])
-        updates, statuses = self._round(joined, self._dropped, total)
-        return [Status(status) for status in statuses.tolist()], _sent(updates, joined.parts[0])
+        joined = _Joined.of([asked])
+        statuses, sent = self._round(joined, self._dropped, total)
+        return [Status(status) for status in statuses.tolist()], _total(sent)
 
-    def _round(self, joined: _Joined, deltas: _Deltas, total: Floats | None) -> tuple[abi.Updates, NDArray[np.uint8]]:
-        messages, message_bytes, sample_bytes = np.zeros((3, len(joined.numbers)), np.uint32)
+    def _round(self, joined: _Joined, deltas: _Deltas, total: Floats | None) -> tuple[NDArray[np.uint8], NDArray[np.uint32]]:
+        """Each client's status, and what it sends: [messages, their bytes, bytes of samples][client]."""
+        sent = np.zeros((3, len(joined.numbers)), np.uint32)
+        messages, message_bytes, sample_bytes = sent
         training = self._training(joined)
         updates = abi.Updates(
             indices=deltas.indices,
@@ -196,25 +201,15 @@ class Kernels:
             total=total,
         )
         self._call(abi.TRAIN_ROUND, training, updates)
-        return updates, training.statuses
+        return training.statuses, sent
 
     def adapt(
-        self,
-        global_weights: Floats,
-        recipe: Recipe,
-        samples: Sequence[Batch],
-        clients: TrainingClients,
-        test: Batch,
-        weights: Floats | None = None,
-        start: Floats | None = None,
+        self, asked: ClientRound, test: Batch, weights: Floats | None = None, start: Floats | None = None
     ) -> tuple[list[Status], Floats, Floats]:
         """Adapts all clients and predicts their test samples before and after.
 
         Args:
-            global_weights: float32 [n_global], as every client receives them.
-            recipe: What each client trains.
-            samples: For each phase the samples of all clients.
-            clients: The clients.
+            asked: What each client trains; nothing is sent.
             test: Test samples of all clients.
             weights: float32 [clients, n_parameters] to write the trained weights to, global ones first; None to drop them.
             start: float32 [clients, n_parameters], all weights to start from; None for the global ones and new local ones.
@@ -222,9 +217,9 @@ class Kernels:
         Returns:
             The status of each client's training, and the outputs before and after it, float32 [clients, count, output_size].
         """
-        before = np.zeros((len(clients.numbers), test.count, self.manifest.output_size), np.float32)
+        before = np.zeros((len(asked.clients.numbers), test.count, self.manifest.output_size), np.float32)
         after = np.zeros_like(before)
-        training = self._training(_Joined.of([ClientRound(global_weights, recipe, samples, clients, streamed=False)]))
+        training = self._training(_Joined.of([asked]))
         self._call(abi.ADAPT, training, abi.Evaluation(test.arguments(), test.count, before, after, weights, start))
         return [Status(status) for status in training.statuses.tolist()], before, after
 
@@ -278,6 +273,8 @@ class _Joined:
         if len(rounds) == 1:
             own, whole = clients[0], slice(0, len(clients[0].numbers))
             return cls(rounds, [whole], own.numbers, rounds[0].samples, own.local_weights, own.residuals)
+        if len({(each.recipe, each.streamed) for each in rounds}) > 1:
+            raise ValueError("rounds of one call need equal recipes, and samples that are all streamed or none")
         ends = np.cumsum([0, *(len(each.numbers) for each in clients)]).tolist()
         return cls(
             rounds,
@@ -303,9 +300,8 @@ def _concatenated(arrays: Sequence[Floats | None]) -> Floats | None:
     return np.concatenate(given) if given else None  # clients of one model keep a state or do not
 
 
-def _sent(updates: abi.Updates, part: slice) -> SentMessages:
-    samples = 0 if updates.sample_bytes is None else int(updates.sample_bytes[part].sum())
-    return SentMessages(int(updates.messages[part].sum()), int(updates.message_bytes[part].sum()), samples)
+def _total(sent: NDArray[np.uint32]) -> SentMessages:
+    return SentMessages(*[sum(row) for row in sent.tolist()])
 
 
 @lru_cache(maxsize=16)  # a run uses two recipes in all of its rounds
