@@ -77,7 +77,8 @@ def test_measurements_are_written_and_drawn(tmp_path: Path) -> None:
     }
     simulated = SimulationCost(
         us_per_client_step=1.5, lanes=8, isa="avx2", threads=1, one_thread_us=1.5, speedup=None, speedup_idle=None,
-        single_us=6.0, round_us=12.0, coding_percent=25.0, textbook_us=18.0, ratio=12.0, jax_us=None,
+        single_us=6.0, round_us=12.0, coding_percent=25.0, textbook_us=18.0, ratio=12.0,
+        cpu_us=1.5, peers={}, peak_percent=40.0,
     )  # fmt: skip
     wire = WireCost(
         source="a net", baud=115200, turn_around_seconds=0.016, bulk=[LineShare(256, 0.9, 0.8)],

@@ -183,7 +183,7 @@ def bench_simulation(
         progress: As in ``simulate``.
 
     Returns:
-        Times of the kernels with all lanes, with one lane, of textbook kernels, and of JAX if it is installed.
+        Times of the kernels with all lanes, with one lane, of textbook kernels, and of JAX and PyTorch if they are installed.
 
     Raises:
         UsageError: This machine has no such vector unit.

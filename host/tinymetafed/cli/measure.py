@@ -251,8 +251,8 @@ def simulation(
     table.add_row("generated, one client after the other, 1 thread", f"{figures.single_us:.3f}")
     if figures.textbook_us is not None:
         table.add_row("textbook, one client after the other, 1 thread", f"{figures.textbook_us:.3f}")
-    if figures.jax_us is not None:
-        table.add_row("JAX, all clients in one vmap, its own threads", f"{figures.jax_us:.3f}")
+    for name, time in figures.peers.items():
+        table.add_row(f"{name}, all clients in one call, 1 thread, by processor time", f"{time:.3f}")
     console = results()
     console.print(table)
     if figures.speedup is not None:
@@ -260,6 +260,10 @@ def simulation(
         console.print(f"  {figures.threads} threads are {figures.speedup:.2f} times as fast as one; {idle}.")
     if figures.ratio is not None:
         console.print(f"  {figures.ratio:.1f} times as fast as textbook kernels.")
+    for name, time in figures.peers.items():
+        console.print(f"  {time / figures.cpu_us:.1f} times as fast as {name}, by processor time.")
+    peak = f"{figures.peak_percent:.0f} % of the multiply-adds that this core can do without fused ones"
+    console.print(f"  With one thread, training does {peak}.")
     coding = f"{figures.coding_percent:.0f} % of it for the coding of its update"
     console.print(f"  A client's whole round takes {figures.round_us:.1f} µs on one thread, {coding}.")
     if (many := figures.many) is not None:
