@@ -232,13 +232,46 @@ def test_a_key_is_compiled_in(
     written = (tmp_path / "code" / "authentication_facts.hpp").read_text()
     key = ", ".join(f"0x{byte:02x}" for byte in keys.named("kitchen").keys[0])
     assert key in written
-    assert (tmp_path / "code" / "authentication_facts.hpp").stat().st_mode & 0o777 == 0o600
     experiment = tmp_path / "own.toml"
     experiment.write_text(SINE.read_text().replace("[run]", '[run]\nsecurity = "authenticated"'))
     as_platformio_does = [str(experiment), "--board", "nano33ble", "-o", str(tmp_path / "pio")]
     assert generator.main(as_platformio_does) == 0
     assert key in (tmp_path / "pio" / "authentication_facts.hpp").read_text()
+    only_ours = [tmp_path / "code", tmp_path / "pio", tmp_path / "library" / "src" / "tinymetafed" / "model"]
+    for _ in range(2):  # again where the files are there already, with a mode that shows them
+        for words in ((str(only_ours[0]),), (str(tmp_path / "library"), "--library")):
+            assert command("codegen", str(SINE), "--set", SETTINGS[0], "--board", "nano33ble", "-o", *words)[0] == 0
+        assert generator.main(as_platformio_does) == 0
+        for folder in only_ours:
+            assert key in (folder / board_key.HEADER).read_text()
+            assert (folder / board_key.HEADER).stat().st_mode & 0o777 == 0o600
+            assert (folder / "model.hpp").stat().st_mode & 0o777 == 0o644
+            (folder / board_key.HEADER).chmod(0o644)
     header.write_text("// nothing")
     code, said = command("codegen", str(SINE), "--set", SETTINGS[0], "--board", "nano33ble", "-o", str(tmp_path / "code"))
     assert code == 1 and "kitchen.hpp: has no key" in said
     assert generator.main(as_platformio_does) == 1
+
+
+def test_what_is_built_with_a_compiled_in_key_is_of_its_owner_alone(
+    tmp_path: Path, command: Callable[..., tuple[int, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No step of the build makes a file with the key that others may read, not for a moment."""
+    modes: dict[str, list[int]] = {}
+    rename, chmod = os.replace, Path.chmod
+
+    def replaced(source: str, target: Path) -> None:
+        modes.setdefault(Path(target).name, []).append(os.stat(source).st_mode & 0o777)
+        rename(source, target)
+
+    def changed(path: Path, mode: int) -> None:
+        modes.setdefault(path.name, []).append(mode)
+        chmod(path, mode)
+
+    monkeypatch.setattr(os, "replace", replaced)
+    monkeypatch.setattr(Path, "chmod", changed)
+    header = tmp_path / "kitchen.hpp"
+    header.write_text(board_key.header("kitchen", "aa", bytes(range(32))))
+    monkeypatch.setenv(board_key.VARIABLE, str(header))
+    command("codegen", str(SINE), "--set", SETTINGS[0], "--board", "nano33ble", "-o", str(tmp_path / "code"))
+    assert set(modes[board_key.HEADER]) == {0o600}
