@@ -6,6 +6,8 @@ import os
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
+from tinymetafed_codegen.files import OWNER_ONLY
+
 from .link.link_errors import LaunchError
 
 LONGEST_STORE = 300  # bytes of a folder's path; boards have room for 384, with the file's name
