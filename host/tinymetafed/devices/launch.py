@@ -6,7 +6,6 @@ import itertools
 import os
 import shutil
 import subprocess
-import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +13,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from tinymetafed_codegen.boards import INSTALLED, Board, Catalogue, remedy
+from tinymetafed_codegen.temporary import temporary_folder
 
 from . import board_files
 from .board_process import BoardProcess, command
@@ -225,7 +225,7 @@ def _start_all(
             watchdog.stdin.write(f"{change} {pid}\n".encode())
             watchdog.stdin.flush()
 
-    lines = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tinymetafed-")))
+    lines = stack.enter_context(temporary_folder())
     stack.callback(stop_all)
     for (name, store, i), rows in zip(wanted, replayed, strict=True):
         number = next(ids)
