@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,10 +21,12 @@ from tinymetafed import cli
 from tinymetafed.devices.board_files import STORAGE_VARIABLE
 from tinymetafed.devices.key_file import KeyFile
 from tinymetafed.devices.link.link_errors import NotEnrolled
+from tinymetafed.devices.link.record import DOWN, UP
 from tinymetafed.devices.link.session import Session
 from tinymetafed.devices.link.transport import open_transport
 from tinymetafed.devices.running import build_firmware, running
 from tinymetafed.runs.setup import design_of
+from tinymetafed.wire.frame import Decoder, encode
 from tinymetafed_codegen import __main__ as generator
 from tinymetafed_codegen import board_key, boards, emit, spec
 
@@ -95,6 +99,7 @@ def test_a_board_is_enrolled_and_trained_on_and_keeps_its_key(
         assert code == 0, said
         found = tmf.board_status(line)
         assert (found.enrolled, found.forged, found.replayed, found.state) == ("hall", 0, 0, "DONE")
+        hall = keys.named("hall")
         keys.remove("00000000000000aa")
         code, said = command("status", line)
         assert code == 1 and "answers only a host that has its key" in said
@@ -107,6 +112,37 @@ def test_a_board_is_enrolled_and_trained_on_and_keeps_its_key(
         assert secret.encode() not in content and bytes.fromhex(secret) not in content, file
     shown = command("monitor", str(recording))[1]
     assert "Proven" in shown and "mac=" in shown and "MALFORMED" not in shown and "DAMAGED" not in shown
+    assert verdicts(shown) == {"not checked"}, "no key is known"
+    keys.put(hall)
+    assert verdicts(command("monitor", str(recording))[1]) == {"right"}
+    other = replace(hall, keys=(bytes(32),))
+    keys.put(other)
+    assert verdicts(command("monitor", str(recording))[1]) == {"not checked"}, "the board has proved to have another key"
+    keys.put(replace(hall, keys=(bytes(32), *hall.keys)))
+    for direction in (DOWN, UP):
+        forged = command("monitor", str(with_one_forged(recording, direction)))[1]
+        assert verdicts(forged) == {"right", "WRONG"} and forged.count("WRONG") == 1
+        assert re.search(rf" {direction} #.*WRONG", forged)
+
+
+def verdicts(shown: str) -> set[str]:
+    """What `monitor` says of MACs."""
+    return set(re.findall(r"mac=[0-9a-f]{16} (right|WRONG|not checked)", shown))
+
+
+def with_one_forged(recording: Path, direction: str) -> Path:
+    """A copy of a recording in which one bit is another one in a later frame of a direction; its CRC is right."""
+    first, *lines = recording.read_text().splitlines()
+    events = [json.loads(line) for line in lines]
+    for event in events[len(events) // 2 :]:
+        data = bytes.fromhex(event[3])
+        if event[2] == direction and data.count(0) == 1 and data[-1] == 0 and len(data) > 20:
+            (frame,) = Decoder().feed(data)
+            event[3] = encode(frame.type_id, frame.sequence, frame.payload[:-1] + bytes([frame.payload[-1] ^ 1])).hex()
+            break
+    copy = recording.with_suffix(".forged")
+    copy.write_text("\n".join([first, *map(json.dumps, events)]) + "\n")
+    return copy
 
 
 def test_a_forgotten_board_can_be_enrolled_anew(
