@@ -78,15 +78,14 @@ class _Session:
         return next((each for each in tried if each.board_proof == response.proof), None)
 
     def _verdict(self, frame: Frame) -> str:
-        """Whether a frame's MAC is right; a repeated request has an earlier counter."""
+        """Whether a frame's MAC is right; the frame has the lowest byte of its counter."""
         if self._keys is None:
             return "not checked"
+        is_answer = frame.type_id & protocol.ANSWER_BIT or frame.type_id == protocol.ERROR_TYPE
+        opened = self._keys.opened if is_answer else self._keys.opened_request
         earlier = self._counter - (self._counter - frame.sequence & 0xFF)
-        if frame.type_id & protocol.ANSWER_BIT or frame.type_id == protocol.ERROR_TYPE:
-            right = earlier >= 0 and self._keys.opened(earlier, frame.type_id, frame.payload) is not None
-            return "right" if right else "WRONG"
-        for counter in (earlier, earlier + 256):
-            if counter >= 0 and self._keys.opened_request(counter, frame.type_id, frame.payload) is not None:
+        for counter in (earlier, earlier + 256):  # of a repeated request, and of a new one
+            if counter >= 0 and opened(counter, frame.type_id, frame.payload) is not None:
                 self._counter = max(self._counter, counter)
                 return "right"
         return "WRONG"
