@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections import deque
 from itertools import islice
 
@@ -13,6 +14,7 @@ from small_runs import SINE, Quiet, sine
 from tinymetafed.devices.device_clients import DeviceClients
 from tinymetafed.devices.fleet import Fleet
 from tinymetafed.devices.link.faults import parse
+from tinymetafed.devices.roster import Presence
 from tinymetafed.devices.running import running
 from tinymetafed.federation.rounds import rounds
 from tinymetafed.learn.weights import initial
@@ -20,7 +22,25 @@ from tinymetafed.runs.setup import set_up
 
 
 def all_back(fleet: Fleet) -> bool:
-    return all(member.up for member in fleet.roster.members)
+    return all(member.presence in (Presence.UP, Presence.DROPPED) for member in fleet.roster.members)
+
+
+@pytest.mark.usefixtures("built_once")
+def test_a_round_leaves_nothing_to_the_garbage_collector() -> None:
+    """What refers to itself stays until the collector looks for cycles, which it does rarely: until then memory grows."""
+    experiment = sine("run.devices_per_round=3")
+    setup = set_up(experiment, str(SINE), None)
+    first = initial(setup.design.manifest, experiment.run.seed, experiment.model.init)
+    with running(setup.design, ["native:3"], Quiet()) as fleet:
+        done = rounds(setup.strategy, setup.task, DeviceClients(fleet, setup.strategy, setup.task), first)
+        deque(islice(done, 2), maxlen=1)
+        gc.collect()
+        gc.disable()
+        try:
+            deque(islice(done, 10), maxlen=1)
+            assert gc.collect() == 0
+        finally:
+            gc.enable()
 
 
 @pytest.mark.usefixtures("built_once")

@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 import jinja2
@@ -37,19 +38,24 @@ def platformio_files(board: str, core_dir: str) -> dict[str, str]:
     Returns:
         Texts by path within the folder.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_TEMPLATES),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        keep_trailing_newline=True,
-    )
     facts = {
         "boards": [known.name for known in boards.usable()],
         "board": board,
         "core_dir": core_dir,
         "installation": PLATFORMIO_CONFIG,
     }
-    return {name: environment.get_template(template).render(facts) for template, name in _FILES.items()}
+    return {name: _environment().get_template(template).render(facts) for template, name in _FILES.items()}
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    """Reads our templates; one for all boards that are checked when they come back."""
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_TEMPLATES),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        keep_trailing_newline=True,
+    )
 
 
 def build_folder_of(project: Path) -> Path:
