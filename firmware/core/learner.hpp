@@ -149,9 +149,12 @@ class Learner : private SavedState,
   void finish();
   Status weights_status() const;  // kNotFinite if a weight is not finite
   Change change() const { return {parameters_, received_, residual_}; }
-  // Whether the weights are as received, or those of an adaptation: their predictions tell nothing of a client's round.
+  // Whether the weights are as received, or those of an adaptation: their predictions tell nothing of a client's round. The
+  // recipe may be another one since the program's end; what the program has frozen stays.
   bool shows_received_or_adapted() const {
-    return is_received_ && !is_alone_ && (state_ == protocol::State::kLoaded || recipe_->top_k == 0);
+    if (!is_received_ || is_alone_) return false;
+    if (state_ == protocol::State::kDone) return delta_.count() == 0;
+    return state_ == protocol::State::kLoaded || (state_ == protocol::State::kTraining && recipe_->top_k == 0);
   }
 
   Configured programs_[2];

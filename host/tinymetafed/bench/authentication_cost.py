@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
 from bisect import bisect_right
 from dataclasses import dataclass
-from pathlib import Path
 
 from tinymetafed_codegen.boards import Board, Catalogue
 from tinymetafed_codegen.protocol import Program
 from tinymetafed_codegen.spec import Experiment
+from tinymetafed_codegen.temporary import temporary_folder
 
 from ..devices.device_urls import DeviceSpec
 from ..devices.firmware import Firmware
@@ -97,8 +96,8 @@ def _round(experiment: Experiment, built: Firmware, board: Board) -> tuple[Traff
     manifest = built.manifest
     strategy = open_strategy(experiment, manifest)
     recipe, start = strategy.training_recipe(), initial(manifest, experiment.run.seed, experiment.model.init)
-    with tempfile.TemporaryDirectory(prefix="tinymetafed-bench-") as folder:
-        out = Path(folder) / "executions"
+    with temporary_folder("bench") as folder:
+        out = folder / "executions"
         try:
             assert board.emulator is not None
             listing = executions.disassemble(built.program, board.toolchain_prefix)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import socket
 import subprocess
-import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ from tinymetafed_codegen.manifest import ModelManifest
 from tinymetafed_codegen.optional_messages import LEAST_PARTICIPANTS
 from tinymetafed_codegen.protocol import Phase, Program, Recipe, SampleSet, Variant
 from tinymetafed_codegen.spec import Experiment
+from tinymetafed_codegen.temporary import temporary_folder
 
 from ..devices.device_urls import DeviceSpec
 from ..devices.firmware import Firmware
@@ -54,8 +54,8 @@ def deepest(experiment: Experiment, built: Firmware, board: Board) -> int:
     """
     start, end = _stack(built.program, board)
     device = DeviceSpec(f"qemu:1@{board.name}", "qemu", board.name)
-    with tempfile.TemporaryDirectory(prefix="tinymetafed-bench-") as folder:
-        at = Path(folder) / "monitor"
+    with temporary_folder("bench") as folder:
+        at = folder / "monitor"
         options = ["-qmp", f"unix:{at},server=on,wait=off"]
         with (
             launched(device, built, boards=Catalogue(board.project), options=options) as running,
