@@ -6,6 +6,8 @@
 #include <cstdint>
 #include <cstring>
 
+#include <coded_update.hpp>  // generated for firmware that codes the values of its updates
+
 #include "delta_codec.hpp"
 #include "frame.hpp"
 #include "protocol.hpp"
@@ -117,8 +119,33 @@ class Update {
     return Status::kOk;
   }
 
-  // Counts the messages of the update and their bytes on the wire. Fails as DeltaEncoder::encode.
+  // Counts the messages of the update and their bytes on the wire. Fails as DeltaEncoder::encode, or as CodedUpdate::encode where
+  // values are coded.
   Status measure(uint32_t& messages, uint32_t& bytes) {
+    if constexpr (CodedUpdate::kIsCoded) return measure_coded<CodedUpdate>(messages, bytes);
+    return measure_packed(messages, bytes);
+  }
+
+  // What CodedUpdate asks of a DeltaEncoder.
+  protocol::Coding coding() const { return coding_; }
+  const delta::Format& format() const { return format_; }
+  template <typename SentAt, typename Each>
+  Status walk(SentAt, uint32_t rank, Each each) const {
+    while (rank < count_ && each(chosen_[rank], values_[rank])) ++rank;
+    return Status::kOk;
+  }
+
+  // Writes what the host does not receive of every change; `values` are those that `decode` wrote.
+  void unsent(const float* values, float* rest) const {
+    std::memcpy(rest, change, sizeof change);
+    for (uint32_t rank = 0; rank < count_; ++rank) rest[chosen_[rank]] = values_[rank] - values[rank];
+  }
+
+ private:
+  static constexpr uint32_t kWords = (kCount + 63) / 64;
+  static constexpr uint32_t kMostEntries = 0xFFFF;  // of a message
+
+  Status measure_packed(uint32_t& messages, uint32_t& bytes) {
     constexpr size_t kHead = protocol::kFrameHeaderBytes + protocol::Delta::kFixedSize;
     const size_t capacity = payload_capacity(kWindow) - kMacBytes - protocol::Delta::kFixedSize;
     const size_t width = protocol::width(format_.dtype);
@@ -149,15 +176,28 @@ class Update {
     return Status::kOk;
   }
 
-  // Writes what the host does not receive of every change; `values` are those that `decode` wrote.
-  void unsent(const float* values, float* rest) const {
-    std::memcpy(rest, change, sizeof change);
-    for (uint32_t rank = 0; rank < count_; ++rank) rest[chosen_[rank]] = values_[rank] - values[rank];
+  template <typename Coded>
+  Status measure_coded(uint32_t& messages, uint32_t& bytes) {
+    using Message = typename Coded::Message;
+    constexpr size_t kHead = protocol::kFrameHeaderBytes + Message::kFixedSize;
+    const size_t capacity = payload_capacity(kWindow) - kMacBytes - Message::kFixedSize;
+    const auto sent_at = [](uint32_t) { return 0.0f; };  // not read: `walk` has the values
+    uint32_t histogram[Coded::Code::kLevels];
+    Coded coded;
+    Status status = coded.plan(*this, sent_at, histogram);
+    Message header;
+    frame_[0] = frame_[1] = 1;  // any type and sequence but 0: only the size counts
+    for (uint32_t rank = 0; status == Status::kOk && rank < count_; rank += header.count) {
+      size_t size = 0;
+      status = coded.encode(*this, sent_at, rank, header, frame_ + kHead, capacity, size);
+      Writer head(frame_ + protocol::kFrameHeaderBytes, Message::kFixedSize);
+      header.write_head(head);
+      std::memset(frame_ + kHead + size, 1, kMacBytes);  // any value but 0
+      ++messages;
+      bytes += wire_bytes(frame_, kHead + size + kMacBytes);
+    }
+    return status;
   }
-
- private:
-  static constexpr uint32_t kWords = (kCount + 63) / 64;
-  static constexpr uint32_t kMostEntries = 0xFFFF;  // of a message
 
   // Marks the k entries of begin..end-1 with the highest priorities; among equals the first ones. Halves the interval of the
   // threshold: counting is so fast in a vector unit that it beats a histogram.

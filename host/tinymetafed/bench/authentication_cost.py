@@ -11,6 +11,7 @@ from tinymetafed_codegen.boards import Board, Catalogue
 from tinymetafed_codegen.protocol import Program
 from tinymetafed_codegen.spec import Experiment
 
+from ..devices.device_clients import pulled
 from ..devices.device_urls import DeviceSpec
 from ..devices.firmware import Firmware
 from ..devices.running import build_firmware
@@ -116,7 +117,7 @@ def _round(experiment: Experiment, built: Firmware, board: Board) -> tuple[Traff
                 session.stream(token, synthetic_samples(manifest, recipe.steps))
             else:
                 session.await_done(token, recipe.steps)
-            session.pull(token, recipe.top_k)
+            pulled(session, token, recipe, strategy.n_global, codes_values=strategy.spec.codes_values)
             traffic = session.traffic - before
             session.configure(Program.TRAIN, recipe)
         (counts,) = executions.read(out)
