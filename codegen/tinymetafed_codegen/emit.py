@@ -280,10 +280,13 @@ def coded_headers(design: Design, command: str) -> dict[str, str]:
         return {}
     return {
         "coded_update.hpp": render("coded_update.hpp.j2", command=command),
-        "coded_facts.hpp": render(
-            "coded_facts.hpp.j2", command=command, escape=VALUE_ESCAPE, **vars(protocol_cpp.coded_parts())
-        ),
+        "coded_facts.hpp": coded_facts_header(command),
     }
+
+
+def coded_facts_header(command: str) -> str:
+    """The text of coded_facts.hpp: the messages of firmware that codes the values of its updates."""
+    return render("coded_facts.hpp.j2", command=command, escape=VALUE_ESCAPE, **vars(protocol_cpp.coded_parts()))
 
 
 def sensor_headers(design: Design, command: str) -> dict[str, str]:

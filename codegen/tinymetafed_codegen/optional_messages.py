@@ -409,8 +409,8 @@ class CodedDelta(Record):
     scale: Annotated[F32, Bounds(least=0), "a value in I8 is its number times this; the same for the whole delta"]
     data: Annotated[
         Tail,
-        f"two strings of bits, LSB first, each padded with zeros to whole bytes: the first index in {RICE_RAW_BITS} bits, then the "
-        "gaps; the least magnitude, unless values are packed, then the values",
+        f"two strings of bits, LSB first, each padded with zeros to a byte: the first index in {RICE_RAW_BITS} bits, gaps; "
+        "the least magnitude, unless values are packed, values",
     ]
 
 

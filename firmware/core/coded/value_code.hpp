@@ -100,7 +100,7 @@ struct ValueCode {
 
   template <int kStep>
   void write_head(BitString<kStep>& to) const {
-    to.put(least, head_bits());
+    if (head_bits() > 0) to.put(least, head_bits());
   }
 
   template <int kStep>
