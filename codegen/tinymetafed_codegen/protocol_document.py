@@ -143,6 +143,7 @@ if __name__ == "__main__":
         "sensors.md": sensor_tables(),
         "authentication.md": authentication_tables(),
         "secure-aggregation.md": secure_tables(),
+        "uplink-coding.md": coded_tables(),
     }
     for page, made in ((find(f"docs/{name}"), made) for name, made in pages.items()):
         write_if_changed(page, filled(page.read_text(encoding="utf-8"), made))

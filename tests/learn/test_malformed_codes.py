@@ -112,6 +112,18 @@ def test_no_other_form_of_the_same_delta_is_taken() -> None:
             decode([dataclasses.replace(rewritten(values=bits)[0], values=other.coding)])
 
 
+def test_a_value_that_no_device_sends_is_refused() -> None:
+    (message,) = coded_delta.encode(np.array([127.0, -1.0], np.float32), 2, Dtype.I8, 100)
+    assert message.values == ValueCoding.PACKED
+    lowest = dataclasses.replace(message, data=message.data[:3] + b"\x80\x00")
+    with pytest.raises(DeltaError, match="-128"):
+        coded_delta.decode([lowest], n=2, k=2, dtype=Dtype.I8)
+    (message,) = coded_delta.encode(np.array([1.0, -1.0], np.float32), 2, Dtype.F16, 100)
+    infinite = dataclasses.replace(message, data=message.data[:3] + np.array([1.0, np.inf], "<f2").tobytes())
+    with pytest.raises(DeltaError, match="value 1 is not finite"):
+        coded_delta.decode([infinite], n=2, k=2, dtype=Dtype.F16)
+
+
 def _rice(number: int, parameter: int) -> str:
     low = "".join(str(number >> bit & 1) for bit in range(parameter))
     return "1" * (number >> parameter) + "0" + low

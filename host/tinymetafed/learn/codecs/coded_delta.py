@@ -152,12 +152,13 @@ def decode(messages: Sequence[CodedDelta], *, n: int, k: int, dtype: Dtype) -> S
     if k == 0:
         return Sparse(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32))
     chosen, sent, first = np.concatenate(indices), np.concatenate(numbers), messages[0]
+    floats = _floats(sent, first)
     best = best_coding(np.diff(chosen, prepend=chosen[0] - 1) - 1)
     if first.indices != best:
         raise DeltaError(f"delta: indices in {first.indices.name}, expected {best.name}, which takes fewer bits")
     if codes != {wanted := _code(sent, dtype)}:
         raise DeltaError(f"delta: values in {first.values.name}, expected {wanted.coding.name} from {wanted.least}")
-    return Sparse(chosen, _floats(sent, first))
+    return Sparse(chosen, floats)
 
 
 def _format(message: CodedDelta) -> tuple[Coding, ValueCoding, Dtype, float]:

@@ -134,7 +134,9 @@ def best_coding(gaps: Indices) -> Coding:
     """The coding that takes the fewest bits; ties go to the lowest Rice parameter, then to the bitmap."""
     if not gaps.any():
         return Coding.RUN
-    return min((*RICE_CODINGS, Coding.BITMAP), key=lambda coding: int(index_bits(coding, gaps).sum()))
+    # Beyond the bits of the longest gap, each further parameter takes a bit more per gap.
+    worthwhile = RICE_CODINGS[: int(gaps.max()).bit_length() + 1]
+    return min((*worthwhile, Coding.BITMAP), key=lambda coding: int(index_bits(coding, gaps).sum()))
 
 
 def encode(

@@ -13,6 +13,7 @@ values are packed, and then each value:
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Self
 
 import numpy as np
@@ -23,6 +24,15 @@ from tinymetafed_codegen.optional_messages import VALUE_ESCAPE, VALUE_RICE_CODIN
 
 from . import rice
 from .rice import Bits, Numbers
+
+
+@cache
+def _rice_bits(width: int) -> Numbers:
+    """Bits of every magnitude above the least one without its sign, by Rice parameter: int64[width - 1, 2^(width - 1)]."""
+    parameters = np.arange(width - 1).reshape(-1, 1)
+    quotients = np.arange(1 << width - 1) >> parameters
+    found: Numbers = np.where(quotients < VALUE_ESCAPE, quotients + 1 + parameters, VALUE_ESCAPE + width - 1)
+    return found
 
 
 class ValueCodeError(Error):
@@ -40,13 +50,15 @@ class ValueCode:
     @classmethod
     def best(cls, values: Numbers, width: int) -> Self:
         """The code that takes the fewest bits; among equals the lowest Rice parameter, then signs, and packed last."""
-        magnitudes = np.abs(values)
-        least = int(magnitudes.min())
-        fitting = [cls(coding, least, width) for coding in VALUE_RICE_CODINGS[: width - 1]]
-        if int(magnitudes.max()) == least:
-            fitting = [cls(ValueCoding.SIGNS, least, width)]
-        packed = cls(ValueCoding.PACKED, 0, width)
-        return min((*fitting, packed), key=lambda code: code.head_bits + int(code.lengths(values).sum()))
+        counts = np.bincount(np.abs(values))
+        least, most = int(np.flatnonzero(counts)[0]), counts.size - 1
+        head_and_signs = width - 1 + values.size - int(counts[0])
+        if least == most:
+            coding, fewest = ValueCoding.SIGNS, head_and_signs
+        else:
+            bits = _rice_bits(width)[:, : most - least + 1] @ counts[least:]
+            coding, fewest = VALUE_RICE_CODINGS[int(bits.argmin())], head_and_signs + int(bits.min())
+        return cls(coding, least, width) if fewest <= values.size * width else cls(ValueCoding.PACKED, 0, width)
 
     @property
     def head_bits(self) -> int:
@@ -60,8 +72,7 @@ class ValueCode:
         signs: Numbers = (values != 0).astype(np.int64)
         if self.coding == ValueCoding.SIGNS:
             return signs
-        quotients = (np.abs(values) - self.least) >> int(self.coding)
-        found: Numbers = signs + np.where(quotients < VALUE_ESCAPE, quotients + 1 + self.coding, VALUE_ESCAPE + self.width - 1)
+        found: Numbers = signs + _rice_bits(self.width)[int(self.coding), np.abs(values) - self.least]
         return found
 
     def write(self, values: Numbers) -> Bits:
