@@ -29,7 +29,7 @@ SOUND_FLASH_BYTES = 1_000  # code of the front end for sounds, beyond that for w
 PRIVACY_FLASH_BYTES = 2_000  # code of private updates; the table of their noise is counted in addition
 PRIVACY_RAM_BYTES = 80
 CODED_FLASH_BYTES = 1_700  # code of updates with coded values
-CODED_RAM_BYTES = 32
+CODED_RAM_BYTES = 40
 UNMEASURED_FLASH_BYTES = 1_000  # assumed for a kernel whose op has no flash_bytes
 _WIDEST_TILE = 8  # most outputs that a kernel accumulates side by side; Op.flash_bytes is measured at this width
 
