@@ -28,7 +28,7 @@ from .design import Design
 from .files import write_if_changed
 from .log_mel_cpp import log_mel_header
 from .model_cpp import frozen_header, model_header, op_headers
-from .optional_messages import LEAST_PARTICIPANTS, VALUE_ESCAPE
+from .optional_messages import FIRST_INDEX_BYTES, LEAST_PARTICIPANTS, VALUE_ESCAPE
 from .protocol import Phase, SampleSet, Status
 from .protocol_cpp import cpp_constant
 from .rendering import render
@@ -286,7 +286,8 @@ def coded_headers(design: Design, command: str) -> dict[str, str]:
 
 def coded_facts_header(command: str) -> str:
     """The text of coded_facts.hpp: the messages of firmware that codes the values of its updates."""
-    return render("coded_facts.hpp.j2", command=command, escape=VALUE_ESCAPE, **vars(protocol_cpp.coded_parts()))
+    facts = {"escape": VALUE_ESCAPE, "first": FIRST_INDEX_BYTES}
+    return render("coded_facts.hpp.j2", command=command, **facts, **vars(protocol_cpp.coded_parts()))
 
 
 def sensor_headers(design: Design, command: str) -> dict[str, str]:

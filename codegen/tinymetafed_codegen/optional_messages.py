@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from .protocol import REQUESTS, RICE_RAW_BITS, Coding, WeightDtype, table_digest
+from .protocol import REQUESTS, Coding, WeightDtype, table_digest
 from .wire_record import F32, U16, U32, Bounds, Bytes16, Bytes32, Code, Record, Request, Tail
 
 # --- Of firmware with a store ---
@@ -381,6 +381,7 @@ class Open(Request):
 # --- Of firmware that codes the values of its updates ---
 
 VALUE_ESCAPE = 24  # number of one bits after which a magnitude follows without Rice code
+FIRST_INDEX_BYTES = 3
 
 
 class ValueCoding(Code):
@@ -409,8 +410,8 @@ class CodedDelta(Record):
     scale: Annotated[F32, Bounds(least=0), "a value in I8 is its number times this; the same for the whole delta"]
     data: Annotated[
         Tail,
-        f"two strings of bits, LSB first, each padded with zeros to a byte: the first index in {RICE_RAW_BITS} bits, gaps; "
-        "the least magnitude, unless values are packed, values",
+        f"the first index in {FIRST_INDEX_BYTES} bytes; two strings of bits, LSB first, padded with zeros to a byte: gaps; "
+        "the least magnitude, unless values are packed, and values",
     ]
 
 
@@ -471,4 +472,4 @@ def secure_schema_hash() -> bytes:
 
 def coded_schema_hash() -> bytes:
     """The same for the messages of firmware that codes the values of its updates."""
-    return table_digest(CODED_ENUMS, CODED_REQUESTS, {"escape": VALUE_ESCAPE})
+    return table_digest(CODED_ENUMS, CODED_REQUESTS, {"escape": VALUE_ESCAPE, "first": FIRST_INDEX_BYTES})

@@ -17,7 +17,7 @@ from tinymetafed_codegen.optional_messages import CodedDelta, ValueCoding
 from tinymetafed_codegen.protocol import Coding, Dtype, Selection, Status
 
 Floats = npt.NDArray[np.float32]
-SMALLEST = 12  # bytes: an index in 20 bits and a gap of 21; a least magnitude in 7 bits and a value of 32
+SMALLEST = 11  # bytes: an index in 3, a gap of 21 bits; a least magnitude in 7 bits and a value of 32
 
 
 @settings(max_examples=30, deadline=None)
@@ -69,14 +69,14 @@ def test_other_selections_are_coded_alike(
 @pytest.mark.parametrize(
     ("values", "coding", "data"),
     [
-        # index 0 in 20 bits, gaps 0 (a run); least magnitude 127 in 7 bits, then a sign each
-        ([1.0, -1.0, 1.0], ValueCoding.SIGNS, "00000000000000000000" "0000" "1111111" "010" "000000"),
-        ([0.0, 0.0], ValueCoding.SIGNS, "00000000000000000000" "0000" "0000000" "0"),
+        # index 0 in 3 bytes, gaps 0 (a run); least magnitude 127 in 7 bits, then a sign each
+        ([1.0, -1.0, 1.0], ValueCoding.SIGNS, "0" * 24 + "1111111" "010" "000000"),
+        ([0.0, 0.0], ValueCoding.SIGNS, "0" * 24 + "0000000" "0"),
         # levels 127 and -126: least 126, then 1 above it in unary with a sign, and 0 above it with a sign
-        ([127.0, -126.0], ValueCoding.RICE_0, "00000000000000000000" "0000" "0111111" "100" "01" "0000"),
+        ([127.0, -126.0], ValueCoding.RICE_0, "0" * 24 + "0111111" "100" "01" "0000"),
         # levels 127 and 0: least 0, 24 ones, 127 in 7 bits and a sign; then a bit for each zero, which has no sign
         ([127.0] + [0.0] * 42, ValueCoding.RICE_0, "0" * 31 + "1" * 31 + "0" * 50),
-        ([127.0, -1.0], ValueCoding.PACKED, "00000000000000000000" "0000" "11111110" "11111111"),
+        ([127.0, -1.0], ValueCoding.PACKED, "0" * 24 + "11111110" "11111111"),
     ],
 )  # fmt: skip
 def test_the_wire_form_is_what_the_header_says(core: Core, values: list[float], coding: ValueCoding, data: str) -> None:
@@ -90,7 +90,7 @@ def test_coded_values_never_take_more_bits_than_packed_ones(core: Core, n: int) 
     rng = np.random.default_rng(n)
     for values in (rng.standard_normal(n), rng.uniform(-1, 1, n), rng.integers(-1, 2, n), rng.standard_normal(n) ** 9):
         (coded,) = core.whole_coded(values.astype(np.float32), n, Dtype.I8, 50_000)
-        assert len(coded.data) <= 3 + n  # a first index in 20 bits
+        assert len(coded.data) <= 3 + n  # the first index in 3 bytes
 
 
 def test_pulls_that_cannot_be_answered_are_refused(core: Core) -> None:

@@ -44,7 +44,7 @@ def values_at() -> int:
     """The bit at which the values of WHOLE begin."""
     indices = decode([WHOLE]).indices
     gaps = np.diff(indices, prepend=indices[0] - 1) - 1
-    return 20 + int(index_bits(WHOLE.indices, gaps).sum()) + 7 & ~7
+    return 24 + int(index_bits(WHOLE.indices, gaps).sum()) + 7 & ~7
 
 
 VALUES_AT = values_at()
@@ -91,7 +91,7 @@ def test_a_message_that_is_not_the_asked_one_is_refused(messages: list[CodedDelt
 def test_no_other_form_of_the_same_delta_is_taken() -> None:
     found = decode([WHOLE])
     gaps = np.diff(found.indices, prepend=found.indices[0] - 1) - 1
-    first = f"{found.indices[0]:020b}"[::-1]
+    first = f"{found.indices[0]:024b}"[::-1]
     as_bitmap = first + "".join("0" * gap + "1" for gap in gaps.tolist())
     with pytest.raises(DeltaError, match=f"indices in BITMAP, expected {WHOLE.indices.name}"):
         decode([dataclasses.replace(rewritten(gaps=as_bitmap)[0], indices=Coding.BITMAP)])
@@ -99,7 +99,7 @@ def test_no_other_form_of_the_same_delta_is_taken() -> None:
         escaped = "1" * 24 + "0" * 20
         decode(rewritten(gaps=first + escaped + "".join(_rice(int(gap), int(WHOLE.indices)) for gap in gaps[1:])))
     with pytest.raises(DeltaError, match="its first gap is 1, expected 0"):
-        before = f"{found.indices[0] - 1:020b}"[::-1]
+        before = f"{found.indices[0] - 1:024b}"[::-1]
         decode(rewritten(gaps=before + "".join(_rice(gap, int(WHOLE.indices)) for gap in [1, *gaps[1:].tolist()])))
     code, numbers, _ = ValueCode.read(OF_VALUES, K, WHOLE.values, 8)
     for other in (

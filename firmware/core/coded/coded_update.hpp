@@ -1,8 +1,8 @@
 // Updates whose values are coded: PullCoded has the entries of the frozen delta as Pull has them, with int8 values in fewer bits.
 //
-// A message has two strings of bits, each padded with zeros to whole bytes. The first has the index of the first entry in
-// kRiceRawBits bits, and then the gaps in the delta's coding (delta_codec.hpp), of which that of the first entry is 0. The second
-// has the least magnitude, unless values are packed, and then the values (value_code.hpp). Values in F32 or F16 are packed.
+// A message has the index of its first entry in kFirstIndexBytes bytes, and then two strings of bits, each padded with zeros to whole
+// bytes. The first has the gaps in the delta's coding (delta_codec.hpp), of which that of the first entry is 0. The second has the
+// least magnitude, unless values are packed, and then the values (value_code.hpp). Values in F32 or F16 are packed.
 //
 // The generated coded_update.hpp includes this file after coded_facts.hpp, which has the messages.
 #pragma once
@@ -22,12 +22,14 @@ class CodedUpdate {
   static constexpr bool kIsCoded = true;
   using Code = ValueCode<8>;  // of int8 values
   using Message = protocol::CodedDelta;
+  static constexpr size_t kFirstBytes = protocol::kFirstIndexBytes;
+  static_assert(protocol::kMaxParameters <= 1u << (8 * kFirstBytes), "they hold every index");
 
   // Chooses the coding of the values of a frozen delta. `histogram` is working memory for this call.
   template <typename Encoder, typename DeltaAt, uint32_t kBins>
   Status plan(Encoder& delta, DeltaAt delta_at, uint32_t (&histogram)[kBins]) {
     const delta::Format& format = delta.format();
-    code_.coding = protocol::ValueCoding::kPacked;
+    code_ = Code::packed();
     if (format.dtype != protocol::Dtype::kI8) return Status::kOk;
     for (uint32_t& bin : histogram) bin = 0;
     const Status status = delta.walk(delta_at, 0, [&](uint32_t, float value) {
@@ -77,9 +79,10 @@ class CodedUpdate {
     const delta::Format& format = delta.format();
     const bool is_wide = format.dtype != protocol::Dtype::kI8;
     const size_t width = protocol::width(format.dtype);
-    BitString<1> gaps(data);
+    if (capacity < kFirstBytes) return Status::kTooLarge;
+    BitString<1> gaps(data + kFirstBytes);
     BitString<-1> values(data + capacity - 1);  // reversed at the end
-    size_t gap_bits = protocol::kRiceRawBits, value_bits = code_.head_bits();
+    size_t gap_bits = 0, value_bits = code_.head_bits();
     uint32_t lowest = 0, count = 0;
     Status fault = Status::kOk;
     const Status status = delta.walk(delta_at, rank, [&](uint32_t index, float value) {
@@ -88,11 +91,11 @@ class CodedUpdate {
       const int32_t number = is_wide ? 0 : level(format, value);
       const size_t more_gap_bits = gap_bits + delta::index_bits(coding, gap);
       const size_t more_value_bits = value_bits + (is_wide ? 8 * width : code_.bits(number));
-      if ((more_gap_bits + 7) / 8 + (more_value_bits + 7) / 8 > capacity) return false;
+      if (kFirstBytes + (more_gap_bits + 7) / 8 + (more_value_bits + 7) / 8 > capacity) return false;
       gap_bits = more_gap_bits;
       value_bits = more_value_bits;
       if (count++ == 0) {
-        gaps.put(index, protocol::kRiceRawBits);
+        for (size_t i = 0; i < kFirstBytes; ++i) data[i] = static_cast<uint8_t>(index >> (8 * i));
         code_.write_head(values);
       }
       delta::write_gap(coding, gap, gaps);

@@ -47,10 +47,16 @@ struct ValueCode {
   static constexpr uint32_t kMagnitudeBits = kBits - 1;
   static constexpr uint32_t kLevels = 1u << kMagnitudeBits;  // magnitudes are below it
   static constexpr uint32_t kEscape = protocol::kValueEscape;
-  static_assert(kBits >= 2 && kBits + kMagnitudeBits <= BitString<1>::kMost && kEscape <= BitString<1>::kMost);
+  static_assert(kBits >= 2 && kEscape + kMagnitudeBits + 1 <= 32, "the longest code fits a word");
 
   protocol::ValueCoding coding = protocol::ValueCoding::kRice0;  // zero, so that a program's start need not copy it
   uint32_t least = 0;
+
+  ValueCode() = default;
+  ValueCode(protocol::ValueCoding with, uint32_t from) : coding(with), least(from) {}
+
+  // The code of packed values.
+  static ValueCode packed() { return {protocol::ValueCoding::kPacked, 0}; }
 
   static uint32_t magnitude(int32_t value) { return static_cast<uint32_t>(value < 0 ? -value : value); }
 
@@ -87,15 +93,26 @@ struct ValueCode {
     }
   }
 
-  // Bits that a message needs before its values.
+  // Bits that a message needs before its values, for `least`.
   uint32_t head_bits() const { return coding == protocol::ValueCoding::kPacked ? 0 : kMagnitudeBits; }
 
+  // Number of bits of a value, at most 32.
   uint32_t bits(int32_t value) const {
     if (coding == protocol::ValueCoding::kPacked) return kBits;
     const uint32_t sign = value != 0;
     if (coding == protocol::ValueCoding::kSigns) return sign;
     const uint32_t r = static_cast<uint32_t>(coding), quotient = (magnitude(value) - least) >> r;
     return sign + (quotient < kEscape ? quotient + 1 + r : kEscape + kMagnitudeBits);
+  }
+
+  // The bits of a value, LSB first.
+  uint32_t word(int32_t value) const {
+    const uint32_t negative = value < 0;
+    if (coding == protocol::ValueCoding::kPacked) return static_cast<uint32_t>(value) & ((1u << kBits) - 1);
+    if (coding == protocol::ValueCoding::kSigns) return negative;
+    const uint32_t r = static_cast<uint32_t>(coding), above = magnitude(value) - least, quotient = above >> r;
+    if (quotient >= kEscape) return ((1u << kEscape) - 1) | (above | negative << kMagnitudeBits) << kEscape;
+    return ((1u << quotient) - 1) | ((above & ((1u << r) - 1)) | negative << r) << (quotient + 1);
   }
 
   template <int kStep>
@@ -105,20 +122,13 @@ struct ValueCode {
 
   template <int kStep>
   void write(int32_t value, BitString<kStep>& to) const {
-    const uint32_t negative = value < 0, sign = value != 0;
-    if (coding == protocol::ValueCoding::kPacked) {
-      to.put(static_cast<uint32_t>(value) & ((1u << kBits) - 1), kBits);
-    } else if (coding == protocol::ValueCoding::kSigns) {
-      to.put(negative, sign);
+    constexpr uint32_t kMost = BitString<kStep>::kMost;
+    const uint32_t count = bits(value), all = word(value);
+    if (count <= kMost) {
+      to.put(all, count);
     } else {
-      const uint32_t r = static_cast<uint32_t>(coding), above = magnitude(value) - least, quotient = above >> r;
-      if (quotient < kEscape) {
-        to.put((1u << quotient) - 1, quotient + 1);
-        to.put((above & ((1u << r) - 1)) | negative << r, r + sign);
-      } else {
-        to.put((1u << kEscape) - 1, kEscape);
-        to.put(above | negative << kMagnitudeBits, kMagnitudeBits + sign);
-      }
+      to.put(all & ((1u << kMost) - 1), kMost);
+      to.put(all >> kMost, count - kMost);
     }
   }
 };

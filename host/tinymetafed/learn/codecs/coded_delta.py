@@ -1,7 +1,7 @@
 """The delta in messages whose values are coded; same bytes as firmware/core/coded/coded_update.hpp.
 
-The data of a message are two strings of bits, each padded with zeros to whole bytes. The first has the index of the first entry
-in RICE_RAW_BITS bits and then the gaps, as in delta.py; that of the first entry is 0. The second has the values, as in
+The data of a message are the index of its first entry in FIRST_INDEX_BYTES bytes, and two strings of bits, each padded with
+zeros to whole bytes. The first has the gaps, as in delta.py; that of the first entry is 0. The second has the values, as in
 value_code.py; values in F32 or F16 are packed.
 """
 
@@ -11,10 +11,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from tinymetafed_codegen.optional_messages import CodedDelta, ValueCoding
-from tinymetafed_codegen.protocol import MAX_PARAMETERS, RICE_RAW_BITS, Coding, Dtype, WireError
+from tinymetafed_codegen.optional_messages import FIRST_INDEX_BYTES, CodedDelta, ValueCoding
+from tinymetafed_codegen.protocol import MAX_PARAMETERS, Coding, Dtype, WireError
 
-from . import rice
 from .delta import (
     MAX_ENTRIES,
     WIRE_TYPES,
@@ -31,8 +30,6 @@ from .delta import (
     to_wire,
 )
 from .value_code import ValueCode, ValueCodeError
-
-_ZERO = np.zeros(1, dtype=np.int64)
 
 
 def encode(
@@ -77,22 +74,21 @@ def encode(
     coding = best_coding(gaps)
 
     gap_ends, value_ends = np.cumsum(index_bits(coding, gaps)), np.cumsum(code.lengths(numbers))
-    first_bits = RICE_RAW_BITS + int(index_bits(coding, _ZERO)[0])
+    first_bits = int(index_bits(coding, np.zeros(1, dtype=np.int64))[0])
     messages = []
     rank = 0
     while rank < k:
         some = slice(rank, rank + MAX_ENTRIES)
         of_gaps = gap_ends[some] - gap_ends[rank] + first_bits
         of_values = code.head_bits + value_ends[some] - (value_ends[rank - 1] if rank else 0)
-        sizes = (of_gaps + 7) // 8 + (of_values + 7) // 8
+        sizes = FIRST_INDEX_BYTES + (of_gaps + 7) // 8 + (of_values + 7) // 8
         count = int(np.searchsorted(sizes, capacity, side="right"))
         if count == 0:
             raise DeltaError(f"capacity {capacity}: one entry takes {int(sizes[0])} bytes")
         chunk = gaps[rank : rank + count].copy()
         chunk[0] = 0
-        first = np.zeros(RICE_RAW_BITS, dtype=np.uint8)
-        rice.put(first, _ZERO, indices[rank : rank + 1], RICE_RAW_BITS)
-        data = packed(np.append(first, gap_bits(coding, chunk))) + packed(code.write(numbers[rank : rank + count]))
+        data = int(indices[rank]).to_bytes(FIRST_INDEX_BYTES, "little")
+        data += packed(gap_bits(coding, chunk)) + packed(code.write(numbers[rank : rank + count]))
         messages.append(CodedDelta(rank, count, coding, code.coding, dtype, finest, data))
         rank += count
     return messages
@@ -167,33 +163,34 @@ def _format(message: CodedDelta) -> tuple[Coding, ValueCoding, Dtype, float]:
 
 def _read(message: CodedDelta, where: str) -> tuple[Indices, ValueCode, Indices]:
     """The indices of a message, and the code and numbers of its values."""
-    bits = np.unpackbits(np.frombuffer(message.data, dtype=np.uint8), bitorder="little")
-    count, of_gaps = message.count, bits[RICE_RAW_BITS:]
+    if len(message.data) < FIRST_INDEX_BYTES:
+        raise DeltaError(f"{where}: its index bits end before {message.count} entries")
+    first, rest = message.data[:FIRST_INDEX_BYTES], message.data[FIRST_INDEX_BYTES:]
+    bits = np.unpackbits(np.frombuffer(rest, dtype=np.uint8), bitorder="little")
+    count = message.count
     if message.indices == Coding.RUN:
         offsets, end = np.arange(count), 0
-        if bits.size < RICE_RAW_BITS:
-            raise DeltaError(f"{where}: its index bits end before {count} entries")
     elif message.indices == Coding.BITMAP:
-        offsets = np.flatnonzero(of_gaps)[:count]
+        offsets = np.flatnonzero(bits)[:count]
         if offsets.size != count:
             raise DeltaError(f"{where}: its index bits end before {count} entries")
         end = int(offsets[-1]) + 1
     else:
-        gaps, end = rice_gaps(of_gaps, message.indices, count, where)
+        gaps, end = rice_gaps(bits, message.indices, count, where)
         offsets = np.cumsum(gaps + 1) - 1
         if int(index_bits(message.indices, gaps).sum()) != end:
             raise DeltaError(f"{where}: a gap in more bits than it needs")
     if offsets[0] != 0:
         raise DeltaError(f"{where}: its first gap is {offsets[0]}, expected 0")
-    values_at = RICE_RAW_BITS + end + 7 & ~7
+    values_at = end + 7 & ~7
     try:
         code, values, used = ValueCode.read(bits[values_at:], count, message.values, 8 * message.dtype.width)
     except ValueCodeError as error:
         raise DeltaError(f"{where}: {error}") from None
     behind = values_at + used
-    if bits[RICE_RAW_BITS + end : values_at].any() or bits[behind:].any() or bits.size != (behind + 7 & ~7):
-        raise DeltaError(f"{where}: {len(message.data)} bytes, of which {RICE_RAW_BITS + end} and {used} bits are used")
-    return rice.get(bits, _ZERO, RICE_RAW_BITS)[0] + offsets, code, values
+    if bits[end:values_at].any() or bits[behind:].any() or bits.size != (behind + 7 & ~7):
+        raise DeltaError(f"{where}: {len(message.data)} bytes, of which {end} and {used} bits are used")
+    return int.from_bytes(first, "little") + offsets, code, values
 
 
 def _floats(numbers: Indices, message: CodedDelta) -> Values:
