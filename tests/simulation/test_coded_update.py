@@ -17,7 +17,7 @@ from tinymetafed.learn.weights import initial
 from tinymetafed.runs import training
 from tinymetafed.runs.setup import set_up
 from tinymetafed.runs.store import read_run
-from tinymetafed.simulation.kernels import TrainingClients, open_kernels
+from tinymetafed.simulation.kernels import ClientRound, TrainingClients, open_kernels
 from tinymetafed.wire.frame import encode
 from tinymetafed.wire.messages import tail_capacity
 from tinymetafed_codegen.optional_messages import CodedDelta, ValueCoding
@@ -46,9 +46,8 @@ def test_every_update_has_the_entries_messages_and_bytes_of_the_hosts_encoder() 
         spread = np.random.default_rng(power).standard_normal((CLIENTS, n)).astype(np.float32) ** power
         spread = spread.clip(-60000, 60000)
         spread[:, ::3], spread[3] = np.float32(0.5), 0
-        deltas, _ = kernels.train_round(
-            received, whole, samples, TrainingClients(3, range(CLIENTS), ROUND, residuals=spread.copy()), streamed=False
-        )
+        taking_part = TrainingClients(3, range(CLIENTS), ROUND, residuals=spread.copy())
+        deltas, _ = kernels.train_round(ClientRound(received, whole, samples, taking_part))
         for k, dtype, selection in [
             *((k, Dtype.I8, selection) for k in (2, 56, 560, 1120) for selection in Selection),
             (560, Dtype.F16, Selection.GLOBAL),
@@ -56,7 +55,7 @@ def test_every_update_has_the_entries_messages_and_bytes_of_the_hosts_encoder() 
         ]:
             asked = replace(whole, top_k=k, uplink=dtype, selection=selection)
             taking_part = TrainingClients(3, range(CLIENTS), ROUND, residuals=spread.copy())
-            updates, sent = kernels.train_round(received, asked, samples, taking_part, streamed=False)
+            updates, sent = kernels.train_round(ClientRound(received, asked, samples, taking_part))
             messages = frames = 0
             for client, (full, update) in enumerate(zip(deltas, updates, strict=True)):
                 assert isinstance(full, Sparse) and isinstance(update, Sparse)

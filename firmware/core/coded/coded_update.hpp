@@ -90,7 +90,8 @@ class CodedUpdate {
       const uint32_t gap = count == 0 ? 0 : index - lowest;
       const int32_t number = is_wide ? 0 : level(format, value);
       const size_t more_gap_bits = gap_bits + delta::index_bits(coding, gap);
-      const size_t more_value_bits = value_bits + (is_wide ? 8 * width : code_.bits(number));
+      const uint32_t length = is_wide ? static_cast<uint32_t>(8 * width) : code_.bits(number);
+      const size_t more_value_bits = value_bits + length;
       if (kFirstBytes + (more_gap_bits + 7) / 8 + (more_value_bits + 7) / 8 > capacity) return false;
       gap_bits = more_gap_bits;
       value_bits = more_value_bits;
@@ -104,7 +105,7 @@ class CodedUpdate {
         fault = format.convert(value, bits);
         for (size_t i = 0; i < width; ++i, bits >>= 8) values.put(bits & 0xFF, 8);
       } else {
-        code_.write(number, values);
+        code_.write(number, length, values);
       }
       lowest = index + 1;
       return fault == Status::kOk;

@@ -120,10 +120,11 @@ struct ValueCode {
     if (head_bits() > 0) to.put(least, head_bits());
   }
 
+  // Writes a value; `count` is its number of bits.
   template <int kStep>
-  void write(int32_t value, BitString<kStep>& to) const {
+  void write(int32_t value, uint32_t count, BitString<kStep>& to) const {
     constexpr uint32_t kMost = BitString<kStep>::kMost;
-    const uint32_t count = bits(value), all = word(value);
+    const uint32_t all = word(value);
     if (count <= kMost) {
       to.put(all, count);
     } else {
