@@ -72,5 +72,5 @@ def test_a_coded_update_that_says_more_than_it_should_names_the_board() -> None:
         return federate(board, task, job, [], VALUES.size, ENDS).delta  # type: ignore[arg-type]
 
     assert np.array_equal(trained(message).indices, delta.select_top(VALUES, 20))
-    with pytest.raises(delta.DeltaError, match="board: its update is invalid and was discarded: .* bits are used"):
+    with pytest.raises(delta.DeltaError, match=r"board: its update is invalid and was discarded: .* bits are used"):
         trained(dataclasses.replace(message, data=message.data + b"\0"))
