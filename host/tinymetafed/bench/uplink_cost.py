@@ -24,7 +24,7 @@ from ..simulation.kernels import open_kernels
 from ..simulation.simulated_clients import SimulatedClients
 from ..wire.frame import encode
 from ..wire.messages import tail_capacity
-from . import BenchError, board_round, in_qemu
+from . import BenchError, board_round, in_qemu, stack
 
 SHARES = (50, 25, 10)  # of the global weights, in percent, whose changes travel
 ROUNDS = 100
@@ -62,13 +62,14 @@ class UpdateBytes:
 
 @dataclass(frozen=True)
 class UplinkRound:
-    """A round on a board: bytes of flash and static RAM, bytes on the line, instructions of everything that the board does.
+    """A round on a board: bytes of flash, static RAM and deepest stack, bytes on the line, instructions of all that it does.
 
     ``encoding``: instructions that select the entries of the update and encode them.
     """
 
     flash: int
     static_ram: int
+    stack: int
     bytes_up: int
     instructions: int
     encoding: int
@@ -128,7 +129,8 @@ def _on_board(experiment: Experiment, source: str, board: str, observer: Observe
     built = build_firmware(designed, board)
     done = board_round.measure(experiment, built, facts, _OURS)
     sent = done.traffic.up - done.traffic.samples_up
-    return UplinkRound(built.flash_bytes, built.ram_bytes, sent, done.instructions, done.counted)
+    depth = stack.deepest(experiment, built, facts)
+    return UplinkRound(built.flash_bytes, built.ram_bytes, depth, sent, done.instructions, done.counted)
 
 
 def _update_bytes(experiment: Experiment, source: str, data: Path | None, observer: Observer) -> UpdateBytes:

@@ -137,6 +137,7 @@ def uplink(
     for what, before, after in (
         ("flash, bytes", cost.packed.flash, cost.coded.flash),
         ("static RAM, bytes", cost.packed.static_ram, cost.coded.static_ram),
+        ("deepest stack, bytes", cost.packed.stack, cost.coded.stack),
         ("bytes up", cost.packed.bytes_up, cost.coded.bytes_up),
         ("instructions to select and encode", cost.packed.encoding, cost.coded.encoding),
     ):
