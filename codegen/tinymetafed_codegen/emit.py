@@ -29,13 +29,14 @@ from .design import Design
 from .files import OWNER_ONLY, write_if_changed
 from .log_mel_cpp import log_mel_header
 from .model_cpp import frozen_header, model_header, op_headers
-from .optional_messages import LEAST_PARTICIPANTS
+from .optional_messages import FIRST_INDEX_BYTES, LEAST_PARTICIPANTS, VALUE_ESCAPE
 from .protocol import Phase, SampleSet, Status
 from .protocol_cpp import cpp_constant
 from .rendering import render
 from .section import SpecError
 
-# Their presence gives the firmware a store, a sensor, authentication, private updates, secure aggregation, or measurements.
+# Their presence gives the firmware a store, a sensor, authentication, private or coded updates, secure aggregation, or
+# measurements.
 _OPTIONAL_HEADERS = {
     "saved_state.hpp",
     "store_facts.hpp",
@@ -53,6 +54,8 @@ _OPTIONAL_HEADERS = {
     "secure_facts.hpp",
     "kept_activations.hpp",
     "kept_facts.hpp",
+    "coded_update.hpp",
+    "coded_facts.hpp",
 }
 
 
@@ -117,7 +120,7 @@ def headers(design: Design, command: str, phases: Sequence[Phase] | None = None,
     if design.graph.frozen:
         texts["frozen.hpp"] = frozen_header(design, command)
     texts |= authentication_headers(design, command, key)
-    parts = (store_headers, measure_headers, sensor_headers, privacy_headers, secure_headers, kept_headers)
+    parts = (store_headers, measure_headers, sensor_headers, privacy_headers, secure_headers, kept_headers, coded_headers)
     return texts | {name: text for part in parts for name, text in part(design, command).items()}
 
 
@@ -267,6 +270,22 @@ def kept_headers(design: Design, command: str) -> dict[str, str]:
             ],
         ),
     }
+
+
+def coded_headers(design: Design, command: str) -> dict[str, str]:
+    """The texts of the headers of firmware that codes the values of its updates, by name; empty for any other firmware."""
+    if not design.experiment.strategy.codes_values:
+        return {}
+    return {
+        "coded_update.hpp": render("coded_update.hpp.j2", command=command),
+        "coded_facts.hpp": coded_facts_header(command),
+    }
+
+
+def coded_facts_header(command: str) -> str:
+    """The text of coded_facts.hpp: the messages of firmware that codes the values of its updates."""
+    facts = {"escape": VALUE_ESCAPE, "first": FIRST_INDEX_BYTES}
+    return render("coded_facts.hpp.j2", command=command, **facts, **vars(protocol_cpp.coded_parts()))
 
 
 def sensor_headers(design: Design, command: str) -> dict[str, str]:

@@ -22,6 +22,7 @@ from tinymetafed_codegen.protocol import Phase, Program, Recipe, SampleSet, Vari
 from tinymetafed_codegen.spec import Experiment
 from tinymetafed_codegen.temporary import temporary_folder
 
+from ..devices.device_clients import pulled
 from ..devices.device_urls import DeviceSpec
 from ..devices.firmware import Firmware
 from ..devices.link.session import Session
@@ -110,7 +111,7 @@ def _rounds(session: Session, experiment: Experiment, manifest: ModelManifest) -
             if program == Program.TRAIN and strategy.secure_sum is not None:
                 _mask(session, token, strategy.top_k)
             elif program == Program.TRAIN:
-                session.pull(token, strategy.top_k)
+                pulled(session, token, strategy.training_recipe(), strategy.n_global, codes_values=strategy.spec.codes_values)
             hides = experiment.privacy.is_private or strategy.secure_sum is not None  # what a client has trained
             if not hides:
                 session.fetch(0, min(FETCHED, manifest.n_parameters))
