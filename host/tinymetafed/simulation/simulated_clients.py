@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
-from functools import cache, lru_cache
 
 import numpy as np
 
@@ -14,17 +14,17 @@ from ..federation.clients import Adapted, DeviceFacts, Served, Traffic, Training
 from ..learn import masked_sum
 from ..learn.codecs import downlink
 from ..learn.codecs.delta import Sparse
+from ..learn.codecs.difference import Coded, Versions
 from ..learn.codecs.downlink import Segment
 from ..learn.strategies import Strategy
 from ..learn.tasks import Floats, Samples, Task
 from ..learn.weights import local_start
 from ..wire.frame import encode
-from ..wire.messages import load_bytes, masked_entries
+from ..wire.messages import bytes_on_wire, fixed_on_wire, loads_on_wire, masked_entries, weights_payload
 from .batches import Batch
 from .compilation import BOARD
 from .kernels import Kernels, SentMessages, TrainingClients
 
-_LONGEST_RUN = 254  # most bytes without a zero that one COBS code covers
 URL = "simulation"  # the device's URL in the journal
 
 
@@ -40,6 +40,8 @@ class SimulatedClients:
         self._seed = strategy.experiment.run.seed
         self._recipe = strategy.training_recipe()
         self._streams = not task.on_device(SampleSet.SUPPORT)
+        self._versions = Versions() if strategy.spec.takes_differences else None
+        self._held: dict[int, bytes] = {}  # fingerprints of the versions that clients hold, in the order of their last rounds
         self._local_weights: dict[int, Floats] = {}  # by client, flat
         self._residuals: dict[int, Floats] = {}  # by client
         model = strategy.experiment.model
@@ -84,7 +86,7 @@ class SimulatedClients:
             self._residuals.update((client, row.copy()) for client, row in zip(clients, residuals, strict=True))
         if facts is not None:
             sent = self._masked(len(clients), recipe.top_k, sent.sample_bytes)
-        self._count(len(clients), recipe, download, sent)
+        self._count(clients, recipe, download, sent)
         return served
 
     def adapt(
@@ -188,19 +190,23 @@ class SimulatedClients:
         counts = [min(most, entries - at) for at in range(0, entries, most)]
         head = bytes(optional_messages.Masked.fixed_size())
         sizes = sum(len(encode(1, 1, head + b"\1" * (2 * count + mac))) for count in counts)
-        return SentMessages(clients * len(counts), clients * (sizes + _bytes(optional_messages.Opened, mac)), sample_bytes)
+        return SentMessages(
+            clients * len(counts), clients * (sizes + fixed_on_wire(optional_messages.Opened, mac)), sample_bytes
+        )
 
-    def _count(self, clients: int, recipe: Recipe, download: Sequence[Segment], sent: SentMessages) -> None:
+    def _count(self, served: Sequence[int], recipe: Recipe, download: Sequence[Segment], sent: SentMessages) -> None:
         """Adds the traffic of a round on a line without losses, where each message is sent once."""
-        mac = self._mac_bytes
-        loads, bytes_of_loads = _loads(download, self._window, mac)
-        progress = _bytes(protocol.Progress, mac)
-        down = clients * (bytes_of_loads + _bytes(protocol.Train, mac))
+        mac, clients = self._mac_bytes, len(served)
+        loads, bytes_of_loads, spared = self._downloads(served, download)
+        progress = fixed_on_wire(protocol.Progress, mac)
+        down = bytes_of_loads + clients * fixed_on_wire(protocol.Train, mac)
         if self._strategy.secure_sum is None:
-            down += sent.messages * _bytes(protocol.Pull, mac)
+            down += sent.messages * fixed_on_wire(protocol.Pull, mac)
         else:
-            down += sent.messages * _bytes(optional_messages.PullMasked, mac) + clients * _bytes(optional_messages.Open, mac)
-        up = clients * (loads * _bytes(protocol.LoadAnswer, mac) + progress) + sent.message_bytes
+            down += sent.messages * fixed_on_wire(optional_messages.PullMasked, mac) + clients * fixed_on_wire(
+                optional_messages.Open, mac
+            )
+        up = loads * fixed_on_wire(protocol.LoadAnswer, mac) + clients * progress + sent.message_bytes
         samples_up = 0
         if self._streams:
             phases = recipe.phases
@@ -210,38 +216,39 @@ class SimulatedClients:
             awaited = sum(
                 n < phase.passes and after > 0 for n, phase, after in zip(sent_passes, phases, following, strict=True)
             )
-            down += clients * awaited * _bytes(protocol.Await, mac)
+            down += clients * awaited * fixed_on_wire(protocol.Await, mac)
             up += clients * awaited * progress
         else:
-            down += clients * _bytes(protocol.Await, mac)
+            down += clients * fixed_on_wire(protocol.Await, mac)
             up += clients * progress
-        self.traffic += Traffic(down + sent.sample_bytes, up + samples_up, sent.sample_bytes, samples_up)
+        self.traffic += Traffic(down + sent.sample_bytes, up + samples_up, sent.sample_bytes, samples_up, spared=spared)
 
+    def _downloads(self, clients: Sequence[int], download: Sequence[Segment]) -> tuple[int, int, int]:
+        """The messages that bring the weights to all clients: how many, their bytes, and by how much differences are shorter.
 
-def _loads(download: Sequence[Segment], window: int, mac_bytes: int) -> tuple[int, int]:
-    """The Load messages of one client: how many, and their bytes on the line. MACs and CRCs are assumed to contain no zero."""
-    count = size = 0
-    for segment in download:
-        # COBS adds a byte for every 254 consecutive bytes without a zero, counted over fields, data and CRC, except for the
-        # last 254 of a frame.
-        before, after = _load_fields(segment.dtype, segment.scale), b"\1" * (mac_bytes + protocol.FRAME_CRC_BYTES - 1)
-        step = load_bytes(segment.dtype.width, window, mac_bytes)
-        for at in range(0, len(segment.data), step):
-            data = segment.data[at : at + step]
+        Each client is a board of its own, which holds the weights of the last round that it took part in.
+        """
+        full = loads_on_wire(download, self._window, self._mac_bytes)
+        if self._versions is None:
+            return len(clients) * full[0], len(clients) * full[1], 0
+        version = self._versions.newest(download)
+        messages = size = 0
+        for held, boards in Counter(self._held.pop(client, None) for client in clients).items():
+            coded = None if held is None else self._versions.difference(held, version)
+            each = full if coded is None else self._difference_on_wire(coded)
+            messages, size = messages + boards * each[0], size + boards * each[1]
+        self._held.update(dict.fromkeys(clients, version.fingerprint))
+        while self._held[oldest := next(iter(self._held))] not in self._versions:
+            del self._held[oldest]
+        return messages, size, len(clients) * full[1] - size
+
+    def _difference_on_wire(self, coded: Coded) -> tuple[int, int]:
+        """The messages of a difference: how many, and their bytes on the line."""
+        count = size = rank = 0
+        while not count or rank < coded.entries:
+            message, rank = coded.message(0, rank, weights_payload(self._window, self._mac_bytes))
+            behind_zero = "count" if isinstance(message, optional_messages.MoreDifference) else "base"
+            payload, head = message.pack(), message.fixed_size()
+            size += bytes_on_wire(type(message), payload[message.place(behind_zero) :], len(payload) - head, self._mac_bytes)
             count += 1
-            size += _bytes(protocol.Load, mac_bytes) + len(data)
-            size += sum([len(run) // _LONGEST_RUN for run in (before + data + after).split(b"\0")])
-    return count, size
-
-
-@lru_cache(maxsize=64)  # of float32 and float16 there is one, of int8 one per tensor
-def _load_fields(dtype: protocol.Dtype, scale: float) -> bytes:
-    """The fields of a Load message from its dtype on, as they stand before the weights."""
-    head = protocol.Load(0, 0, dtype, scale, b"").pack()
-    return head[protocol.Load.place("dtype") :]
-
-
-@cache
-def _bytes(message: type[protocol.Record], mac_bytes: int) -> int:
-    """Bytes of a message on the wire without its tail; for so few bytes COBS adds the same to any content."""
-    return len(encode(1, 1, bytes(message.fixed_size()) + b"\1" * mac_bytes))
+        return count, size
