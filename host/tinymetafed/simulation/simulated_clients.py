@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -14,15 +13,15 @@ from ..federation.clients import Adapted, DeviceFacts, Served, Traffic, Training
 from ..learn import masked_sum
 from ..learn.codecs import downlink
 from ..learn.codecs.delta import Sparse
-from ..learn.codecs.difference import Coded, Versions
 from ..learn.codecs.downlink import Segment
 from ..learn.strategies import Strategy
 from ..learn.tasks import Floats, Samples, Task
 from ..learn.weights import local_start
 from ..wire.frame import encode
-from ..wire.messages import bytes_on_wire, fixed_on_wire, loads_on_wire, masked_entries, weights_payload
+from ..wire.messages import fixed_on_wire, masked_entries
 from .batches import Batch
 from .compilation import BOARD
+from .downloads import Downloads
 from .kernels import Kernels, SentMessages, TrainingClients
 
 URL = "simulation"  # the device's URL in the journal
@@ -40,8 +39,7 @@ class SimulatedClients:
         self._seed = strategy.experiment.run.seed
         self._recipe = strategy.training_recipe()
         self._streams = not task.on_device(SampleSet.SUPPORT)
-        self._versions = Versions() if strategy.spec.takes_differences else None
-        self._held: dict[int, bytes] = {}  # fingerprints of the versions that clients hold, in the order of their last rounds
+        self._downloads = Downloads(self._window, self._mac_bytes, by_difference=strategy.spec.takes_differences)
         self._local_weights: dict[int, Floats] = {}  # by client, flat
         self._residuals: dict[int, Floats] = {}  # by client
         model = strategy.experiment.model
@@ -190,23 +188,21 @@ class SimulatedClients:
         counts = [min(most, entries - at) for at in range(0, entries, most)]
         head = bytes(optional_messages.Masked.fixed_size())
         sizes = sum(len(encode(1, 1, head + b"\1" * (2 * count + mac))) for count in counts)
-        return SentMessages(
-            clients * len(counts), clients * (sizes + fixed_on_wire(optional_messages.Opened, mac)), sample_bytes
-        )
+        sizes += fixed_on_wire(optional_messages.Opened, mac)
+        return SentMessages(clients * len(counts), clients * sizes, sample_bytes)
 
     def _count(self, served: Sequence[int], recipe: Recipe, download: Sequence[Segment], sent: SentMessages) -> None:
         """Adds the traffic of a round on a line without losses, where each message is sent once."""
         mac, clients = self._mac_bytes, len(served)
-        loads, bytes_of_loads, spared = self._downloads(served, download)
+        weights = self._downloads.send(served, download)
         progress = fixed_on_wire(protocol.Progress, mac)
-        down = bytes_of_loads + clients * fixed_on_wire(protocol.Train, mac)
+        down = weights.bytes + clients * fixed_on_wire(protocol.Train, mac)
         if self._strategy.secure_sum is None:
             down += sent.messages * fixed_on_wire(protocol.Pull, mac)
         else:
-            down += sent.messages * fixed_on_wire(optional_messages.PullMasked, mac) + clients * fixed_on_wire(
-                optional_messages.Open, mac
-            )
-        up = loads * fixed_on_wire(protocol.LoadAnswer, mac) + clients * progress + sent.message_bytes
+            down += sent.messages * fixed_on_wire(optional_messages.PullMasked, mac)
+            down += clients * fixed_on_wire(optional_messages.Open, mac)
+        up = weights.messages * fixed_on_wire(protocol.LoadAnswer, mac) + clients * progress + sent.message_bytes
         samples_up = 0
         if self._streams:
             phases = recipe.phases
@@ -221,34 +217,4 @@ class SimulatedClients:
         else:
             down += clients * fixed_on_wire(protocol.Await, mac)
             up += clients * progress
-        self.traffic += Traffic(down + sent.sample_bytes, up + samples_up, sent.sample_bytes, samples_up, spared=spared)
-
-    def _downloads(self, clients: Sequence[int], download: Sequence[Segment]) -> tuple[int, int, int]:
-        """The messages that bring the weights to all clients: how many, their bytes, and by how much differences are shorter.
-
-        Each client is a board of its own, which holds the weights of the last round that it took part in.
-        """
-        full = loads_on_wire(download, self._window, self._mac_bytes)
-        if self._versions is None:
-            return len(clients) * full[0], len(clients) * full[1], 0
-        version = self._versions.newest(download)
-        messages = size = 0
-        for held, boards in Counter(self._held.pop(client, None) for client in clients).items():
-            coded = None if held is None else self._versions.difference(held, version)
-            each = full if coded is None else self._difference_on_wire(coded)
-            messages, size = messages + boards * each[0], size + boards * each[1]
-        self._held.update(dict.fromkeys(clients, version.fingerprint))
-        while self._held[oldest := next(iter(self._held))] not in self._versions:
-            del self._held[oldest]
-        return messages, size, len(clients) * full[1] - size
-
-    def _difference_on_wire(self, coded: Coded) -> tuple[int, int]:
-        """The messages of a difference: how many, and their bytes on the line."""
-        count = size = rank = 0
-        while not count or rank < coded.entries:
-            message, rank = coded.message(0, rank, weights_payload(self._window, self._mac_bytes))
-            behind_zero = "count" if isinstance(message, optional_messages.MoreDifference) else "base"
-            payload, head = message.pack(), message.fixed_size()
-            size += bytes_on_wire(type(message), payload[message.place(behind_zero) :], len(payload) - head, self._mac_bytes)
-            count += 1
-        return count, size
+        self.traffic += Traffic(down + sent.sample_bytes, up + samples_up, sent.sample_bytes, samples_up, spared=weights.spared)
