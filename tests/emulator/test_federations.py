@@ -74,6 +74,14 @@ def digests(run: Path) -> list[Any]:
     return [[(part.client, part.digest) for part in entry.contributions] for entry in rounds]
 
 
+def test_downloads_by_difference_take_the_simulations_bytes(tmp_path: Path) -> None:
+    # Each client keeps state on its own board, so that both hold the weights of the client's last round.
+    same("native:2", 2, (*KEEPING, "strategy.downlink=i8", "strategy.download=difference"), tmp_path)
+    (_, simulated), (_, trained) = (read_run(tmp_path / name).rounds for name in ("simulated", "devices"))
+    assert trained.retries == 0 and trained.bytes_down == simulated.bytes_down
+    assert trained.bytes_down_full == simulated.bytes_down_full > trained.bytes_down
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_boards_end_on_the_simulations_weights(case: str, tmp_path: Path) -> None:
     same("native:2", 2, CASES[case], tmp_path)
