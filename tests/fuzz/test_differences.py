@@ -23,7 +23,7 @@ from tinymetafed_codegen.design import Design
 from tinymetafed_codegen.optional_messages import AskHeld, Difference, Held, MoreDifference, Taken
 from tinymetafed_codegen.protocol import Fetch, Load, Program, Recipe, Request, Status
 
-TRIES = int(os.environ.get("TINYMETAFED_DIFFERENCES", "300"))  # damaged differences
+TRIES = int(os.environ.get("TINYMETAFED_DIFFERENCES", "60"))  # damaged differences
 FLAGS = ("-fsanitize=undefined", "-fsanitize-undefined-trap-on-error")
 LAYERS = '[{op="dense",units=9,activation="relu"},{op="dense",units=9},{op="dense",units=1,local=true}]'
 CAPACITY = 45  # bytes of a message, so that a difference takes several
