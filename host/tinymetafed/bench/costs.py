@@ -16,8 +16,9 @@ from tinymetafed_codegen.locate import find
 from tinymetafed_codegen.spec import Experiment
 
 from ..federation.observer import Observer
-from . import adaptation_cost, in_qemu, kernel_cost, layer_grid, line_cost, simulation_cost
+from . import adaptation_cost, downlink_cost, in_qemu, kernel_cost, layer_grid, line_cost, simulation_cost
 from .adaptation_cost import AdaptationCost
+from .downlink_cost import DownlinkCost
 from .kernel_cost import TEXTBOOK, Comparison, StepCost
 from .layer_grid import Grid
 from .line_cost import WireCost
@@ -26,6 +27,7 @@ from .simulation_cost import SimulationCost
 EXAMPLES = ("sine", "bench-conv", "omniglot")
 LEVELS = ("-O2", "-O3")  # in addition to the board's own
 SIMULATED = ("sine", "bench-conv")
+DOWNLOADED = "sine"  # the network whose run is simulated for its downloads: its data are in no file
 KEEPING = ("bench-conv", "omniglot")  # networks of whose samples a board keeps activations
 STEP = "full"  # the variant that trains every weight
 DOCUMENT, PICTURE = "costs.md", "costs.svg"
@@ -47,6 +49,7 @@ class Costs:
     wire: WireCost
     compiler: str
     adaptation: dict[str, AdaptationCost]
+    downlink: DownlinkCost
 
     def as_json(self) -> dict[str, Any]:
         """The JSON value that ``bench all --json`` prints."""
@@ -149,6 +152,7 @@ def measure(board: str, observer: Observer) -> Costs:
         simulation={name: simulation_cost.simulation(chosen[name], name, None, 1, observer) for name in SIMULATED},
         wire=line_cost.wire(None, "", observer),
         compiler=compiler(board),
+        downlink=downlink_cost.downlink_cost(chosen[DOWNLOADED], DOWNLOADED, None, observer),
         adaptation={name: adaptation_cost.adaptation(chosen[name], name, board, observer) for name in KEEPING},
     )
 

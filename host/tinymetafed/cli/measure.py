@@ -334,15 +334,15 @@ def downlink(
     if json_:
         print(json.dumps(asdict(found)))
         return
-    title = f"{experiment}: bytes of a download of {found.weights:,} weights, mean over {found.rounds:,} rounds"
+    title = f"{experiment}: mean bytes of a download of {found.weights:,} weights over {found.rounds:,} rounds"
     table = Table(title=title, title_justify="left")
-    table.add_column("weights in")
-    table.add_column("all", justify="right")
-    for every in found.rows[0].by_return:
-        table.add_column("difference" if every == 1 else f"every {every} rounds", justify="right")
+    table.add_column("a board takes part in")
     for row in found.rows:
-        cells = [f"{size:,.0f} ({row.share(every):.2f})" for every, size in row.by_return.items()]
-        table.add_row(row.dtype, f"{row.full:,.0f}", *cells)
+        table.add_column(row.dtype, justify="right")
+    table.add_row("any round, all weights", *(f"{row.full:,.0f}" for row in found.rows))
+    for every in found.rows[0].by_return:
+        which = "every round" if every == 1 else f"every {every} rounds"
+        table.add_row(which, *(f"{row.by_return[every]:,.0f} ({row.share(every):.2f})" for row in found.rows))
     results().print(table)
 
 
