@@ -10,9 +10,9 @@ import budgets
 from tinymetafed.bench import costs
 from tinymetafed.bench.adaptation_cost import AdaptationCost
 from tinymetafed.bench.costs import Costs
+from tinymetafed.bench.downlink_cost import DownlinkCost, DownlinkRow
 from tinymetafed.bench.kernel_cost import Comparison, StepCost
 from tinymetafed.bench.layer_grid import PASSES, Cell, Grid, Row
-from tinymetafed.bench.downlink_cost import DownlinkCost, DownlinkRow
 from tinymetafed.bench.line_cost import FramingShare, LineShare, WireCost, WireRound
 from tinymetafed.bench.simulation_cost import SimulationCost
 from tinymetafed_codegen.locate import root

@@ -15,7 +15,6 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -27,16 +26,17 @@ from tinymetafed_codegen.optional_messages import (
     MoreDifference,
 )
 from tinymetafed_codegen.protocol import RICE_ESCAPE, RICE_RAW_BITS, Coding, Dtype
-from tinymetafed_codegen.wire_record import Request
 
 from .downlink import Segment
 
 Cells = npt.NDArray[np.int64]
 Codes = npt.NDArray[np.uint64]
-Key = TypeVar("Key")
+Bits = npt.NDArray[np.uint8]
+CellBits = npt.NDArray[np.uint32]
 
 KEPT_VERSIONS = 64  # that a host remembers; a client that holds an older one gets all weights
 KEPT_BYTES = 1 << 26  # that they may take together
+KEPT_CODED = 8  # differences to the newest version
 MAX_COUNT = 0xFFFF  # entries of a message
 _SCALE_BITS = 32
 _MANTISSA_BITS = {16: 10, 32: 23}  # of floats, by their width
@@ -51,7 +51,7 @@ class Version:
     """
 
     segments: Sequence[Segment]
-    cells: Cells
+    cells: CellBits
     scales: Cells
     width: int
     fingerprint: bytes
@@ -63,12 +63,12 @@ class Version:
         width = 8 * segments[0].dtype.width if segments else 8
         for segment in segments:
             if segment.dtype == Dtype.I8:
-                parts.append(np.array([segment.scale], "<f4").view("<u4").astype(np.int64))
+                parts.append(np.array([segment.scale], "<f4").view("<u4").astype(np.uint32))
                 scales.append(at)
                 at += 1
-            parts.append(np.frombuffer(segment.data, f"<u{width // 8}").astype(np.int64))
+            parts.append(np.frombuffer(segment.data, f"<u{width // 8}").astype(np.uint32))
             at += parts[-1].size
-        cells = np.concatenate(parts) if parts else np.zeros(0, np.int64)
+        cells = np.concatenate(parts) if parts else np.zeros(0, np.uint32)
         return cls(segments, cells, np.array(scales, np.int64), width, _fingerprint(cells))
 
     @property
@@ -77,7 +77,7 @@ class Version:
         return sum(len(segment.data) for segment in self.segments)
 
 
-def _fingerprint(cells: Cells) -> bytes:
+def _fingerprint(cells: CellBits) -> bytes:
     """Σ cell_i · factor^(n - i) modulo 2^64, little-endian (Karp and Rabin 1987)."""
     return int((cells.astype(np.uint64) * _powers(cells.size)).sum(dtype=np.uint64)).to_bytes(8, "little")
 
@@ -91,29 +91,26 @@ def _powers(count: int) -> Codes:
 
 @dataclass(frozen=True, eq=False)
 class Coded:
-    """A version as what differs from another one.
-
-    ``codes``: the bits of each entry, its gap and then its new bits, [entries, 2]. ``lengths``: their numbers.
-    """
+    """A version as what differs from another one: ``bits`` of all entries, each 0 or 1, and after how many each entry ends."""
 
     base: bytes
     result: bytes
     gaps: Coding
     steps: int
-    codes: Codes
-    lengths: Cells
+    bits: Bits
+    ends: Cells
 
     @property
     def entries(self) -> int:
         """Number of cells that differ."""
-        return len(self.lengths)
+        return self.ends.size
 
     @property
     def size(self) -> int:
         """Bytes of all entries and of the first message's fields."""
-        return (int(self.lengths.sum()) + 7) // 8 + Difference.fixed_size()
+        return (self.bits.size + 7) // 8 + Difference.fixed_size()
 
-    def message(self, token: int, rank: int, capacity: int) -> tuple[Request, int]:
+    def message(self, token: int, rank: int, capacity: int) -> tuple[Difference | MoreDifference, int]:
         """The message that starts with entry ``rank``.
 
         Args:
@@ -125,36 +122,37 @@ class Coded:
             The message, with as many entries as fit, and the number of the entry after them.
         """
         fields = MoreDifference.fixed_size() if rank else Difference.fixed_size()
-        bits = np.cumsum(self.lengths[rank : rank + MAX_COUNT].sum(axis=1))
-        count = int(np.searchsorted(bits, 8 * (capacity - fields), side="right"))
-        data = _pack(self.codes[rank : rank + count].ravel(), self.lengths[rank : rank + count].ravel())
+        start = int(self.ends[rank - 1]) if rank else 0
+        after = min(int(np.searchsorted(self.ends, start + 8 * (capacity - fields), side="right")), rank + MAX_COUNT)
+        end = int(self.ends[after - 1]) if after else 0
+        data = np.packbits(self.bits[start:end], bitorder="little").tobytes()
         if rank:
-            return MoreDifference(token, rank, count, data), rank + count
-        return Difference(token, self.base, self.result, self.entries, self.gaps, self.steps, count, data), count
+            return MoreDifference(token, rank, after - rank, data), after
+        return Difference(token, self.base, self.result, self.entries, self.gaps, self.steps, after, data), after
 
 
 def encode(base: Version, version: Version) -> Coded:
     """Encodes ``version`` as what differs from ``base``, of the same model."""
     changed = np.flatnonzero(base.cells != version.cells)
+    old, new = base.cells[changed].astype(np.int64), version.cells[changed].astype(np.int64)
     half, modulus = 1 << (version.width - 1), 1 << version.width
-    step = (version.cells[changed] - base.cells[changed] + half) % modulus - half
-    is_scale = np.isin(changed, version.scales) if version.scales.size else np.zeros(changed.size, bool)
+    step = (new - old + half) % modulus - half
+    is_scale = np.isin(changed, version.scales)
     gap = np.diff(changed, prepend=-1) - 1
-    magnitude = np.abs(step) - 1
-    exponent = _exponents(base.cells[changed], version.width)
+    magnitude, exponent = np.abs(step) - 1, _exponents(old, version.width)
     coding = _best(gap, np.zeros_like(gap), RICE_RAW_BITS, RICE_ESCAPE, RICE_RAW_BITS)
     steps = _best(magnitude[~is_scale], exponent[~is_scale], version.width, STEP_ESCAPE, version.width)
-    codes, lengths = np.zeros((changed.size, 2), np.uint64), np.zeros((changed.size, 2), np.int64)
+    codes, lengths = np.zeros((changed.size, 2), np.uint64), np.zeros((changed.size, 2), np.int64)  # of gaps and of new bits
     is_run = not gap.any()
     if not is_run:
         codes[:, 0], lengths[:, 0] = _rice(gap, np.full_like(gap, coding), RICE_ESCAPE, RICE_RAW_BITS)
-    parameters = _parameters(steps, exponent, version.width)
-    code, length = _rice(magnitude, parameters, STEP_ESCAPE, version.width)
-    codes[:, 1] = np.where(
-        is_scale, version.cells[changed].astype(np.uint64), code << np.uint64(1) | (step < 0).astype(np.uint64)
-    )
+    code, length = _rice(magnitude, _parameters(steps, exponent, version.width), STEP_ESCAPE, version.width)
+    signed = code << np.uint64(1) | (step < 0).astype(np.uint64)
+    codes[:, 1] = np.where(is_scale, new.astype(np.uint64), signed)
     lengths[:, 1] = np.where(is_scale, _SCALE_BITS, length + 1)
-    return Coded(base.fingerprint, version.fingerprint, Coding.RUN if is_run else Coding(coding), steps, codes, lengths)
+    gaps = Coding.RUN if is_run else Coding(coding)
+    bits = _bits(codes.ravel(), lengths.ravel())
+    return Coded(base.fingerprint, version.fingerprint, gaps, steps, bits, lengths.sum(axis=1).cumsum())
 
 
 def _exponents(cells: Cells, width: int) -> Cells:
@@ -195,11 +193,10 @@ def _rice(numbers: Cells, parameters: Cells, escape: int, raw_bits: int) -> tupl
     return (one << ones) - one | rest << shift, _rice_bits(numbers, parameters, escape, raw_bits)
 
 
-def _pack(codes: Codes, lengths: Cells) -> bytes:
-    """The bits of codes one after the other, LSB first, padded with zeros to whole bytes."""
+def _bits(codes: Codes, lengths: Cells) -> Bits:
+    """The bits of codes one after the other, the lowest of each first."""
     within = np.arange(int(lengths.sum())) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    bits = np.repeat(codes, lengths) >> within.astype(np.uint64) & np.uint64(1)
-    return np.packbits(bits.astype(np.uint8), bitorder="little").tobytes()
+    return (np.repeat(codes, lengths) >> within.astype(np.uint64) & np.uint64(1)).astype(np.uint8)
 
 
 class Versions:
@@ -226,7 +223,7 @@ class Versions:
                 self._newest = newest
                 self._kept.pop(newest.fingerprint, None)
                 self._kept[newest.fingerprint] = newest
-                most = max(2, min(KEPT_VERSIONS, KEPT_BYTES // max(1, newest.size)))
+                most = max(2, min(KEPT_VERSIONS, KEPT_BYTES // max(1, newest.size + newest.cells.nbytes)))
                 while len(self._kept) > most:
                     del self._kept[next(iter(self._kept))]
             return newest
@@ -243,5 +240,7 @@ class Versions:
             if held not in self._coded:
                 base = self._kept.get(held)
                 coded = None if base is None or base.cells.size != version.cells.size else encode(base, version)
+                if len(self._coded) == KEPT_CODED:
+                    del self._coded[next(iter(self._coded))]
                 self._coded[held] = coded if coded is not None and coded.size < version.size else None
             return self._coded[held]
