@@ -52,7 +52,7 @@ class Downloads:
             each = full if coded is None else difference_on_wire(coded, *self._line)
             messages, size = messages + boards * each[0], size + boards * each[1]
         self._held.update(dict.fromkeys(clients, version.fingerprint))
-        while self._held[oldest := next(iter(self._held))] not in self._versions:
+        while self._held and self._held[oldest := next(iter(self._held))] not in self._versions:
             del self._held[oldest]
         return Downloaded(messages, size, len(clients) * full[1] - size)
 

@@ -22,7 +22,7 @@ from ..wire.messages import fixed_on_wire, masked_entries
 from .batches import Batch
 from .compilation import BOARD
 from .downloads import Downloads
-from .kernels import Kernels, SentMessages, TrainingClients
+from .kernels import ClientKernels, ClientRound, SentMessages, TrainingClients
 
 URL = "simulation"  # the device's URL in the journal
 
@@ -30,7 +30,7 @@ URL = "simulation"  # the device's URL in the journal
 class SimulatedClients:
     """The clients of an experiment (clients.Clients), simulated; traffic is what devices would need on their lines."""
 
-    def __init__(self, kernels: Kernels, strategy: Strategy, task: Task) -> None:
+    def __init__(self, kernels: ClientKernels, strategy: Strategy, task: Task) -> None:
         self._kernels = kernels
         self._strategy = strategy
         self._task = task
@@ -66,7 +66,7 @@ class SimulatedClients:
         taking_part = TrainingClients(
             self._seed, clients, round_, self._kept_local_weights(clients), self._kept_residuals(clients)
         )
-        outcomes, sent = self._kernels.train_round(received, recipe, samples, taking_part, streamed=self._streams)
+        outcomes, sent = self._kernels.train_round(ClientRound(received, recipe, samples, taking_part, self._streams))
         served = []
         facts = strategy.secure_sum
         for client, outcome in zip(clients, outcomes, strict=True):
@@ -119,7 +119,9 @@ class SimulatedClients:
         n_global = self._strategy.n_global
         local = weights[n_global:].reshape(1, -1).copy() if weights.size > n_global else None
         taking_part = TrainingClients(self._seed, [client], 0, local)
-        _, _, outputs = self._kernels.adapt(weights[:n_global].copy(), Recipe(()), [], taking_part, Batch.of([test]))
+        _, _, outputs = self._kernels.adapt(
+            ClientRound(weights[:n_global].copy(), Recipe(()), [], taking_part), Batch.of([test])
+        )
         outputs_of_client: Floats = outputs[0]
         return outputs_of_client
 
@@ -145,7 +147,9 @@ class SimulatedClients:
             samples = self._samples(group, 0, recipe.phases)
             taking_part = TrainingClients(self._seed, group, 0)
             kept = np.zeros((len(group), self._kernels.manifest.n_parameters), np.float32) if keep else None
-            statuses, before, after = self._kernels.adapt(received, recipe, samples, taking_part, Batch.of(tests), kept)
+            statuses, before, after = self._kernels.adapt(
+                ClientRound(received, recipe, samples, taking_part), Batch.of(tests), kept
+            )
             for i, (client, status, test) in enumerate(zip(group, statuses, tests, strict=True)):
                 if status != Status.OK:
                     after[i] = np.nan
@@ -202,6 +206,7 @@ class SimulatedClients:
         else:
             down += sent.messages * fixed_on_wire(optional_messages.PullMasked, mac)
             down += clients * fixed_on_wire(optional_messages.Open, mac)
+        # The answers to Load and to a difference have the same length.
         up = weights.messages * fixed_on_wire(protocol.LoadAnswer, mac) + clients * progress + sent.message_bytes
         samples_up = 0
         if self._streams:
