@@ -35,8 +35,8 @@ from .protocol_cpp import cpp_constant
 from .rendering import render
 from .section import SpecError
 
-# Their presence gives the firmware a store, a sensor, authentication, private or coded updates, secure aggregation, or
-# measurements.
+# Their presence gives the firmware a store, a sensor, authentication, private or coded updates, secure aggregation,
+# measurements, kept activations, or a download by difference.
 _OPTIONAL_HEADERS = {
     "saved_state.hpp",
     "store_facts.hpp",
@@ -56,6 +56,8 @@ _OPTIONAL_HEADERS = {
     "kept_facts.hpp",
     "coded_update.hpp",
     "coded_facts.hpp",
+    "held_version.hpp",
+    "difference_facts.hpp",
 }
 
 
@@ -120,7 +122,16 @@ def headers(design: Design, command: str, phases: Sequence[Phase] | None = None,
     if design.graph.frozen:
         texts["frozen.hpp"] = frozen_header(design, command)
     texts |= authentication_headers(design, command, key)
-    parts = (store_headers, measure_headers, sensor_headers, privacy_headers, secure_headers, kept_headers, coded_headers)
+    parts = (
+        store_headers,
+        measure_headers,
+        sensor_headers,
+        privacy_headers,
+        secure_headers,
+        kept_headers,
+        coded_headers,
+        difference_headers,
+    )
     return texts | {name: text for part in parts for name, text in part(design, command).items()}
 
 
@@ -371,6 +382,22 @@ def secure_headers(design: Design, command: str) -> dict[str, str]:
             levels=float_literal(float(facts.levels)),
             per_unit=float_literal(1 / facts.step),
             records=protocol_cpp.secure_records(),
+        ),
+    }
+
+
+def difference_headers(design: Design, command: str) -> dict[str, str]:
+    """The texts of held_version.hpp and difference_facts.hpp; empty for firmware that gets all weights in each round."""
+    if not design.experiment.strategy.takes_differences:
+        return {}
+    return {
+        "held_version.hpp": render("held_version.hpp.j2", command=command),
+        "difference_facts.hpp": render(
+            "difference_facts.hpp.j2",
+            command=command,
+            step_escape=optional_messages.STEP_ESCAPE,
+            factor=f"{optional_messages.FINGERPRINT_FACTOR:#018x}u",
+            records=protocol_cpp.difference_records(),
         ),
     }
 

@@ -148,6 +148,11 @@ def coded_parts() -> PartText:
     )
 
 
+def difference_records() -> list[RecordText]:
+    """The text of the messages that only firmware has that takes differences of weights."""
+    return [_record(record) for record in protocol.records(optional_messages.DIFFERENCE_REQUESTS)]
+
+
 def own_program_records() -> list[RecordText]:
     """The text of the messages that only firmware has whose own program learns."""
     return [_record(record) for record in protocol.records(optional_messages.OWN_PROGRAM_REQUESTS)]

@@ -68,6 +68,11 @@ def coded_tables() -> dict[str, str]:
     }
 
 
+def difference_tables() -> dict[str, str]:
+    """The same for the messages that only firmware has that takes differences of weights."""
+    return {record.__name__: _fields(record) for record in protocol.records(optional_messages.DIFFERENCE_REQUESTS)}
+
+
 def place(name: str) -> str:
     """The marker before the table of this name."""
     return f"<!-- table: {name} -->"
@@ -144,6 +149,7 @@ if __name__ == "__main__":
         "authentication.md": authentication_tables(),
         "secure-aggregation.md": secure_tables(),
         "uplink-coding.md": coded_tables(),
+        "difference.md": difference_tables(),
     }
     for page, made in ((find(f"docs/{name}"), made) for name, made in pages.items()):
         write_if_changed(page, filled(page.read_text(encoding="utf-8"), made))

@@ -91,24 +91,13 @@ Outcome Learner::load(const protocol::Load& message) {
   if (message.offset != expected) return {Status::kBadOffset, expected};
   if (const Status status = received_.check(message); status != Status::kOk) return {status, message.offset};
 
-  if (begins) {
-    keep_for_next_round();
-    SecureSum::begin_cycle();
-    token_ = message.token;
-    has_token_ = true;
-    state_ = State::kLoading;
-    step_ = 0;
-    ticks_ = 0;
-    fault_ = Status::kOk;
-    is_whole_ = is_received_ = is_pulled_ = is_alone_ = false;
-    delta_ = Encoder();  // a Pull must not return an earlier cycle's entries
-  }
+  if (begins) begin_cycle(message.token);
+  HeldVersion::forget();
   received_.store(message, parameters_);
   loaded_ = message.offset + static_cast<uint32_t>(count);
   if (weights_complete()) {
-    model::Model<float>::start_local(parameters_);
-    state_ = State::kLoaded;
-    is_whole_ = is_received_ = true;
+    end_load();
+    HeldVersion::hold(received_);
   }
   return Status::kOk;
 }

@@ -10,6 +10,7 @@ import budgets
 from tinymetafed.bench import costs
 from tinymetafed.bench.adaptation_cost import AdaptationCost
 from tinymetafed.bench.costs import Costs
+from tinymetafed.bench.downlink_cost import DownlinkCost, DownlinkRow
 from tinymetafed.bench.kernel_cost import Comparison, StepCost
 from tinymetafed.bench.layer_grid import PASSES, Cell, Grid, Row
 from tinymetafed.bench.line_cost import FramingShare, LineShare, WireCost, WireRound
@@ -98,7 +99,9 @@ def test_measurements_are_written_and_drawn(tmp_path: Path) -> None:
             Row("add", 10, None, {"forward": Cell(5.0, 6.0, (6.0, 7.0))}),
         ),
     )
-    figures = Costs("mps2", "-Os", {"n": levels}, grid, {"n": simulated}, wire, "gcc 1", {"n": adaptation}, {"n": uplink})
+    downlink = DownlinkCost("n", 300, 1_120, 1_024, (DownlinkRow("f16", 2_348.0, {1: 568.2, 16: 825.0}),))
+    shown = {"n": adaptation}, {"n": uplink}, downlink
+    figures = Costs("mps2", "-Os", {"n": levels}, grid, {"n": simulated}, wire, "gcc 1", *shown)
     document, picture = costs.write(figures, tmp_path)
     text = document.read_text(encoding="utf-8")
     table = rows(text, "| net | compiled at | instructions")
@@ -113,6 +116,8 @@ def test_measurements_are_written_and_drawn(tmp_path: Path) -> None:
     ]
     assert rows(text, "| net | vector unit") == [["n", "avx2", "8", "4.0", "12.0"]]
     assert rows(text, "| wire types") == [["i8 both ways", "1,234", "567", "0.50", "0.75"]]
+    assert "| weights in | all | every round | every 16 rounds |" in text
+    assert rows(text, "| weights in | all") == [["f16", "2,348", "568 (0.24)", "825 (0.35)"]]
     assert rows(text, "| net | steps") == [["n", "320 local, 80 full", "40, 30", "61,000", "1,000,000", "2,500,000", "0.40"]]
     assert rows(text, "| net | P, %") == [["n", "25", "280", "500.0", "440.0", "400.0", "1.25", "1.10", "1.25"]]
     assert rows(text, "| net | flash, bytes | packed")[0][5:] == ["700", "620", "500", "600", "130,000", "100,000", "3.00 %"]

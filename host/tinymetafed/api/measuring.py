@@ -13,6 +13,7 @@ from ..bench import (
     authentication_cost,
     board_speed,
     costs,
+    downlink_cost,
     footprint,
     kernel_cost,
     layer_grid,
@@ -26,6 +27,7 @@ from ..bench.adaptation_cost import AdaptationCost
 from ..bench.authentication_cost import AuthenticationCost
 from ..bench.board_speed import BoardSpeed as BoardSpeed
 from ..bench.costs import Costs
+from ..bench.downlink_cost import DownlinkCost
 from ..bench.footprint import Footprint
 from ..bench.kernel_cost import Comparison
 from ..bench.layer_grid import Grid
@@ -37,7 +39,7 @@ from ..bench.uplink_cost import UplinkCost
 from ..devices.device_urls import require_secure
 from ..experiments import byzantine
 from ..simulation.vector_units import vector_units
-from .loaded_experiment import Experiment, load
+from .loaded_experiment import Experiment, data_path, load
 from .progress import ProgressOption, watching
 
 
@@ -237,6 +239,24 @@ def bench_wire(experiment: Experiment | None = None, *, progress: ProgressOption
         if experiment is None:
             return line_cost.wire(None, "", observer)
         return line_cost.wire(experiment.spec, experiment.source, observer)
+
+
+def bench_downlink(experiment: Experiment, *, data: str | Path | None = None, progress: ProgressOption = True) -> DownlinkCost:
+    """Simulates a run and measures its download by difference, for boards that return every round, or more seldom.
+
+    Args:
+        experiment: An experiment from ``load``.
+        data: Folder of the task's data; None for the usual place.
+        progress: As in ``simulate``.
+
+    Returns:
+        Bytes of a download, of all weights and by difference, in each dtype.
+
+    Raises:
+        BuildError, DataError, SpecError, StrategyError, UsageError.
+    """
+    with watching(progress) as observer:
+        return downlink_cost.downlink_cost(experiment.spec, experiment.source, data_path(experiment.spec.task, data), observer)
 
 
 def bench_soak(

@@ -16,8 +16,9 @@ from tinymetafed_codegen.locate import find
 from tinymetafed_codegen.spec import Experiment
 
 from ..federation.observer import Observer
-from . import adaptation_cost, in_qemu, kernel_cost, layer_grid, line_cost, simulation_cost, uplink_cost
+from . import adaptation_cost, downlink_cost, in_qemu, kernel_cost, layer_grid, line_cost, simulation_cost, uplink_cost
 from .adaptation_cost import AdaptationCost
+from .downlink_cost import DownlinkCost
 from .kernel_cost import TEXTBOOK, Comparison, StepCost
 from .layer_grid import Grid
 from .line_cost import WireCost
@@ -28,6 +29,7 @@ EXAMPLES = ("sine", "bench-conv", "omniglot")
 LEVELS = ("-O2", "-O3")  # in addition to the board's own
 SIMULATED = ("sine", "bench-conv")
 UPLINKS = {"sine": False, "omniglot": True}  # networks whose updates are measured; whether they need data in files
+DOWNLOADED = "sine"  # the network whose run is simulated for its downloads: its data are in no file
 KEEPING = ("bench-conv", "omniglot")  # networks of whose samples a board keeps activations
 STEP = "full"  # the variant that trains every weight
 DOCUMENT, PICTURE = "costs.md", "costs.svg"
@@ -50,6 +52,7 @@ class Costs:
     compiler: str
     adaptation: dict[str, AdaptationCost]
     uplink: dict[str, UplinkCost]
+    downlink: DownlinkCost
 
     def as_json(self) -> dict[str, Any]:
         """The JSON value that ``bench all --json`` prints."""
@@ -153,6 +156,7 @@ def measure(board: str, observer: Observer, data: Path | None = None) -> Costs:
         simulation={name: simulation_cost.simulation(chosen[name], name, None, 1, observer) for name in SIMULATED},
         wire=line_cost.wire(None, "", observer),
         compiler=compiler(board),
+        downlink=downlink_cost.downlink_cost(chosen[DOWNLOADED], DOWNLOADED, None, observer),
         adaptation={name: adaptation_cost.adaptation(chosen[name], name, board, observer) for name in KEEPING},
         uplink={
             name: uplink_cost.measure(chosen[name], name, board, data if needs_data else None, observer)

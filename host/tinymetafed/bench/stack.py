@@ -26,6 +26,7 @@ from ..devices.device_clients import pulled
 from ..devices.device_urls import DeviceSpec
 from ..devices.firmware import Firmware
 from ..devices.link.session import Session
+from ..learn.codecs.difference import Versions
 from ..learn.strategies import open_strategy
 from ..learn.weights import initial
 from . import BenchError, launched, synthetic_samples
@@ -90,6 +91,8 @@ def _rounds(session: Session, experiment: Experiment, manifest: ModelManifest) -
     """Endless rounds: load weights, train with all variants of steps, pull the delta, adapt, fetch weights, predict."""
     strategy = open_strategy(experiment, manifest)
     weights = strategy.download(initial(manifest, experiment.run.seed, experiment.model.init))
+    others = strategy.download(initial(manifest, experiment.run.seed + 1, experiment.model.init))
+    session.versions = Versions() if strategy.spec.takes_differences else None
     streamed = manifest.streamed
     rate, clamp = experiment.strategy.global_learning_rate, experiment.strategy.output_clamp
     training = (Variant.GRADIENT,) * 2 if experiment.strategy.gradient else (Variant.LOCAL, Variant.GLOBAL)
@@ -102,7 +105,7 @@ def _rounds(session: Session, experiment: Experiment, manifest: ModelManifest) -
     while True:
         for program in programs:
             token = session.next_token()
-            session.load(token, weights)
+            session.load(token, weights if program == Program.TRAIN else others)
             session.train(token, program, 1, 0, 0)
             if streamed:
                 session.stream(token, samples)

@@ -365,6 +365,32 @@ def wire(
     console.print(f"  Estimate: {figures.estimate}")
 
 
+def downlink(
+    experiment: ExperimentArgument, set_: SetOption = None, data: DataOption = None, json_: JsonOption = False
+) -> None:
+    """Simulate a run and measure the bytes of its weights to a board, by difference to those that the board holds.
+
+    A board that takes part in every round holds the weights of the last one; one that returns more seldom holds older weights,
+    and more has changed since. Both end up with the same bits as with all weights:
+
+    tinymetafed bench downlink examples/sine.toml
+    """
+    found = tmf.bench_downlink(tmf.load(experiment, set_ or ()), data=data)
+    if json_:
+        print(json.dumps(asdict(found)))
+        return
+    title = f"{experiment}: mean bytes of a download of {found.weights:,} weights over {found.rounds:,} rounds"
+    table = Table(title=title, title_justify="left")
+    table.add_column("a board takes part in")
+    for row in found.rows:
+        table.add_column(row.dtype, justify="right")
+    table.add_row("any round, all weights", *(f"{row.full:,.0f}" for row in found.rows))
+    for every in found.rows[0].by_return:
+        which = "every round" if every == 1 else f"every {every} rounds"
+        table.add_row(which, *(f"{row.by_return[every]:,.0f} ({row.share(every):.2f})" for row in found.rows))
+    results().print(table)
+
+
 def board(
     device: Annotated[str, typer.Argument(help="One device: /dev/ttyACM0@nano33ble, COM5, native:1, qemu:1@rv32.")],
     experiment: Annotated[

@@ -16,6 +16,7 @@ from tinymetafed_codegen.spec import dump
 from tinymetafed_codegen.toolchain import build_root
 
 from ..federation.observer import Observer
+from ..learn.codecs.difference import Versions
 from . import firmware
 from .board_keys import authenticate
 from .board_stores import problem, run_number
@@ -127,6 +128,7 @@ def running(
 
     authenticated = design.experiment.run.is_authenticated
     number = run_number(design.experiment, data_sha256)
+    versions = Versions() if design.experiment.strategy.takes_differences else None
 
     def check(device: Device) -> None:
         on_board = _expected_on(design, device)
@@ -138,6 +140,8 @@ def running(
         if authenticated:
             authenticate(device)
         device.session.kept = on_board.manifest.kept
+        device.session.versions = versions
+        device.session.on_event = observer.event
         if (store := on_board.manifest.store) is not None:
             device.session.name_bytes = store.name_bytes
         if store is not None and (wrong := problem(device.session.recall(number).state)):
