@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from . import placement
 from .calls import BackwardCall, Call, Tensor
 from .graph import Graph
 from .protocol import Variant
@@ -32,11 +33,16 @@ class Slot:
 
 @dataclass(frozen=True)
 class Plan:
-    """The place of every tensor. ``steps`` are the names of the timeline's steps; ``floats`` is the size of the arena."""
+    """The place of every tensor.
+
+    ``steps`` are the names of the timeline's steps; ``floats`` is the size of the arena; ``live_floats`` is the most that is in
+    use at one step, alignment included, which is the least that an arena of these tensors can take.
+    """
 
     slots: tuple[Slot, ...]
     steps: tuple[str, ...]
     floats: int
+    live_floats: int
 
     def offset(self, tensor: Tensor) -> int:
         """The offset of a tensor, in floats."""
@@ -44,7 +50,7 @@ class Plan:
 
 
 def plan(graph: Graph) -> Plan:
-    """Places all tensors: the largest first, each in the lowest gap that fits.
+    """Places all tensors; ``placement`` decides where.
 
     Two tensors whose lifetimes overlap never share a float. Where an op works in place and its input is not read later, its
     result takes the input's place. The timeline is that of Variant.FULL, in which every tensor lives at least as long as in
@@ -81,10 +87,20 @@ def plan(graph: Graph) -> Plan:
             result = some.writes[0]
             shared[result.name] = shared[taken.name]
             shared[taken.name].append(lifetimes[result.name])
-    places = list({id(place): place for place in shared.values()}.values())
-    slots = _place(places)
-    floats = max([HISTOGRAM_BINS, *(slot.end for slot in slots)])
-    return Plan(tuple(sorted(slots, key=lambda slot: (slot.offset, slot.first))), tuple(steps), _align(floats))
+    places = sorted(
+        {id(place): place for place in shared.values()}.values(),
+        key=lambda place: (-place[0].tensor.floats, place[0].first, place[0].tensor.name),
+    )
+    # The tensors of one place have the same size and follow each other in time.
+    blocks = [placement.Block(_align(place[0].tensor.floats), place[0].first, place[-1].last) for place in places]
+    slots = [
+        Slot(lifetime.tensor, offset, lifetime.first, lifetime.last)
+        for place, offset in zip(places, placement.place(blocks), strict=True)
+        for lifetime in place
+    ]
+    floats = _align(max([HISTOGRAM_BINS, *(slot.end for slot in slots)]))
+    live = max(HISTOGRAM_BINS, placement.live_maximum(blocks))
+    return Plan(tuple(sorted(slots, key=lambda slot: (slot.offset, slot.first))), tuple(steps), floats, live)
 
 
 @dataclass
@@ -98,18 +114,3 @@ class _Lifetime:
 
 def _align(floats: int) -> int:
     return -(-floats // ALIGNMENT) * ALIGNMENT
-
-
-def _place(places: list[list[_Lifetime]]) -> list[Slot]:
-    """Slots for all tensors; the tensors of one place have the same size and follow each other in time."""
-    slots: list[Slot] = []
-    for place in sorted(places, key=lambda place: (-place[0].tensor.floats, place[0].first, place[0].tensor.name)):
-        first, last = place[0].first, place[-1].last
-        alive = sorted((s for s in slots if s.first <= last and first <= s.last), key=lambda slot: slot.offset)
-        offset = 0
-        for slot in alive:
-            if offset + place[0].tensor.floats <= slot.offset:
-                break
-            offset = max(offset, _align(slot.end))
-        slots += [Slot(lifetime.tensor, offset, lifetime.first, lifetime.last) for lifetime in place]
-    return slots
