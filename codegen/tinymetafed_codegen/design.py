@@ -21,6 +21,7 @@ from . import (
     sample_source,
     secure_sum,
     sensor,
+    stored_activations,
     weights_file,
 )
 from .boards import INSTALLED, Board, Catalogue
@@ -83,7 +84,8 @@ def design(experiment: Experiment, board: Board, source: str, boards: Catalogue 
 
 
 def design_graph(experiment: Experiment, board: Board, net: graph.Graph, source: str, boards: Catalogue = INSTALLED) -> Design:
-    """Like ``design``, but takes an existing graph and does not compare it with the task."""
+    """Like ``design``, but takes a graph that ``graph.build`` made, and does not compare it with the task."""
+    net = stored_activations.arranged(net, experiment)
     return _design(experiment, board, boards, net, plan.plan(net), given_weights(experiment, net, source), source)
 
 

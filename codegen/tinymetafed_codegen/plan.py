@@ -56,6 +56,24 @@ def plan(graph: Graph) -> Plan:
     result takes the input's place. The timeline is that of Variant.FULL, in which every tensor lives at least as long as in
     the other variants.
     """
+    steps, places = _timeline(graph)
+    blocks = [_block(place) for place in places]
+    slots = [
+        Slot(lifetime.tensor, offset, lifetime.first, lifetime.last)
+        for place, offset in zip(places, placement.place(blocks), strict=True)
+        for lifetime in place
+    ]
+    floats = _align(max([HISTOGRAM_BINS, *(slot.end for slot in slots)]))
+    return Plan(tuple(sorted(slots, key=lambda slot: (slot.offset, slot.first))), tuple(steps), floats, _live(blocks))
+
+
+def live_floats(graph: Graph) -> int:
+    """``Plan.live_floats`` of the graph's plan, without placing anything."""
+    return _live([_block(place) for place in _timeline(graph)[1]])
+
+
+def _timeline(graph: Graph) -> tuple[list[str], list[list[_Lifetime]]]:
+    """The names of the steps, and the tensors of each place: they have the same size and follow each other in time."""
     steps: list[str] = ["sample"]
     lifetimes: dict[str, _Lifetime] = {}
 
@@ -66,19 +84,32 @@ def plan(graph: Graph) -> Plan:
     use(graph.input)
     use(graph.target)
     calls: list[tuple[int, Call | BackwardCall]] = []
-    for call in graph.forward:
-        steps.append(f"forward {call.op.name}")
+    for call in graph.forward_of(Variant.FULL):
+        steps.append(f"forward {call.op.name}" if call.op.name else call.op.kind)
         calls.append((len(steps) - 1, call))
         for tensor in (*call.reads, *call.writes):
             use(tensor)
     steps.append("loss")
     for tensor in (graph.output, graph.target, graph.output_gradient):
         use(tensor)
+    step_of: dict[str, int] = {}  # calls that other variants have as well
     for back in graph.backward[Variant.FULL]:
-        steps.append(f"backward {back.op.name}" if back.op.name else back.op.kind)
+        direction = "again" if _is_again(back) else "backward"
+        steps.append(f"{direction} {back.op.name}" if back.op.name else back.op.kind)
         calls.append((len(steps) - 1, back))
+        if not _is_again(back):
+            step_of[_key(back)] = len(steps) - 1
         for tensor in (*back.reads, *back.writes):
             use(tensor)
+    # Where another variant has fewer readers of an activation, it makes the activation again before a later one.
+    for variant_calls in graph.backward.values():
+        step = len(steps) - 1
+        for back in reversed(variant_calls):
+            if not _is_again(back):
+                step = step_of[_key(back)]
+                continue
+            for tensor in back.reads:
+                lifetimes[tensor.name].last = max(lifetimes[tensor.name].last, step)
 
     shared: dict[str, list[_Lifetime]] = {name: [lifetime] for name, lifetime in lifetimes.items()}  # tensors of one place
     for step, some in calls:
@@ -87,20 +118,8 @@ def plan(graph: Graph) -> Plan:
             result = some.writes[0]
             shared[result.name] = shared[taken.name]
             shared[taken.name].append(lifetimes[result.name])
-    places = sorted(
-        {id(place): place for place in shared.values()}.values(),
-        key=lambda place: (-place[0].tensor.floats, place[0].first, place[0].tensor.name),
-    )
-    # The tensors of one place have the same size and follow each other in time.
-    blocks = [placement.Block(_align(place[0].tensor.floats), place[0].first, place[-1].last) for place in places]
-    slots = [
-        Slot(lifetime.tensor, offset, lifetime.first, lifetime.last)
-        for place, offset in zip(places, placement.place(blocks), strict=True)
-        for lifetime in place
-    ]
-    floats = _align(max([HISTOGRAM_BINS, *(slot.end for slot in slots)]))
-    live = max(HISTOGRAM_BINS, placement.live_maximum(blocks))
-    return Plan(tuple(sorted(slots, key=lambda slot: (slot.offset, slot.first))), tuple(steps), floats, live)
+    places = {id(place): place for place in shared.values()}.values()
+    return steps, sorted(places, key=lambda place: (-place[0].tensor.floats, place[0].first, place[0].tensor.name))
 
 
 @dataclass
@@ -114,3 +133,20 @@ class _Lifetime:
 
 def _align(floats: int) -> int:
     return -(-floats // ALIGNMENT) * ALIGNMENT
+
+
+def _is_again(call: Call | BackwardCall) -> bool:
+    return isinstance(call, Call) and call.again
+
+
+def _key(call: Call | BackwardCall) -> str:
+    """What identifies a call in the backward passes of all variants."""
+    return call.op.name or call.writes[0].name
+
+
+def _block(place: list[_Lifetime]) -> placement.Block:
+    return placement.Block(_align(place[0].tensor.floats), place[0].first, place[-1].last)
+
+
+def _live(blocks: list[placement.Block]) -> int:
+    return max(HISTOGRAM_BINS, placement.live_maximum(blocks))

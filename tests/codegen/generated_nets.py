@@ -104,8 +104,18 @@ KINDS: dict[str, Callable[[int], Graph]] = {
 }
 
 
+def two_heads() -> Graph:
+    """Two branches over one depthwise convolution: two local layers, and after them a global one.
+
+    The backward pass comes to the global one first; where only local layers train, it leaves that out.
+    """
+    layers = [conv(16), depthwise(name="trunk"), conv(24, 3, local=True), conv(8, 1, local=True, name="own")]
+    layers += [conv(8, 1, **{"from": "trunk"}), {"op": "concatenate", "with": "own"}, conv(4, 1)]
+    return built([16, 16, 3], layers + head())
+
+
 def drawn(seed: int) -> Graph:
-    """A random network: convolutions, pools, activations, and layers that read two earlier ones."""
+    """A random network: convolutions, pools, activations, layers that read two earlier ones, and a few local layers."""
     draw = random.Random(seed)
     size = draw.choice([12, 16, 24, 32])
     shape = [size, size, draw.choice([1, 3])]
@@ -136,6 +146,8 @@ def drawn(seed: int) -> Graph:
             layer = {"op": "affine"}
         else:
             layer = {"op": draw.choice(["sigmoid", "relu6", "silu", "hard_swish"])}
+        if kind in "cde" and draw.random() < 0.2:
+            layer |= {"local": True}
         layers.append(layer | {"name": f"layer{i}"})
         outputs.append((f"layer{i}", size, channels))
     return built(shape, layers + head())

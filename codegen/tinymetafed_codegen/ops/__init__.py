@@ -14,6 +14,7 @@ from .add import Add
 from .affine import Affine, AffineSpec
 from .clip_norm import ClipNorm
 from .elementwise import Elementwise
+from .half import PackHalf, RoundToHalf, UnpackHalf
 from .int8 import Int8Op
 from .layer import INPUT, LayerSpec
 from .losses import LOSSES, Loss
@@ -42,11 +43,14 @@ __all__ = [
     "MergeSpec",
     "Op",
     "OpError",
+    "PackHalf",
     "Parameter",
     "Relu",
+    "RoundToHalf",
     "RunningStatistics",
     "Sgd",
     "Shape",
+    "UnpackHalf",
     "WeightedSpec",
     "build",
     "find",
