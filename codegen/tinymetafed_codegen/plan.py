@@ -101,15 +101,14 @@ def _timeline(graph: Graph) -> tuple[list[str], list[list[_Lifetime]]]:
             step_of[_key(back)] = len(steps) - 1
         for tensor in (*back.reads, *back.writes):
             use(tensor)
-    # Where another variant has fewer readers of an activation, it makes the activation again before a later one.
+    # A variant with fewer readers of an activation may make it again later, before another one of them.
+    made_for = _made_for(graph.backward[Variant.FULL])
     for variant_calls in graph.backward.values():
-        step = len(steps) - 1
-        for back in reversed(variant_calls):
-            if not _is_again(back):
-                step = step_of[_key(back)]
+        for again, reader in _made_for(variant_calls).values():
+            if _key(reader) == _key(made_for[again.y.name][1]):
                 continue
-            for tensor in back.reads:
-                lifetimes[tensor.name].last = max(lifetimes[tensor.name].last, step)
+            for tensor in again.reads:
+                lifetimes[tensor.name].last = max(lifetimes[tensor.name].last, step_of[_key(reader)])
 
     shared: dict[str, list[_Lifetime]] = {name: [lifetime] for name, lifetime in lifetimes.items()}  # tensors of one place
     for step, some in calls:
@@ -137,6 +136,19 @@ def _align(floats: int) -> int:
 
 def _is_again(call: Call | BackwardCall) -> bool:
     return isinstance(call, Call) and call.again
+
+
+def _made_for(calls: tuple[Call | BackwardCall, ...]) -> dict[str, tuple[Call, Call | BackwardCall]]:
+    """The calls that make an activation again, by its name, and the call that it is made for: the next other one."""
+    found: dict[str, tuple[Call, Call | BackwardCall]] = {}
+    reader = calls[-1] if calls else None
+    for call in reversed(calls):
+        if isinstance(call, Call) and call.again:
+            assert reader is not None
+            found[call.y.name] = (call, reader)
+        else:
+            reader = call
+    return found
 
 
 def _key(call: Call | BackwardCall) -> str:
