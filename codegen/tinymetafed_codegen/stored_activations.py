@@ -16,6 +16,7 @@ from .spec import Experiment
 
 # An output that takes at most so many multiply-accumulates is computed again: a depthwise convolution of 5x5, but no other one.
 CHEAP_MULTIPLY_ACCUMULATES = 25
+LEAST_SHARE = 100  # tensors below one part in so many of the arena are stored as they are
 MOST_CALLS = 8_000  # of the graphs that are compared, so that very deep networks take no longer than about 0.2 s
 
 
@@ -57,9 +58,9 @@ def chosen(net: Graph, *, again: bool) -> Storage:
 
 
 def _candidates(net: Graph) -> dict[str, Call]:
-    """The calls whose outputs, by name, the backward pass reads; the model's output is not among them."""
-    read = _read_backward(net)
-    return {call.y.name: call for call in net.forward if call.y.name in read and call.y.name != net.output.name}
+    """The calls with outputs worth the work that the backward pass reads, by the output's name; the model's is not among them."""
+    read, least = _read_backward(net) - {net.output.name}, plan.live_floats(net) / LEAST_SHARE
+    return {call.y.name: call for call in net.forward if call.y.name in read and call.y.floats >= least}
 
 
 def _read_backward(net: Graph) -> set[str]:
