@@ -58,7 +58,7 @@ def chosen(net: Graph, *, again: bool) -> Storage:
 
 
 def _candidates(net: Graph) -> dict[str, Call]:
-    """The calls with outputs worth the work that the backward pass reads, by the output's name; the model's is not among them."""
+    """The calls with outputs that the backward pass reads, by the output's name, without the model's and without small ones."""
     read, least = _read_backward(net) - {net.output.name}, plan.live_floats(net) / LEAST_SHARE
     return {call.y.name: call for call in net.forward if call.y.name in read and call.y.floats >= least}
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import budgets
 
 from tinymetafed.bench import costs
+from tinymetafed.bench.activation_cost import ActivationCost, ActivationCosts
 from tinymetafed.bench.adaptation_cost import AdaptationCost
 from tinymetafed.bench.costs import Costs
 from tinymetafed.bench.kernel_cost import Comparison, StepCost
@@ -92,7 +93,14 @@ def test_measurements_are_written_and_drawn(tmp_path: Path) -> None:
             Row("add", 10, None, {"forward": Cell(5.0, 6.0, (6.0, 7.0))}),
         ),
     )
-    figures = Costs("mps2", "-Os", {"n": levels}, grid, {"n": simulated}, wire, "gcc 1", {"n": adaptation})
+    stored = ActivationCosts(
+        "mps2",
+        (
+            ActivationCost(MemoryPrice("fastest", "f32", 2_000, 100, 0, 0, chosen=True), {"full": 1_000}),
+            ActivationCost(MemoryPrice("least", "f32", 1_500, 110, 10, 0, chosen=False), {"full": 1_050}),
+        ),
+    )
+    figures = Costs("mps2", "-Os", {"n": levels}, grid, {"n": simulated}, wire, "gcc 1", {"n": adaptation}, {"n": stored})
     document, picture = costs.write(figures, tmp_path)
     text = document.read_text(encoding="utf-8")
     table = rows(text, "| net | compiled at | instructions")
@@ -108,6 +116,10 @@ def test_measurements_are_written_and_drawn(tmp_path: Path) -> None:
     assert rows(text, "| net | vector unit") == [["n", "avx2", "8", "4.0", "12.0"]]
     assert rows(text, "| wire types") == [["i8 both ways", "1,234", "567", "0.50", "0.75"]]
     assert rows(text, "| net | steps") == [["n", "320 local, 80 full", "40, 30", "61,000", "1,000,000", "2,500,000", "0.40"]]
+    assert rows(text, "| net | board.memory") == [
+        ["n", "fastest", "f32", "2,000", "1.00", "1,000", "1.00"],
+        ["n", "least", "f32", "1,500", "0.75", "1,050", "1.05"],
+    ]
     assert "cycles are a guess" in text and "with gcc 1" in text
     bars = costs.bars({"n": levels["-Os"]})
     assert [(bar.kind, bar.width, bar.figure) for bar in bars[:2]] == [

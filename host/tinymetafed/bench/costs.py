@@ -16,7 +16,8 @@ from tinymetafed_codegen.locate import find
 from tinymetafed_codegen.spec import Experiment
 
 from ..federation.observer import Observer
-from . import adaptation_cost, in_qemu, kernel_cost, layer_grid, line_cost, simulation_cost
+from . import activation_cost, adaptation_cost, in_qemu, kernel_cost, layer_grid, line_cost, simulation_cost
+from .activation_cost import ActivationCosts
 from .adaptation_cost import AdaptationCost
 from .kernel_cost import TEXTBOOK, Comparison, StepCost
 from .layer_grid import Grid
@@ -27,6 +28,7 @@ EXAMPLES = ("sine", "bench-conv", "omniglot")
 LEVELS = ("-O2", "-O3")  # in addition to the board's own
 SIMULATED = ("sine", "bench-conv")
 KEEPING = ("bench-conv", "omniglot")  # networks of whose samples a board keeps activations
+STORING_LESS = ("bench-separable",)  # networks of activations that can be packed or computed again
 STEP = "full"  # the variant that trains every weight
 DOCUMENT, PICTURE = "costs.md", "costs.svg"
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -47,6 +49,7 @@ class Costs:
     wire: WireCost
     compiler: str
     adaptation: dict[str, AdaptationCost]
+    activations: dict[str, ActivationCosts]
 
     def as_json(self) -> dict[str, Any]:
         """The JSON value that ``bench all --json`` prints."""
@@ -150,6 +153,10 @@ def measure(board: str, observer: Observer) -> Costs:
         wire=line_cost.wire(None, "", observer),
         compiler=compiler(board),
         adaptation={name: adaptation_cost.adaptation(chosen[name], name, board, observer) for name in KEEPING},
+        activations={
+            name: activation_cost.activations(spec.load(find(f"examples/{name}.toml")), name, board, observer)
+            for name in STORING_LESS
+        },
     )
 
 
@@ -165,6 +172,7 @@ def write(costs: Costs, folder: Path) -> tuple[Path, Path]:
         "rows": [row for name, levels in costs.kernels.items() for row in _rows(name, levels, costs.own)],
         "estimate": next(iter(default.values())).estimate,
         "picture": PICTURE,
+        "step": STEP,
         "cells": [_cells(row) for row in costs.grid.rows],
     }
     drawn = {
