@@ -60,15 +60,15 @@ def place(blocks: Sequence[Block]) -> list[int]:
     Returns:
         The offset of each block.
     """
-    least, found = live_maximum(blocks), _first_fit(blocks, range(len(blocks)))
-    if _height(blocks, found) == least:
+    least, found = live_maximum(blocks), first_fit(blocks, range(len(blocks)))
+    if height(blocks, found) == least:
         return found
     orders = [sorted(range(len(blocks)), key=lambda each: order(blocks[each])) for order in _ORDERS]
-    found = min([found, *(_first_fit(blocks, order) for order in orders)], key=lambda offsets: _height(blocks, offsets))
+    found = min([found, *(first_fit(blocks, order) for order in orders)], key=lambda offsets: height(blocks, offsets))
     search = _Search(blocks)
     for allowance in ALLOWANCES:
         limit = least + least * allowance // 1000
-        if limit >= _height(blocks, found):
+        if limit >= height(blocks, found):
             break
         for order in orders:
             better = search.within(limit, order)
@@ -77,11 +77,12 @@ def place(blocks: Sequence[Block]) -> list[int]:
     return found
 
 
-def _height(blocks: Sequence[Block], offsets: Sequence[int]) -> int:
+def height(blocks: Sequence[Block], offsets: Sequence[int]) -> int:
+    """The memory that placed blocks take."""
     return max((offset + block.size for block, offset in zip(blocks, offsets, strict=True)), default=0)
 
 
-def _first_fit(blocks: Sequence[Block], order: Sequence[int]) -> list[int]:
+def first_fit(blocks: Sequence[Block], order: Sequence[int]) -> list[int]:
     """Puts one block after the other into the lowest gap that fits."""
     offsets: dict[int, int] = {}
     for each in order:

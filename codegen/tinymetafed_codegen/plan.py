@@ -67,6 +67,12 @@ def plan(graph: Graph) -> Plan:
     return Plan(tuple(sorted(slots, key=lambda slot: (slot.offset, slot.first))), tuple(steps), floats, _live(blocks))
 
 
+def first_fit_floats(graph: Graph) -> int:
+    """Floats of an arena that is placed without a search: the largest tensor first, each in the lowest gap that fits."""
+    blocks = [_block(place) for place in _timeline(graph)[1]]
+    return max(HISTOGRAM_BINS, placement.height(blocks, placement.first_fit(blocks, range(len(blocks)))))
+
+
 def live_floats(graph: Graph) -> int:
     """``Plan.live_floats`` of the graph's plan, without placing anything."""
     return _live([_block(place) for place in _timeline(graph)[1]])

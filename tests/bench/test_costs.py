@@ -10,12 +10,13 @@ import budgets
 from tinymetafed.bench import costs
 from tinymetafed.bench.activation_cost import ActivationCost, ActivationCosts
 from tinymetafed.bench.adaptation_cost import AdaptationCost
-from tinymetafed.bench.costs import Costs
+from tinymetafed.bench.costs import ArenaBytes, Costs
 from tinymetafed.bench.kernel_cost import Comparison, StepCost
 from tinymetafed.bench.layer_grid import PASSES, Cell, Grid, Row
 from tinymetafed.bench.line_cost import FramingShare, LineShare, WireCost, WireRound
 from tinymetafed.bench.simulation_cost import SimulationCost
 from tinymetafed_codegen.locate import root
+from tinymetafed_codegen.memory_prices import MemoryPrice
 
 
 def rows(document: str, heading: str) -> list[list[str]]:
@@ -100,7 +101,18 @@ def test_measurements_are_written_and_drawn(tmp_path: Path) -> None:
             ActivationCost(MemoryPrice("least", "f32", 1_500, 110, 10, 0, chosen=False), {"full": 1_050}),
         ),
     )
-    figures = Costs("mps2", "-Os", {"n": levels}, grid, {"n": simulated}, wire, "gcc 1", {"n": adaptation}, {"n": stored})
+    figures = Costs(
+        "mps2",
+        "-Os",
+        {"n": levels},
+        grid,
+        {"n": simulated},
+        wire,
+        "gcc 1",
+        {"n": adaptation},
+        {"n": stored},
+        {"n": ArenaBytes(1_100, 1_010, 1_000)},
+    )
     document, picture = costs.write(figures, tmp_path)
     text = document.read_text(encoding="utf-8")
     table = rows(text, "| net | compiled at | instructions")
@@ -120,6 +132,7 @@ def test_measurements_are_written_and_drawn(tmp_path: Path) -> None:
         ["n", "fastest", "f32", "2,000", "1.00", "1,000", "1.00"],
         ["n", "least", "f32", "1,500", "0.75", "1,050", "1.05"],
     ]
+    assert rows(text, "| net | first-fit") == [["n", "1,100", "1,010", "1,000", "1.01"]]
     assert "cycles are a guess" in text and "with gcc 1" in text
     bars = costs.bars({"n": levels["-Os"]})
     assert [(bar.kind, bar.width, bar.figure) for bar in bars[:2]] == [

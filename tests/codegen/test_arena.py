@@ -88,6 +88,7 @@ BYTES_OF_EXAMPLES = {
     "activity": 7_920,
     "bench-board": 512,
     "bench-conv": 18_816,
+    "bench-separable": 81_536,
     "digits": 15_360,
     "omniglot": 18_816,
     "presence": 800,
@@ -150,8 +151,10 @@ def test_first_fit_is_kept_where_it_takes_no_more_than_is_in_use_at_once() -> No
 
 
 def test_the_search_finds_what_no_order_of_first_fit_does() -> None:
-    arena = plan.plan(drawn(SEARCHED))
-    assert arena.floats == arena.live_floats
+    net = drawn(SEARCHED)
+    arena = plan.plan(net)
+    assert arena.floats == arena.live_floats < plan.first_fit_floats(net)
+    assert 4 * plan.first_fit_floats(example(EXAMPLES / "omniglot.toml")) == 20_864
 
 
 def test_the_search_ends_without_a_result_after_a_count_of_blocks(monkeypatch: pytest.MonkeyPatch) -> None:

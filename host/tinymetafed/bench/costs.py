@@ -10,7 +10,8 @@ from typing import Any, Self
 
 import jinja2
 
-from tinymetafed_codegen import __version__, boards, spec
+from tinymetafed_codegen import __version__, boards, plan, spec
+from tinymetafed_codegen.design import built
 from tinymetafed_codegen.files import write_if_changed
 from tinymetafed_codegen.locate import find
 from tinymetafed_codegen.spec import Experiment
@@ -50,6 +51,7 @@ class Costs:
     compiler: str
     adaptation: dict[str, AdaptationCost]
     activations: dict[str, ActivationCosts]
+    arenas: dict[str, ArenaBytes]
 
     def as_json(self) -> dict[str, Any]:
         """The JSON value that ``bench all --json`` prints."""
@@ -117,6 +119,25 @@ def nets() -> dict[str, Experiment]:
     return {**{name: spec.load(find(f"examples/{name}.toml")) for name in EXAMPLES}, "presence": line_cost.presence()}
 
 
+@dataclass(frozen=True)
+class ArenaBytes:
+    """Bytes of an arena placed first-fit and as it is, and the most that is in use at one step, below which none can be."""
+
+    first_fit: int
+    arena: int
+    in_use: int
+
+
+def arenas() -> dict[str, ArenaBytes]:
+    """The arenas of all examples by name. Raises SpecError."""
+    found = {}
+    for file in sorted(find("examples").glob("*.toml")):
+        net = built(spec.load(file), file.name)
+        made = plan.plan(net)
+        found[file.stem] = ArenaBytes(4 * plan.first_fit_floats(net), 4 * made.floats, 4 * made.live_floats)
+    return found
+
+
 def compiler(board: str) -> str:
     """Name and version of the compiler of a board's firmware, on which all counts depend."""
     command = [f"{boards.load(board).toolchain_prefix}g++", "-dumpfullversion"]
@@ -157,6 +178,7 @@ def measure(board: str, observer: Observer) -> Costs:
             name: activation_cost.activations(spec.load(find(f"examples/{name}.toml")), name, board, observer)
             for name in STORING_LESS
         },
+        arenas=arenas(),
     )
 
 
