@@ -11,10 +11,12 @@ from generated_nets import KINDS, drawn, two_heads
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tinymetafed_codegen import graph, placement, plan, spec, stored_activations, work
+from tinymetafed_codegen import boards, graph, placement, plan, spec, stored_activations, work
 from tinymetafed_codegen.calls import Tensor
+from tinymetafed_codegen.design import design
 from tinymetafed_codegen.graph import Graph
 from tinymetafed_codegen.locate import find
+from tinymetafed_codegen.memory_prices import prices
 from tinymetafed_codegen.placement import Block
 from tinymetafed_codegen.plan import Plan, Slot
 from tinymetafed_codegen.protocol import Variant
@@ -218,3 +220,18 @@ def test_options_for_less_memory_take_these_bytes(kind: str) -> None:
     extra = [work.multiply_accumulates(each, Variant.FULL) / work.multiply_accumulates(net, Variant.FULL) for each in made]
     assert extra[0] == extra[2] == 1
     assert max(extra) < 1.15, "only what is cheap is computed again"
+
+
+def test_the_price_of_each_choice_is_that_of_the_model_with_these_keys() -> None:
+    file, board = EXAMPLES / "bench-separable.toml", boards.load("mps2")
+    found = {(price.memory, price.activations): price for price in prices(design(spec.load(file), board, file.name))}
+    assert [found[key].arena_bytes for key in found] == [81_536, 53_312, 53_312, 53_312]
+    fastest, least, packed = (found[key] for key in (("fastest", "f32"), ("least", "f32"), ("fastest", "f16")))
+    assert least.again == least.multiply_accumulates - fastest.multiply_accumulates > 0 == fastest.again
+    assert packed.converted > 0 == least.converted
+    for (memory, activations), price in found.items():
+        keys = (f"board.memory={memory}", f"model.activations={activations}")
+        made = design(spec.load(file, keys), board, file.name)
+        assert 4 * made.plan.floats == price.arena_bytes
+        assert [each for each in prices(made) if each.chosen] == [dataclasses.replace(price, chosen=True)]
+        assert (made.manifest.kept is None) == (memory == "least")

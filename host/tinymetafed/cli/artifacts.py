@@ -295,18 +295,20 @@ def _memory_prices(prices: Sequence[tmf.MemoryPrice]) -> Table | None:
     if all(price.arena_bytes == fastest.arena_bytes for price in prices):
         return None
     table = Table(title="Activations in less memory", title_justify="left")
-    for heading in ("board.memory", "model.activations"):
+    for heading in ("board.\nmemory", "model.\nactivations"):
         table.add_column(heading)
-    for heading in ("arena, bytes", "products", "converted"):
+    for heading in ("arena,\nbytes", "products", "more", "converted"):
         table.add_column(heading, justify="right")
     table.add_column("weights")
-    table.caption = "products: multiply-accumulates of a step; converted: numbers that it rounds to float16, packs or unpacks"
+    table.caption = (
+        "products: multiply-accumulates of a step; converted: numbers that it rounds to float16, packs or unpacks; *: chosen"
+    )
+    table.caption_justify = "left"
     for price in prices:
         more = price.multiply_accumulates / fastest.multiply_accumulates - 1
-        products = f"{price.multiply_accumulates:,}" + (f" (+{more:.1%})" if more else "")
         weights = "the same" if price.activations == fastest.activations else "others"
-        memory = price.memory + " (chosen)" * price.chosen
-        table.add_row(memory, price.activations, f"{price.arena_bytes:,}", products, f"{price.converted:,}", weights)
+        counts = f"{price.arena_bytes:,}", f"{price.multiply_accumulates:,}", f"{more:.1%}", f"{price.converted:,}"
+        table.add_row(price.memory + " *" * price.chosen, price.activations, *counts, weights)
     return table
 
 
