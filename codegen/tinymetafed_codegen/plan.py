@@ -85,6 +85,7 @@ def _timeline(graph: Graph) -> tuple[list[str], list[list[_Lifetime]]]:
 
     def use(tensor: Tensor) -> None:
         lifetime = lifetimes.setdefault(tensor.name, _Lifetime(tensor, len(steps) - 1, 0))
+        assert tensor.floats == lifetime.tensor.floats, f"{tensor.name} is read in two formats"
         lifetime.last = len(steps) - 1
 
     use(graph.input)

@@ -26,7 +26,7 @@ class RoundToHalf(HalfOp):
     """Rounds each number of a tensor, in its place, to the nearest that float16 represents; it remains a float32."""
 
     kind: ClassVar[str] = "round_to_f16"
-    flash_bytes: ClassVar[tuple[int, ...]] = (120,)
+    flash_bytes: ClassVar[tuple[int, ...]] = (26,)
     cpp_template: ClassVar[str] = "RoundToHalf"
 
 
@@ -35,7 +35,7 @@ class PackHalf(HalfOp):
     """Packs rounded numbers into half the memory, without loss."""
 
     kind: ClassVar[str] = "pack_f16"
-    flash_bytes: ClassVar[tuple[int, ...]] = (100,)
+    flash_bytes: ClassVar[tuple[int, ...]] = (46,)
     cpp_template: ClassVar[str] = "PackHalf"
 
 
@@ -44,5 +44,5 @@ class UnpackHalf(HalfOp):
     """The float32 numbers of a packed tensor."""
 
     kind: ClassVar[str] = "unpack_f16"
-    flash_bytes: ClassVar[tuple[int, ...]] = (100,)
+    flash_bytes: ClassVar[tuple[int, ...]] = (38,)
     cpp_template: ClassVar[str] = "UnpackHalf"
