@@ -23,13 +23,13 @@ MODEL: dict[str, Any] = {
     "input": [9, 9, 1],
     "loss": "softmax_cross_entropy",
     "layers": [
-        {"op": "conv2d", "filters": 6, "kernel": 1, "activation": "sigmoid"},
+        {"op": "conv2d", "filters": 3, "kernel": 1, "activation": "sigmoid"},
         {"op": "depthwise_conv2d", "kernel": 3, "activation": "relu"},
         {"op": "affine"},
         {"op": "depthwise_conv2d", "kernel": 3, "activation": "hard_swish", "name": "trunk"},
-        {"op": "conv2d", "filters": 7, "kernel": 3, "stride": 2, "local": True},
-        {"op": "conv2d", "filters": 5, "kernel": 1, "local": True, "name": "own", "activation": "relu"},
-        {"op": "conv2d", "filters": 5, "kernel": 3, "stride": 2, "from": "trunk", "activation": "relu"},
+        {"op": "conv2d", "filters": 3, "kernel": 3, "stride": 2, "local": True},
+        {"op": "conv2d", "filters": 3, "kernel": 1, "local": True, "name": "own", "activation": "relu"},
+        {"op": "conv2d", "filters": 3, "kernel": 3, "stride": 2, "from": "trunk", "activation": "relu"},
         {"op": "concatenate", "with": "own"},
         {"op": "max_pool", "size": 2},
         {"op": "flatten"},
@@ -46,7 +46,7 @@ def designed(activations: str, memory: str) -> Design:
         "board": {"memory": memory},
     }
     experiment = spec.parse(table, "test")
-    return design_graph(experiment, boards.load("native"), graph.build(experiment.model, gradient=True), "test")
+    return design_graph(experiment, boards.load("native"), graph.build(experiment.model), "test")
 
 
 def trained(made: Design, folder: Path) -> bytes:
