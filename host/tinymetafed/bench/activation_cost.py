@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from tinymetafed_codegen.memory_prices import MemoryPrice, prices
 from tinymetafed_codegen.spec import Experiment
@@ -27,10 +26,6 @@ class ActivationCosts:
 
     board: str
     costs: tuple[ActivationCost, ...]
-
-    def as_json(self) -> dict[str, Any]:
-        """The JSON value that ``bench activations --json`` prints."""
-        return asdict(self)
 
 
 def activations(experiment: Experiment, source: str, board: str, observer: Observer) -> ActivationCosts:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
@@ -119,7 +120,7 @@ def activations(
     """
     found = tmf.bench_activations(tmf.load(experiment, set_ or ()), board)
     if json_:
-        print(json.dumps(found.as_json()))
+        print(json.dumps(dataclasses.asdict(found)))
         return
     table = Table(title=f"{experiment} on {board}: a training step", title_justify="left")
     for heading in ("board.memory", "model.activations"):
