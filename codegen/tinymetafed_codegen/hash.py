@@ -53,6 +53,7 @@ def model_hash(experiment: Experiment, net: Graph, given: Mapping[str, weights_f
     optional = {
         "huber_delta": model.huber_delta if net.loss.name == "huber" else None,
         "sgd": [net.sgd.momentum, net.sgd.weight_decay] if net.sgd != Sgd(0, 0) else None,
+        "activations": model.activations if net.rounds else None,
         "clip_norm": model.clip_norm or None,
         "gradient": experiment.strategy.gradient or None,
         "error_feedback": experiment.strategy.error_feedback or None,

@@ -37,7 +37,9 @@ _OPERATIONS = (
     "DELTA DELTA_OF_3 RECEIVED_F32 RECEIVED_F16 RECEIVED_I8"
 )
 Operation = IntEnum(
-    "Operation", f"{_OPERATIONS} SCALED DOUBLE_PRODUCT LOG2 SOUNDS BLAKE2S X25519 CHACHA20 CODED CODED_OF_3", start=0
+    "Operation",
+    f"{_OPERATIONS} SCALED DOUBLE_PRODUCT LOG2 SOUNDS BLAKE2S X25519 CHACHA20 CODED CODED_OF_3 ROUNDED PACKED",
+    start=0,
 )
 
 
@@ -148,6 +150,14 @@ class Core:
     def from_half(self, bits: npt.NDArray[np.uint16]) -> Floats:
         """Values of float16 bits."""
         return np.frombuffer(self._call(Operation.FROM_HALF, bits.tobytes()), dtype="<f4")
+
+    def rounded_to_half(self, values: Floats) -> Floats:
+        """Each number rounded by the kernels to one that float16 represents."""
+        return np.frombuffer(self._call(Operation.ROUNDED, values.tobytes()), dtype="<f4")
+
+    def packed_and_unpacked(self, values: Floats) -> Floats:
+        """Each number after it was packed as float16; a multiple of 7 numbers."""
+        return np.frombuffer(self._call(Operation.PACKED, values.tobytes()), dtype="<f4")
 
     def exp(self, values: Floats) -> Floats:
         """tmf::exp of each number."""

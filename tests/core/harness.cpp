@@ -12,6 +12,7 @@
 #include "frame.hpp"
 #include "half.hpp"
 #include "kernels/dense_int8.hpp"
+#include "kernels/half_tensor.hpp"
 #include "log_mel_facts.hpp"
 #include "math.hpp"
 #include "prng.hpp"
@@ -105,6 +106,20 @@ void to_half(tmf::Reader& in, Answer& out) {
 
 void from_half(tmf::Reader& in, Answer& out) {
   while (in.left() > 0) out.f32(tmf::from_f16(in.u16()));
+}
+
+float rounded_to_half(float x) { return tmf::kernels::rounded_to_half(x); }
+
+// The kernels' tensor of these numbers, packed and unpacked.
+void packed_and_unpacked(tmf::Reader& in, Answer& out) {
+  constexpr int kSize = 7;
+  float x[kSize], packed[(kSize + 1) / 2], y[kSize];
+  while (in.left() > 0) {
+    for (float& each : x) each = in.f32();
+    tmf::kernels::PackHalf<kSize>::forward(x, packed);
+    tmf::kernels::UnpackHalf<kSize>::forward(packed, y);
+    for (const float each : y) out.f32(each);
+  }
 }
 
 template <float (*function)(float)>
@@ -272,7 +287,8 @@ constexpr Operation kOperations[] = {  // in the order of core_harness.Operation
     map<tmf::sqrt>, map<tmf::expm1>, map<tmf::log1p>, map<tmf::erf>, threefry, draw, select<128>, select<2>, delta<1, Packed<1>>, delta<3, Packed<3>>,
     received<tmf::protocol::Dtype::kF32>, received<tmf::protocol::Dtype::kF16>, received<tmf::protocol::Dtype::kI8>,
     scaled, double_product, map<tmf::log2>, sounds,
-    blake2s, x25519, chacha20, delta<1, tmf::CodedUpdate>, delta<3, tmf::CodedUpdate>,
+    blake2s, x25519, chacha20, delta<1, tmf::CodedUpdate>, delta<3, tmf::CodedUpdate>, map<rounded_to_half>,
+    packed_and_unpacked,
 };
 
 Bytes call(uint8_t operation, const uint8_t* data, size_t size) {

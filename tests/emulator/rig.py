@@ -81,6 +81,7 @@ EVERY_OP = spec.parse(
             "momentum": 0.5,
             "weight_decay": 0.001,
             "clip_norm": 1.0,
+            "activations": "f16",
             "weights": str(FROZEN),
             "layers": [
                 {"op": "quantize", "scale": 1 / 255, "zero_point": -128},
@@ -106,6 +107,11 @@ EVERY_OP = spec.parse(
                 {"op": "dense_int8", "units": 64, "zero_point": 2},
                 {"op": "dequantize", "scale": 0.02},
                 {"op": "reshape", "shape": [8, 8, 1]},
+                # Above the first of these, activations are packed and computed again.
+                {"op": "conv2d", "filters": 8, "kernel": 1, "activation": "relu"},
+                {"op": "conv2d", "filters": 8, "kernel": 3, "activation": "relu"},
+                {"op": "depthwise_conv2d", "kernel": 3, "activation": "relu"},
+                {"op": "depthwise_conv2d", "kernel": 3},
                 {"op": "avg_pool", "size": 2},
                 {"op": "conv2d", "filters": 5, "kernel": 3, "stride": 2, "activation": "relu"},
                 {"op": "depthwise_conv2d", "kernel": 3, "name": "fork", "activation": "relu6"},
@@ -137,6 +143,7 @@ EVERY_OP = spec.parse(
             ],
         },
         "strategy": {"error_feedback": True, "uplink_coding": "rice"},
+        "board": {"memory": "least"},
     },
     "every op",
 )

@@ -66,6 +66,8 @@ class BoardSpec(Section):
     ``split_steps``: a sketch may let the board train a step in parts, layer by layer. ``measures``: the board measures its
     stack, the time of its flash and its supply voltage, for `tinymetafed bench board`. ``keep_activations``: the board keeps
     the activations of layers that do not change between passes, for as many samples as half of its free RAM holds.
+    ``memory``: "least" computes activations again in the backward pass where that is cheap, and keeps none between passes, with
+    the same weights as "fastest", which stores all of them.
     ``sensor``: the C++ file of the board's sensor, relative to the experiment file until it is loaded, absolute from then on;
     a board that runs as a process reads a recording instead.
     """
@@ -75,7 +77,13 @@ class BoardSpec(Section):
     split_steps: bool = False
     measures: bool = False
     keep_activations: bool = True
+    memory: Literal["fastest", "least"] = "fastest"
     sensor: Annotated[str, Field(min_length=1)] | None = None
+
+    @property
+    def keeps(self) -> bool:
+        """Whether the board keeps activations between passes in RAM that is free otherwise."""
+        return self.keep_activations and self.memory != "least"
 
 
 class Experiment(Section):

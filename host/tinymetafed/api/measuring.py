@@ -9,6 +9,7 @@ from tinymetafed_codegen.errors import UsageError
 from tinymetafed_codegen.locate import find
 
 from ..bench import (
+    activation_cost,
     adaptation_cost,
     authentication_cost,
     board_speed,
@@ -23,6 +24,7 @@ from ..bench import (
     uplink_cost,
 )
 from ..bench import soak as soaking
+from ..bench.activation_cost import ActivationCosts
 from ..bench.adaptation_cost import AdaptationCost
 from ..bench.authentication_cost import AuthenticationCost
 from ..bench.board_speed import BoardSpeed as BoardSpeed
@@ -125,6 +127,24 @@ def bench_uplink(
     with watching(progress) as observer:
         folder = None if data is None else Path(data)
         return uplink_cost.measure(experiment.spec, experiment.source, board, folder, observer)
+
+
+def bench_activations(experiment: Experiment, board: str = "mps2", *, progress: ProgressOption = True) -> ActivationCosts:
+    """Counts the exact instructions of a training step with each choice for less memory that makes the arena smaller.
+
+    Args:
+        experiment: An experiment from ``load``.
+        board: An emulated board with an exact instruction counter.
+        progress: As in ``simulate``.
+
+    Returns:
+        Arena, work and instructions by choice of board.memory and model.activations, the fastest first.
+
+    Raises:
+        BoardError, BenchError, BuildError, SpecError, LinkError.
+    """
+    with watching(progress) as observer:
+        return activation_cost.activations(experiment.spec, experiment.source, board, observer)
 
 
 def bench_memory(

@@ -10,13 +10,25 @@ from typing import Any, Self
 
 import jinja2
 
-from tinymetafed_codegen import __version__, boards, spec
+from tinymetafed_codegen import __version__, boards, plan, spec
+from tinymetafed_codegen.design import built
 from tinymetafed_codegen.files import write_if_changed
 from tinymetafed_codegen.locate import find
 from tinymetafed_codegen.spec import Experiment
 
 from ..federation.observer import Observer
-from . import adaptation_cost, downlink_cost, in_qemu, kernel_cost, layer_grid, line_cost, simulation_cost, uplink_cost
+from . import (
+    activation_cost,
+    adaptation_cost,
+    downlink_cost,
+    in_qemu,
+    kernel_cost,
+    layer_grid,
+    line_cost,
+    simulation_cost,
+    uplink_cost,
+)
+from .activation_cost import ActivationCosts
 from .adaptation_cost import AdaptationCost
 from .downlink_cost import DownlinkCost
 from .kernel_cost import TEXTBOOK, Comparison, StepCost
@@ -31,6 +43,7 @@ SIMULATED = ("sine", "bench-conv")
 UPLINKS = {"sine": False, "omniglot": True}  # networks whose updates are measured; whether they need data in files
 DOWNLOADED = "sine"  # the network whose run is simulated for its downloads: its data are in no file
 KEEPING = ("bench-conv", "omniglot")  # networks of whose samples a board keeps activations
+STORING_LESS = ("bench-separable",)  # networks of activations that can be packed or computed again
 STEP = "full"  # the variant that trains every weight
 DOCUMENT, PICTURE = "costs.md", "costs.svg"
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -53,6 +66,8 @@ class Costs:
     adaptation: dict[str, AdaptationCost]
     uplink: dict[str, UplinkCost]
     downlink: DownlinkCost
+    activations: dict[str, ActivationCosts]
+    arenas: dict[str, ArenaBytes]
 
     def as_json(self) -> dict[str, Any]:
         """The JSON value that ``bench all --json`` prints."""
@@ -120,6 +135,25 @@ def nets() -> dict[str, Experiment]:
     return {**{name: spec.load(find(f"examples/{name}.toml")) for name in EXAMPLES}, "presence": line_cost.presence()}
 
 
+@dataclass(frozen=True)
+class ArenaBytes:
+    """Bytes of an arena placed first-fit and as it is, and the most that is in use at one step, below which none can be."""
+
+    first_fit: int
+    arena: int
+    in_use: int
+
+
+def arenas() -> dict[str, ArenaBytes]:
+    """The arenas of all examples by name. Raises SpecError."""
+    found = {}
+    for file in sorted(find("examples").glob("*.toml")):
+        net = built(spec.load(file), file.name)
+        made = plan.plan(net)
+        found[file.stem] = ArenaBytes(4 * plan.first_fit_floats(net), 4 * made.floats, 4 * made.live_floats)
+    return found
+
+
 def compiler(board: str) -> str:
     """Name and version of the compiler of a board's firmware, on which all counts depend."""
     command = [f"{boards.load(board).toolchain_prefix}g++", "-dumpfullversion"]
@@ -163,6 +197,11 @@ def measure(board: str, observer: Observer, data: Path | None = None) -> Costs:
             for name, needs_data in UPLINKS.items()
             if data is not None or not needs_data
         },
+        activations={
+            name: activation_cost.activations(spec.load(find(f"examples/{name}.toml")), name, board, observer)
+            for name in STORING_LESS
+        },
+        arenas=arenas(),
     )
 
 
@@ -178,6 +217,7 @@ def write(costs: Costs, folder: Path) -> tuple[Path, Path]:
         "rows": [row for name, levels in costs.kernels.items() for row in _rows(name, levels, costs.own)],
         "estimate": next(iter(default.values())).estimate,
         "picture": PICTURE,
+        "step": STEP,
         "cells": [_cells(row) for row in costs.grid.rows],
     }
     drawn = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
@@ -144,6 +145,33 @@ def uplink(
         table.add_row(what, f"{before:,}", f"{after:,}", f"{after - before:+,}")
     results().print(table)
     results().write(f"Coding adds {cost.share:.2%} of the {cost.packed.instructions:,} instructions of a round.")
+
+
+def activations(
+    experiment: ExperimentArgument,
+    board: Annotated[str, typer.Option(help="An emulated board with an exact instruction counter.")] = "mps2",
+    set_: SetOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """Count the exact instructions of a training step with activations in less memory: board.memory, model.activations.
+
+    With "least" a board computes cheap activations again; with "f16" it stores them as float16:
+
+    tinymetafed bench activations examples/bench-separable.toml
+    """
+    found = tmf.bench_activations(tmf.load(experiment, set_ or ()), board)
+    if json_:
+        print(json.dumps(dataclasses.asdict(found)))
+        return
+    table = Table(title=f"{experiment} on {board}: a training step", title_justify="left")
+    for heading in ("board.memory", "model.activations"):
+        table.add_column(heading)
+    for heading in ("arena, bytes", *(f"{variant}, instructions" for variant in found.costs[0].instructions)):
+        table.add_column(heading, justify="right")
+    for cost in found.costs:
+        counts = (f"{count:,}" for count in cost.instructions.values())
+        table.add_row(cost.price.memory, cost.price.activations, f"{cost.price.arena_bytes:,}", *counts)
+    results().print(table)
 
 
 def _grid(board: str, json_: bool) -> None:

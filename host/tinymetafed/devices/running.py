@@ -52,8 +52,9 @@ def build_firmware(design: Design, name: str, deviation: Deviation = AS_THE_BOAR
     window = board.receive_window if deviation.receive_window is None else deviation.receive_window
     on_board = design.on(replace(board, receive_window=window))
     with writing_project(design) as experiment:
-        # Both kinds of firmware have the model's hash; `bench` builds both.
-        key = experiment.parent.name + ("" if design.experiment.board.keep_activations else "-keeps-nothing")
+        # All these kinds of firmware have the model's hash; `bench` builds several.
+        options = design.experiment.board
+        key = experiment.parent.name + "-keeps-nothing" * (not options.keeps) + "-least" * (options.memory == "least")
         # This process knows the design; PlatformIO's would have to load the code generator and make it again.
         generated = build_root() / deviation.folder(key) / f"generated-{name}"
         emit.write(on_board, generated, emit.command(experiment, board))
