@@ -18,6 +18,7 @@ from . import (
     plan,
     private_update,
     protocol,
+    sample_parts,
     sample_source,
     secure_sum,
     sensor,
@@ -180,21 +181,24 @@ def _design(
             f"and set 'measures' in {board.file}, as docs/boards.md says, or leave board.measures out"
         )
     sensed = sensor.facts(experiment, board, net, source)
-    window = _receive_window(experiment, board, net, sensed, mac_bytes)
+    window, takes_parts = _receive_window(experiment, board, net, sensed, mac_bytes)
     if window > protocol.MAX_RECEIVE_WINDOW:
-        own = experiment.task.own_files
-        of_windows = own is not None and own.window is not None
-        in_bytes = own is not None and own.bytes_per_input > 1
+        what = f"the {net.output.size:,} outputs of the last layer" + ("" if sensed is None else ", or a row of the sensor,")
         raise SpecError(
-            f"{source}: one sample of model.input = {list(net.input.shape)} or its outputs"
-            + ("" if sensed is None else ", or a row of the sensor,")
-            + f" take {window:,} bytes in one message, the protocol allows {protocol.MAX_RECEIVE_WINDOW:,}; make the input or "
-            "the last layer smaller"
-            + (", with a lower task.window or fewer task.features" if of_windows else "")
-            + (', or set task.dtype = "uint8" for pixels and other bytes, which are sent as they are' if in_bytes else "")
+            f"{source}: {what} take {window:,} bytes in one message, the protocol allows {protocol.MAX_RECEIVE_WINDOW:,}; make "
+            "the last layer smaller" + ("" if sensed is None else ", or read fewer channels")
         )
     keeps_local, error_feedback = budget.keeps_local(experiment, net), experiment.strategy.error_feedback
-    memory = budget.memory(experiment, board, net, arena, window, source, 0 if sensed is None else sensed.ram_bytes)
+    memory = budget.memory(
+        experiment,
+        board,
+        net,
+        arena,
+        window,
+        source,
+        sensor=0 if sensed is None else sensed.ram_bytes,
+        takes_parts=takes_parts,
+    )
     kept = kept_activations.plan(experiment, net, memory)
     memory = kept_activations.with_kept(memory, kept)
     manifest = ModelManifest(
@@ -235,6 +239,7 @@ def _design(
         sensor=sensed,
         kept=kept,
         mac_bytes=mac_bytes,
+        takes_parts=takes_parts,
     )
     return Design(experiment, source, board, boards, net, arena, given, manifest)
 
@@ -260,15 +265,16 @@ def _arena_tensor(slot: plan.Slot) -> ArenaTensor:
 
 def _receive_window(
     experiment: Experiment, board: Board, net: graph.Graph, sensed: sensor.SensorFacts | None, mac_bytes: int
-) -> int:
-    """Bytes of the receive window: that of the board's file, or more if one sample or one answer needs more."""
-    task = experiment.task
-    payloads = [
-        protocol.Predict.fixed_size() + task.bytes_per_input * net.input.size,
-        protocol.Outputs.fixed_size() + 4 * net.output.size,
-    ]
+) -> tuple[int, bool]:
+    """Bytes of the receive window, that of the board's file or what one message needs; whether samples come in parts."""
+    size = experiment.task.bytes_per_input * net.input.size
+    samples = [protocol.Predict.fixed_size() + size]
     if sample_source.name(experiment) == "streamed":
-        payloads.append(protocol.Sample.fixed_size() + 4 * net.target.size + task.bytes_per_input * net.input.size)
+        samples.append(protocol.Sample.fixed_size() + 4 * net.target.size + size)
+    answers = [protocol.Outputs.fixed_size() + 4 * net.output.size]
     if sensed is not None:
-        payloads += [Rows.fixed_size() + sensed.row_bytes, Columns.fixed_size() + len(sensed.header.encode())]
-    return max(board.receive_window, -(-protocol.wire_size(max(payloads) + mac_bytes) // 64) * 64)
+        answers += [Rows.fixed_size() + sensed.row_bytes, Columns.fixed_size() + len(sensed.header.encode())]
+    if sample_parts.takes_parts(samples, board.receive_window, mac_bytes):
+        answers.append(sample_parts.answer_with(net.output.size))
+        return sample_parts.window_of(answers, board.receive_window, mac_bytes), True
+    return sample_parts.window_of([*samples, *answers], board.receive_window, mac_bytes), False

@@ -16,6 +16,7 @@ from . import (
     optional_messages,
     private_update,
     protocol_cpp,
+    sample_parts,
     sample_source,
     secure_sum,
     sensor,
@@ -28,7 +29,7 @@ from .design import Design
 from .files import write_if_changed
 from .log_mel_cpp import log_mel_header
 from .model_cpp import frozen_header, model_header, op_headers
-from .optional_messages import LEAST_PARTICIPANTS
+from .optional_messages import LEAST_PARTICIPANTS, SamplePart
 from .protocol import Phase, SampleSet, Status
 from .protocol_cpp import cpp_constant
 from .rendering import render
@@ -53,6 +54,8 @@ _OPTIONAL_HEADERS = {
     "secure_facts.hpp",
     "kept_activations.hpp",
     "kept_facts.hpp",
+    "sample_parts.hpp",
+    "sample_parts_facts.hpp",
 }
 
 
@@ -119,7 +122,7 @@ def headers(design: Design, command: str, phases: Sequence[Phase] | None = None,
     if design.graph.frozen:
         texts["frozen.hpp"] = frozen_header(design, command)
     texts |= authentication_headers(design, command, key)
-    parts = (store_headers, measure_headers, sensor_headers, privacy_headers, secure_headers, kept_headers)
+    parts = (store_headers, measure_headers, sensor_headers, privacy_headers, secure_headers, kept_headers, part_headers)
     return texts | {name: text for part in parts for name, text in part(design, command).items()}
 
 
@@ -267,6 +270,21 @@ def kept_headers(design: Design, command: str) -> dict[str, str]:
                 }
                 for variant, prefix in prefixes.items()
             ],
+        ),
+    }
+
+
+def part_headers(design: Design, command: str) -> dict[str, str]:
+    """The texts of the headers of firmware that takes samples in parts, by name; empty for any other firmware."""
+    if not design.manifest.takes_parts:
+        return {}
+    return {
+        "sample_parts.hpp": render("sample_parts.hpp.j2", command=command),
+        "sample_parts_facts.hpp": render(
+            "sample_parts_facts.hpp.j2",
+            part_bytes=sample_parts.part_bytes(SamplePart, design.manifest.receive_window, design.manifest.mac_bytes),
+            records=protocol_cpp.part_records(),
+            command=command,
         ),
     }
 

@@ -5,6 +5,7 @@
 
 #include <kept_activations.hpp>  // generated for firmware that keeps activations
 #include <private_update.hpp>    // generated for firmware with private updates
+#include <sample_parts.hpp>      // generated for firmware that takes samples in parts
 #include <saved_state.hpp>       // generated for firmware with a store
 #include <secure_sum.hpp>        // generated for firmware with secure aggregation
 
@@ -33,14 +34,15 @@ struct [[nodiscard]] Outcome {
 //
 // States: IDLE -> LOADING -> LOADED -> TRAINING -> DONE or FAILED. In any state, a Load with a higher token begins a new cycle.
 // Some models keep local weights or a residual from round to round. A new session clears both; firmware with a store has saved
-// them. SavedState, KeptActivations, PrivateUpdate and SecureSum are bases because as members they would take memory also where
-// they are empty.
+// them. SavedState, KeptActivations, PrivateUpdate, SecureSum and SampleParts are bases because as members they would take memory
+// also where they are empty.
 //
 // Between two cycles the board's own program may learn, which ends the last cycle: the board is *alone* until the next Load.
 class Learner : private SavedState,
                 private KeptActivations,
                 private PrivateUpdate,
                 private SecureSum,
+                private SampleParts,
                 private StepPosition<kSplitsSteps> {
  public:
   // Called once after a start: loads the weights that were saved, so that the device predicts with them.
@@ -74,6 +76,18 @@ class Learner : private SavedState,
     return {status, detail};
   }
 
+  // Requests that only firmware knows that takes samples in parts; and the answer to a part whose step has ended.
+  Outcome parts(uint8_t type, const uint8_t* payload, size_t size, Writer& out) {
+    uint32_t detail = 0;
+    const Status status = SampleParts::answer(type, payload, size, out, detail, *this);
+    return {status, detail};
+  }
+  Outcome sample_taken(Writer& out) const {
+    uint32_t detail = 0;
+    const Status status = SampleParts::report(token_, out, detail, *this);
+    return {status, detail};
+  }
+
   // Trains one sample that the device makes itself or has kept, if a program is running. Returns whether it did. Where steps are
   // split, it only begins the step, as `sample` does.
   bool work();
@@ -98,7 +112,7 @@ class Learner : private SavedState,
   bool is_free() const { return is_whole_ && !in_cycle(); }
 
   // For the board's own program. A refused call changes nothing. kBadState: there are no whole weights yet, or, for all but
-  // `predict`, a cycle of the host is in progress.
+  // `predict`, a cycle of the host is in progress; or a sample of the host has come in part.
 
   // Runs the model forward with the current weights. Fails with kNotFinite for an input or an output that is not finite.
   Status predict(const float* inputs, float* outputs);
@@ -116,6 +130,7 @@ class Learner : private SavedState,
   void leave();
 
  private:
+  friend class SampleParts;
   static constexpr uint32_t kLayers = sizeof model::kLayerEnds / sizeof model::kLayerEnds[0];
 
   using Downlink = Received<model::kDownlink, model::kGlobalEnds>;
@@ -136,6 +151,12 @@ class Learner : private SavedState,
 
   bool is_frozen() const { return has_token_ && state_ == protocol::State::kDone && delta_.count() > 0; }
   bool weights_complete() const { return loaded_ == model::kGlobalCount; }
+  // Whether the host may ask for predictions.
+  [[gnu::always_inline]] bool may_predict() const {
+    if (!weights_complete() || state_ == protocol::State::kLoading) return false;
+    if constexpr (PrivateUpdate::kIsPrivate || SecureSum::kIsSecure) return shows_received_or_adapted();
+    return true;
+  }
   bool in_cycle() const;
   void go_alone();
   Status run_forward(const float* inputs);
