@@ -44,6 +44,7 @@ def memory(
     window: int,
     source: str,
     *,
+    frozen_bytes: int,
     sensor: int = 0,
     takes_parts: bool = False,
 ) -> Memory:
@@ -52,10 +53,11 @@ def memory(
     Args:
         experiment: The complete experiment.
         board: The board's facts.
-        net: The model's graph.
+        net: The model's graph, as it is made C++.
         arena: The plan of its arena.
         window: Bytes of the receive window.
         source: The experiment's name in errors, for instance its file.
+        frozen_bytes: Bytes of flash of all frozen layers.
         sensor: Bytes of RAM for rows and samples of a sensor; 0 without one.
         takes_parts: Whether samples come in parts.
 
@@ -63,7 +65,7 @@ def memory(
         BudgetError: The board has less RAM or flash than the model needs.
     """
     ram = _ram(experiment, net, arena, window, sensor, takes_parts)
-    flash = _flash(experiment, net) + sample_parts.FLASH_BYTES * takes_parts
+    flash = _flash(experiment, net) + frozen_bytes + sample_parts.FLASH_BYTES * takes_parts
     found = Memory(ram, STACK_BYTES, board.ram_bytes, flash, board.flash_bytes)
     for what, used, available in (
         ("RAM", found.ram_total, found.ram_available),
@@ -124,7 +126,7 @@ def _flash(experiment: Experiment, net: Graph) -> int:
     secure = SECURE_FLASH_BYTES * experiment.privacy.secure_aggregation
     measures = MEASURES_FLASH_BYTES * experiment.board.measures
     parts = feedback + store + sensor + authentication + privacy + secure + measures
-    return CORE_FLASH_BYTES + parts + _kernel_flash(net) + net.frozen_bytes
+    return CORE_FLASH_BYTES + parts + _kernel_flash(net)
 
 
 def _kernel_flash(net: Graph) -> int:

@@ -11,12 +11,16 @@ from .protocol import Variant
 
 @dataclass(frozen=True)
 class Tensor:
-    """A buffer in the arena: an activation, a gradient, a mask saved for backward, or the sample's targets."""
+    """A buffer in the arena: an activation, a gradient, a mask saved for backward, or the sample's targets.
+
+    ``is_bytes``: its values are bytes times a scale, which is a float before them.
+    """
 
     name: str
     shape: Shape
     note: str
     int8: bool = False
+    is_bytes: bool = False
 
     @property
     def size(self) -> int:
@@ -25,8 +29,8 @@ class Tensor:
 
     @property
     def floats(self) -> int:
-        """Floats of the arena that it takes; four int8 values share one."""
-        return -(-self.size // 4) if self.int8 else self.size
+        """Floats of the arena that it takes; four bytes share one."""
+        return -(-self.size // 4) + self.is_bytes if self.int8 or self.is_bytes else self.size
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,8 @@ class Call:
 
     The gradient of an input of a merge is such a call as well: ``x`` is dy, ``other`` what the call reads beside dy.
 
-    ``masks_input``: x is the output of a ReLU, whose derivative the mask saved for backward includes.
+    ``masks_input``: x is the output of a ReLU, whose derivative the mask saved for backward includes. ``work``: tensors that
+    nothing reads afterwards.
     """
 
     op: Op
@@ -44,6 +49,7 @@ class Call:
     other: Tensor | None = None
     saved_mask: Tensor | None = None
     masks_input: bool = False
+    work: tuple[Tensor, ...] = ()
 
     @property
     def reads(self) -> tuple[Tensor, ...]:
@@ -53,7 +59,7 @@ class Call:
     @property
     def writes(self) -> tuple[Tensor, ...]:
         """The tensors that it writes, its result first."""
-        return (self.y,) if self.saved_mask is None else (self.y, self.saved_mask)
+        return (self.y, *(() if self.saved_mask is None else (self.saved_mask,)), *self.work)
 
     @property
     def reusable(self) -> tuple[Tensor, ...]:
@@ -65,7 +71,8 @@ class Call:
 class BackwardCall:
     """One op run backward: reads ``dy``, writes ``dx`` where a layer below trains, updates the op's parameters if ``update``.
 
-    ``masks_input``: x is the output of a ReLU, whose derivative the op applies to dx.
+    ``masks_input``: x is the output of a ReLU, whose derivative the op applies to dx. ``work``: tensors that nothing reads
+    afterwards.
     """
 
     op: Op
@@ -76,6 +83,7 @@ class BackwardCall:
     update: bool
     masks_input: bool
     saved_mask: Tensor | None = None  # written by the op's forward
+    work: tuple[Tensor, ...] = ()
 
     @property
     def reads(self) -> tuple[Tensor, ...]:
@@ -87,7 +95,7 @@ class BackwardCall:
     @property
     def writes(self) -> tuple[Tensor, ...]:
         """The tensors that it writes."""
-        return () if self.dx is None else (self.dx,)
+        return (*(() if self.dx is None else (self.dx,)), *self.work)
 
     @property
     def reusable(self) -> tuple[Tensor, ...]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from . import (
     budget,
+    byte_input,
     flash_store,
     graph,
     hash,
@@ -35,13 +36,15 @@ class Design:
     """An experiment's model on a board: everything that the generated files are rendered from.
 
     ``source`` is the experiment's name in errors. ``boards`` are the boards that the model may be designed for next.
-    ``weights`` are the arrays of model.weights, by names such as dense1.kernel.
+    ``weights`` are the arrays of model.weights, by names such as dense1.kernel. ``lowered`` is the graph that is made C++, and
+    ``plan`` its arena: that of a board whose first layer reads bytes, or ``graph`` itself.
     """
 
     experiment: Experiment
     source: str
     board: Board
     boards: Catalogue
+    lowered: graph.Graph
     graph: graph.Graph
     plan: plan.Plan
     weights: dict[str, weights_file.Values]
@@ -61,7 +64,22 @@ class Design:
         """Designs the same model for another board. Raises BudgetError if that board is too small."""
         if board == self.board:
             return self
-        return _design(self.experiment, board, self.boards, self.graph, self.plan, self.weights, self.source)
+        return _design(self.experiment, board, self.boards, self.graph, self.weights, self.source)
+
+    @property
+    def reads_bytes(self) -> bool:
+        """Whether the first layer reads bytes, so that nobody can give the firmware an input in float32."""
+        return self.lowered is not self.graph
+
+    def reading_floats(self) -> Design:
+        """The same with an input in float32, for the simulation and for programs that call the model themselves.
+
+        Raises:
+            BudgetError: The board is too small for it.
+        """
+        if not self.reads_bytes:
+            return self
+        return _design(self.experiment, self.board, self.boards, self.graph, self.weights, self.source, may_read_bytes=False)
 
 
 def design(experiment: Experiment, board: Board, source: str, boards: Catalogue = INSTALLED) -> Design:
@@ -85,7 +103,7 @@ def design(experiment: Experiment, board: Board, source: str, boards: Catalogue 
 
 def design_graph(experiment: Experiment, board: Board, net: graph.Graph, source: str, boards: Catalogue = INSTALLED) -> Design:
     """Like ``design``, but takes an existing graph and does not compare it with the task."""
-    return _design(experiment, board, boards, net, plan.plan(net), given_weights(experiment, net, source), source)
+    return _design(experiment, board, boards, net, given_weights(experiment, net, source), source)
 
 
 def given_weights(experiment: Experiment, net: graph.Graph, source: str) -> dict[str, weights_file.Values]:
@@ -163,9 +181,10 @@ def _design(
     board: Board,
     boards: Catalogue,
     net: graph.Graph,
-    arena: plan.Plan,
     given: dict[str, weights_file.Values],
     source: str,
+    *,
+    may_read_bytes: bool = True,
 ) -> Design:
     if experiment.run.is_authenticated and board.entropy is None:
         raise SpecError(
@@ -188,18 +207,25 @@ def _design(
             f"{source}: {what} take {window:,} bytes in one message, the protocol allows {protocol.MAX_RECEIVE_WINDOW:,}; make "
             "the last layer smaller" + ("" if sensed is None else ", or read fewer channels")
         )
+    lowered, arena = net, plan.plan(net)
+    if may_read_bytes and takes_parts and _sends_bytes(experiment, net, window, mac_bytes):
+        of_bytes = byte_input.reading_bytes(net)
+        less = None if of_bytes is None else plan.plan(of_bytes)
+        if of_bytes is not None and less is not None and less.floats < arena.floats:
+            lowered, arena = of_bytes, less
     keeps_local, error_feedback = budget.keeps_local(experiment, net), experiment.strategy.error_feedback
     memory = budget.memory(
         experiment,
         board,
-        net,
+        lowered,
         arena,
         window,
         source,
+        frozen_bytes=net.frozen_bytes,
         sensor=0 if sensed is None else sensed.ram_bytes,
         takes_parts=takes_parts,
     )
-    kept = kept_activations.plan(experiment, net, memory)
+    kept = kept_activations.plan(experiment, lowered, memory)
     memory = kept_activations.with_kept(memory, kept)
     manifest = ModelManifest(
         board=board.name,
@@ -241,7 +267,7 @@ def _design(
         mac_bytes=mac_bytes,
         takes_parts=takes_parts,
     )
-    return Design(experiment, source, board, boards, net, arena, given, manifest)
+    return Design(experiment, source, board, boards, lowered, net, arena, given, manifest)
 
 
 def _weight_tensor(placed: graph.PlacedParameter) -> WeightTensor:
@@ -261,6 +287,17 @@ def _weight_tensor(placed: graph.PlacedParameter) -> WeightTensor:
 def _arena_tensor(slot: plan.Slot) -> ArenaTensor:
     tensor = slot.tensor
     return ArenaTensor(tensor.name, tensor.shape, slot.offset, tensor.floats, slot.first, slot.last, tensor.note)
+
+
+def _sends_bytes(experiment: Experiment, net: graph.Graph, window: int, mac_bytes: int) -> bool:
+    """Whether all inputs of the board are bytes from the host that come in parts."""
+    task = experiment.task
+    return (
+        task.bytes_per_input == 1
+        and sample_source.name(experiment) == "streamed"
+        and experiment.board.sensor is None
+        and not sample_parts.is_whole(net.input.size, window, mac_bytes)
+    )
 
 
 def _receive_window(

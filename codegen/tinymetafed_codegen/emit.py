@@ -253,7 +253,7 @@ def kept_headers(design: Design, command: str) -> dict[str, str]:
     kept = design.manifest.kept
     if kept is None:
         return {}
-    prefixes = kept_activations.prefixes(design.graph)
+    prefixes = kept_activations.prefixes(design.lowered)
     return {
         "kept_activations.hpp": render("kept_activations.hpp.j2", command=command),
         "kept_facts.hpp": render(
@@ -282,6 +282,7 @@ def part_headers(design: Design, command: str) -> dict[str, str]:
         "sample_parts.hpp": render("sample_parts.hpp.j2", command=command),
         "sample_parts_facts.hpp": render(
             "sample_parts_facts.hpp.j2",
+            reads_bytes=str(design.reads_bytes).lower(),
             part_bytes=sample_parts.part_bytes(SamplePart, design.manifest.receive_window, design.manifest.mac_bytes),
             records=protocol_cpp.part_records(),
             command=command,

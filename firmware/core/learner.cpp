@@ -144,7 +144,7 @@ Outcome Learner::train(const protocol::Train& message) {
 }
 
 Outcome Learner::sample(const protocol::Sample& message) {
-  if (!has_token_ || is_alone_ || source::on_device()) return Status::kBadState;
+  if (SampleParts::kReadsBytes || !has_token_ || is_alone_ || source::on_device()) return Status::kBadState;
   if (message.token != token_) return {Status::kBadToken, token_};
   if (state_ == State::kIdle || state_ == State::kLoading || state_ == State::kLoaded) return Status::kBadState;
   if (message.step < step_ || state_ == State::kFailed) return Status::kOk;  // already trained, or training has failed
@@ -267,7 +267,7 @@ Outcome Learner::fetch(const protocol::Fetch& message, Writer& out) const {
 }
 
 Outcome Learner::predict(const protocol::Predict& message, Writer& out) {
-  if (!may_predict()) return Status::kBadState;
+  if (SampleParts::kReadsBytes || !may_predict()) return Status::kBadState;
   constexpr size_t kOutputBytes = protocol::width(Dtype::kF32) * model::kOutputSize;
   const size_t input_bytes = protocol::width(message.dtype) * model::kInputSize;
   if (message.data_size == 0 || message.data_size % input_bytes != 0) return Status::kBadLength;

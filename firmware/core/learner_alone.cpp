@@ -70,7 +70,7 @@ Status Learner::run_forward(const float* inputs) {
 
 Status Learner::predict(const float* inputs, float* outputs) {
   finish_step();
-  if (!is_whole_ || waits()) return Status::kBadState;
+  if (kReadsBytes || !is_whole_ || waits()) return Status::kBadState;
   SampleParts::drop();
   const Status status = run_forward(inputs);
   if (status == Status::kOk) std::memcpy(outputs, arena_.values + model::kOutput, sizeof(float) * model::kOutputSize);
@@ -79,7 +79,7 @@ Status Learner::predict(const float* inputs, float* outputs) {
 
 Status Learner::learn(const float* inputs, const float* targets) {
   finish_step();
-  if (!is_whole_ || in_cycle() || waits()) return Status::kBadState;
+  if (kReadsBytes || !is_whole_ || in_cycle() || waits()) return Status::kBadState;
   const bool adapts = state_ == State::kTraining;
   if (adapts ? source::on_device() : !adaptation::kHasSteps) return Status::kBadState;
   if (fault_ == Status::kNotFinite) return Status::kNotFinite;

@@ -14,6 +14,7 @@ namespace tmf {
 class SampleParts {
  public:
   static constexpr bool kTakesParts = false;
+  static constexpr bool kReadsBytes = false;
   static constexpr uint32_t kPartBytes = 0;
   static constexpr size_t kHeadBytes = 0;
 

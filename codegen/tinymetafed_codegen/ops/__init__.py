@@ -13,6 +13,7 @@ from . import own_op
 from .add import Add
 from .affine import Affine, AffineSpec
 from .clip_norm import ClipNorm
+from .conv2d_of_bytes import Conv2dOfBytes
 from .elementwise import Elementwise
 from .int8 import Int8Op
 from .layer import INPUT, LayerSpec
@@ -20,6 +21,7 @@ from .losses import LOSSES, Loss
 from .merge import Merge, MergeSpec
 from .op import Op, OpError, Parameter, Shape, float_bits, shape_of, tile
 from .op_registry import ACTIVATIONS, LAYERS
+from .quantize_of_bytes import QuantizeOfBytes
 from .relu import Relu
 from .running_statistics import RunningStatistics
 from .sgd import Sgd
@@ -34,6 +36,7 @@ __all__ = [
     "Affine",
     "AffineSpec",
     "ClipNorm",
+    "Conv2dOfBytes",
     "Elementwise",
     "Int8Op",
     "LayerSpec",
@@ -43,6 +46,7 @@ __all__ = [
     "Op",
     "OpError",
     "Parameter",
+    "QuantizeOfBytes",
     "Relu",
     "RunningStatistics",
     "Sgd",

@@ -21,6 +21,7 @@ static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "numbers are copied int
 class SampleParts {
  public:
   static constexpr bool kTakesParts = true;
+  static constexpr bool kReadsBytes = parts::kReadsBytes;  // inputs stay bytes: nobody can give them as floats
 
   // What the host sends, for the simulation, which counts it: bytes of a sample in a message, and the fields before them.
   static constexpr uint32_t kPartBytes = parts::kPartBytes;
@@ -99,6 +100,7 @@ class SampleParts {
     const State state = learner.state_;
     if (state != State::kTraining && state != State::kDone && state != State::kFailed) return Status::kBadState;
     if (waiting_ == Waiting::kSample && part.dtype != dtype_) return Status::kBadValue;
+    if (kReadsBytes && part.dtype != protocol::Dtype::kU8) return Status::kBadValue;
     const uint32_t expected = position(learner.step_, part.dtype);
     if (state == State::kFailed || static_cast<int32_t>(part.position - expected) < 0) {
       if (waiting_ != Waiting::kSample) dtype_ = part.dtype;  // for the position in the answer
@@ -156,6 +158,7 @@ class SampleParts {
   Status take(const Part& part, uint32_t targets, uint32_t taken, float* arena) {
     if (taken > 0 && (part.dtype != dtype_ || part.scale != scale_)) return Status::kBadValue;
     if (part.data_size == 0 || part.data_size > targets + input_bytes(part.dtype) - taken) return Status::kBadLength;
+    if (kReadsBytes && part.dtype != protocol::Dtype::kU8) return Status::kBadValue;
     if (part.dtype == protocol::Dtype::kU8 && !is_finite(part.scale * 255.0f)) return Status::kNotFinite;
     dtype_ = part.dtype;
     scale_ = part.scale;
@@ -169,14 +172,20 @@ class SampleParts {
     return Status::kOk;
   }
 
-  // Where the inputs wait: floats in their place, bytes at its end, where each float can be written over bytes that were read.
+  // Where the inputs wait. Where the first layer reads bytes: behind their scale. Otherwise floats in their place, bytes at its
+  // end, where each float can be written over bytes that were read.
   uint8_t* bytes_of(float* arena) const {
+    if constexpr (kReadsBytes) return reinterpret_cast<uint8_t*>(arena + model::kInput + 1);
     return reinterpret_cast<uint8_t*>(arena + model::kInput) + sizeof(float) * model::kInputSize - input_bytes(dtype_);
   }
 
   // Makes what waits the model's inputs.
   Status make_inputs(float* arena) const {
     float* const inputs = arena + model::kInput;
+    if constexpr (kReadsBytes) {
+      *inputs = scale_;
+      return Status::kOk;
+    }
     if (dtype_ == protocol::Dtype::kF32) return check_inputs(inputs);
     const uint8_t* byte = bytes_of(arena);
     for (uint32_t i = 0; i < model::kInputSize; ++i) inputs[i] = static_cast<float>(*byte++) * scale_;
