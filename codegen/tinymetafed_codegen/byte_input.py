@@ -33,7 +33,7 @@ def reading_bytes(net: Graph) -> Graph | None:
     given = dataclasses.replace(net.input, is_bytes=True)
     if type(first.op) is Conv2d and first.op.rows.outputs > 1:
         op = Conv2dOfBytes.of(first.op, normalise)
-        made = dataclasses.replace(first, op=op, x=given, work=(_band(op, "forward"),))
+        made = dataclasses.replace(first, op=op, x=given, work=(_work(op, "forward"),))
     elif type(first.op) is Quantize and normalise is None:
         made = dataclasses.replace(first, op=QuantizeOfBytes.of(first.op), x=given)
     else:
@@ -60,9 +60,9 @@ def _of_bytes(call: Call | BackwardCall, before: Call, after: Call) -> Call | Ba
         return call
     assert call.dx is None, "the input has no gradient"
     sums = Tensor("first_sums", (op.kernel_floats,), f"gradient of {op.name}, summed band by band")
-    return dataclasses.replace(call, op=op, x=after.x, work=(_band(op, "backward"), sums))
+    return dataclasses.replace(call, op=op, x=after.x, work=(_work(op, "backward"), sums))
 
 
-def _band(op: Conv2dOfBytes, direction: str) -> Tensor:
-    """The place of the rows that are float32: another one in each direction, as nothing stays in it."""
-    return Tensor(f"band_{direction}", (op.band_floats,), f"rows of the input as float32, {direction} {op.name}")
+def _work(op: Conv2dOfBytes, direction: str) -> Tensor:
+    """The place of the values of all bytes and of the rows that are float32: another one in each direction."""
+    return Tensor(f"rows_{direction}", (op.work_floats,), f"rows of the input as float32, {direction} {op.name}")

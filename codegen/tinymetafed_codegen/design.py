@@ -37,7 +37,7 @@ class Design:
 
     ``source`` is the experiment's name in errors. ``boards`` are the boards that the model may be designed for next.
     ``weights`` are the arrays of model.weights, by names such as dense1.kernel. ``lowered`` is the graph that is made C++, and
-    ``plan`` its arena: that of a board whose first layer reads bytes, or ``graph`` itself.
+    ``plan`` its arena: that of a board whose first layer reads bytes, or ``graph`` itself; ``may_read_bytes``: whether it may.
     """
 
     experiment: Experiment
@@ -49,6 +49,7 @@ class Design:
     plan: plan.Plan
     weights: dict[str, weights_file.Values]
     manifest: ModelManifest
+    may_read_bytes: bool = True
 
     @property
     def model_hash(self) -> bytes:
@@ -64,7 +65,11 @@ class Design:
         """Designs the same model for another board. Raises BudgetError if that board is too small."""
         if board == self.board:
             return self
-        return _design(self.experiment, board, self.boards, self.graph, self.weights, self.source)
+        return self._again(board, self.may_read_bytes)
+
+    def _again(self, board: Board, may_read_bytes: bool) -> Design:
+        made, given = self.experiment, self.weights
+        return _design(made, board, self.boards, self.graph, given, self.source, may_read_bytes=may_read_bytes)
 
     @property
     def reads_bytes(self) -> bool:
@@ -77,9 +82,7 @@ class Design:
         Raises:
             BudgetError: The board is too small for it.
         """
-        if not self.reads_bytes:
-            return self
-        return _design(self.experiment, self.board, self.boards, self.graph, self.weights, self.source, may_read_bytes=False)
+        return self._again(self.board, False) if self.reads_bytes else self
 
 
 def design(experiment: Experiment, board: Board, source: str, boards: Catalogue = INSTALLED) -> Design:
@@ -267,7 +270,7 @@ def _design(
         mac_bytes=mac_bytes,
         takes_parts=takes_parts,
     )
-    return Design(experiment, source, board, boards, lowered, net, arena, given, manifest)
+    return Design(experiment, source, board, boards, lowered, net, arena, given, manifest, may_read_bytes)
 
 
 def _weight_tensor(placed: graph.PlacedParameter) -> WeightTensor:

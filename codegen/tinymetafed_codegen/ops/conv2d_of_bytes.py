@@ -36,10 +36,11 @@ class Conv2dOfBytes(Conv2d):
         return max(_LEAST_ROWS, -(-_LEAST_PIXELS // columns // 2) * 2)
 
     @property
-    def band_floats(self) -> int:
-        """Floats of a band of inputs."""
+    def work_floats(self) -> int:
+        """Floats of the values of all bytes, for each channel if they are normalised, and of a band of inputs."""
+        tables = 1 if self.normalise is None else self.input_shape[-1]
         rows = min((self.band - 1) * self.rows.stride + self.rows.size, self.rows.length)
-        return rows * self.columns.length * self.input_shape[-1]
+        return 256 * tables + rows * self.columns.length * self.input_shape[-1]
 
     @property
     def kernel_floats(self) -> int:
@@ -48,9 +49,10 @@ class Conv2dOfBytes(Conv2d):
 
     def cpp_type(self) -> str:
         """The C++ type of the kernels."""
-        kind = "Levels" if self.normalise is None else "NormalisedLevels"
+        channels = self.input_shape[-1]
+        values = "Levels" if self.normalise is None else f"NormalisedLevels<{channels}>"
         return (
             f"kernels::Conv2dOfBytes<{super().cpp_type()}, {self.rows.cpp_type()}, {self.columns.cpp_type()}, "
-            f"/*channels=*/{self.input_shape[-1]}, /*kernel=*/{self.kernel_floats}, /*band=*/{self.band}, "
-            f"kernels::{kind}<{self.input_shape[-1]}>>"
+            f"/*channels=*/{channels}, /*kernel=*/{self.kernel_floats}, /*band=*/{self.band}, "
+            f"kernels::{values}>"
         )
