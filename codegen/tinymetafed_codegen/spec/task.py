@@ -259,6 +259,7 @@ class FolderTask(TaskBase):
     of more than ``largest_gap`` seconds (default five median steps). ``rate``: recordings are resampled to it, in Hz.
     ``time_unit``: the unit of numbers in the column ``time``; found if it is not set. ``sound``: how recorded sounds are made
     into spectrograms. ``dtype``: how the host sends an input; "uint8" for pixels, spectrograms and whole numbers up to 255.
+    Not set, files of images and sounds are sent as uint8, others as float32.
     """
 
     title: ClassVar[str] = "Your own data"
@@ -290,11 +291,11 @@ class FolderTask(TaskBase):
     time_unit: Literal["s", "ms", "us", "ns"] | None = None
     rate: Annotated[float, Field(gt=0, le=1e6)] | None = None
     sound: SoundOptions = SoundOptions()
-    dtype: Literal["float32", "uint8"] = "float32"
+    dtype: Literal["float32", "uint8"] | None = None
 
     @property
     def bytes_per_input(self) -> int:
-        """4 for float32, 1 for bytes with a scale."""
+        """4 for float32 and as long as the files are not known, 1 for bytes with a scale."""
         return 1 if self.dtype == "uint8" else 4
 
     @property
