@@ -19,8 +19,8 @@ static_assert(kFeatures == model::kInputSize && kScores == model::kOutputSize &&
 Dispatcher dispatcher;
 Sensing sensing;
 
-// Answers the messages of firmware with a store, a sensor, measurements, secure aggregation or samples in parts, and the host's
-// question how the board has done, once it has learned.
+// Answers the messages of firmware with a store, a sensor, measurements or secure aggregation, and the host's question how the
+// board has done, once it has learned.
 Outcome answer(uint8_t type, const uint8_t* payload, size_t size, Writer& out) {
   if (type != protocol::Inspect::kType || own_statistics.count() == 0) {
     uint32_t detail = 0;
@@ -28,8 +28,6 @@ Outcome answer(uint8_t type, const uint8_t* payload, size_t size, Writer& out) {
     if (status != Status::kUnknownType) return {status, detail};
     const Status measured = Measures::answer(type, payload, size, out);
     if (measured != Status::kUnknownType) return measured;
-    const Outcome part = dispatcher.learner().parts(type, payload, size, out);
-    if (part.status != Status::kUnknownType) return part;
     const Outcome outcome = dispatcher.learner().secure_sum(type, payload, size, out);
     if (outcome.status != Status::kUnknownType) return outcome;
     return dispatcher.learner().store(type, payload, size, out);
@@ -67,8 +65,7 @@ bool sense() { return Sensing::kSenses && sensing.work(dispatcher.learner().is_f
 void start() {
   Measures::begin();
   dispatcher.begin();
-  constexpr bool kAnswers = SavedState::kIsStored || Sensing::kSenses || Measures::kMeasures || SecureSum::kIsSecure ||
-                            SampleParts::kTakesParts;
+  constexpr bool kAnswers = SavedState::kIsStored || Sensing::kSenses || Measures::kMeasures || SecureSum::kIsSecure;
   if (kAnswers) dispatcher.answer_also(answer);
   sensing.begin();
 }

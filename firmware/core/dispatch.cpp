@@ -158,6 +158,10 @@ Outcome Dispatcher::answer(uint8_t type, const uint8_t* payload, size_t size, Wr
       return learner_.predict(request, out);
     }
     default:
+      if constexpr (SampleParts::kTakesParts) {
+        const Outcome outcome = learner_.parts(type, payload, size, out);
+        if (outcome.status != Status::kUnknownType) return outcome;
+      }
       return also_ == nullptr ? Status::kUnknownType : also_(type, payload, size, out);
   }
 }

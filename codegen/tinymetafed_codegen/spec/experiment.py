@@ -92,7 +92,7 @@ class Experiment(Section):
     privacy: PrivacySpec = PrivacySpec()
 
     def as_asked(self, asked: Experiment) -> Experiment:
-        """This experiment of a run without what its data have shown where ``asked``, which it is compared with, lacks it too."""
+        """This experiment of a run without what its data have shown, where ``asked``, its counterpart, lacks it too."""
         update: dict[str, DataSpec | TaskSpec] = {}
         if asked.data.is_unmeasured and self.data.normalise == asked.data.normalise:
             update["data"] = asked.data
