@@ -96,8 +96,8 @@ class Experiment(Section):
         update: dict[str, DataSpec | TaskSpec] = {}
         if asked.data.is_unmeasured and self.data.normalise == asked.data.normalise:
             update["data"] = asked.data
-        if isinstance(self.task, FolderTask) and isinstance(asked.task, FolderTask) and asked.task.dtype is None:
-            update["task"] = self.task.model_copy(update={"dtype": None})
+        if asked.task.lacks_dtype:
+            update["task"] = self.task.sent_as(None)
         return self.model_copy(update=update) if update else self
 
     @property

@@ -251,16 +251,16 @@ def with_dtype(experiment: Experiment, data: Path | None) -> Experiment:
         experiment: The complete experiment.
         data: A folder in place of ``task.path``; None for that.
     """
-    task = experiment.task
-    if not isinstance(task, FolderTask) or task.dtype is not None or task.files is not None:
+    own = experiment.task.own_files
+    if own is None or not own.lacks_dtype:
         return experiment
     from .own_data.media_files import find_media  # imported here because other tasks start sooner without it
 
     try:
-        found = find_media(data or Path(task.path))
+        found = find_media(data or Path(own.path))
     except DataError:  # reading the data reports it
         found = None
-    return experiment if found is None else experiment.model_copy(update={"task": task.model_copy(update={"dtype": "uint8"})})
+    return experiment if found is None else experiment.model_copy(update={"task": experiment.task.sent_as("uint8")})
 
 
 def _feature_note(reading: Reading, spec: FolderTask, shapes: TaskShapes) -> str:
