@@ -9,7 +9,7 @@ from .optional_messages import InputPart, InputTaken, SamplePart
 # parts take flash and an answer each.
 LARGEST_GROWTH = 2
 PER_WINDOW = 2  # parts per receive window: the line carries one while the device answers the other
-RAM_BYTES = 16  # what has come of the sample that waits in the arena
+RAM_BYTES = 48  # what has come of the sample that waits in the arena, and padding
 FLASH_BYTES = 900
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from pathlib import Path
 
 import budgets
@@ -13,6 +14,7 @@ from tinymetafed.bench.costs import Costs
 from tinymetafed.bench.kernel_cost import Comparison, StepCost
 from tinymetafed.bench.layer_grid import PASSES, Cell, Grid, Row
 from tinymetafed.bench.line_cost import FramingShare, LineShare, WireCost, WireRound
+from tinymetafed.bench.sample_cost import SampleCost
 from tinymetafed.bench.simulation_cost import SimulationCost
 from tinymetafed_codegen.locate import root
 
@@ -92,7 +94,9 @@ def test_measurements_are_written_and_drawn(tmp_path: Path) -> None:
             Row("add", 10, None, {"forward": Cell(5.0, 6.0, (6.0, 7.0))}),
         ),
     )
-    figures = Costs("mps2", "-Os", {"n": levels}, grid, {"n": simulated}, wire, "gcc 1", {"n": adaptation})
+    sample = SampleCost((4, 5, 3), "uint8", 3_072, 1_000, 5_000, 60, 99, 0)
+    counted = replace(sample, instructions=7_000)
+    figures = Costs("mps2", "-Os", {"n": levels}, grid, {"n": simulated}, wire, "gcc 1", {"n": adaptation}, (sample, counted))
     document, picture = costs.write(figures, tmp_path)
     text = document.read_text(encoding="utf-8")
     table = rows(text, "| net | compiled at | instructions")
@@ -108,6 +112,9 @@ def test_measurements_are_written_and_drawn(tmp_path: Path) -> None:
     assert rows(text, "| net | vector unit") == [["n", "avx2", "8", "4.0", "12.0"]]
     assert rows(text, "| wire types") == [["i8 both ways", "1,234", "567", "0.50", "0.75"]]
     assert rows(text, "| net | steps") == [["n", "320 local, 80 full", "40, 30", "61,000", "1,000,000", "2,500,000", "0.40"]]
+    assert rows(text, "| input | dtype") == [
+        ["4x5x3", "uint8", "3,072", "1,000", "5,000", "60", "99", instructions] for instructions in ("", "7,000")
+    ]
     assert "cycles are a guess" in text and "with gcc 1" in text
     bars = costs.bars({"n": levels["-Os"]})
     assert [(bar.kind, bar.width, bar.figure) for bar in bars[:2]] == [

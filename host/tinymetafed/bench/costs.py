@@ -16,11 +16,12 @@ from tinymetafed_codegen.locate import find
 from tinymetafed_codegen.spec import Experiment
 
 from ..federation.observer import Observer
-from . import adaptation_cost, in_qemu, kernel_cost, layer_grid, line_cost, simulation_cost
+from . import adaptation_cost, in_qemu, kernel_cost, layer_grid, line_cost, sample_cost, simulation_cost
 from .adaptation_cost import AdaptationCost
 from .kernel_cost import TEXTBOOK, Comparison, StepCost
 from .layer_grid import Grid
 from .line_cost import WireCost
+from .sample_cost import SampleCost
 from .simulation_cost import SimulationCost
 
 EXAMPLES = ("sine", "bench-conv", "omniglot")
@@ -47,6 +48,7 @@ class Costs:
     wire: WireCost
     compiler: str
     adaptation: dict[str, AdaptationCost]
+    samples: tuple[SampleCost, ...]
 
     def as_json(self) -> dict[str, Any]:
         """The JSON value that ``bench all --json`` prints."""
@@ -150,6 +152,7 @@ def measure(board: str, observer: Observer) -> Costs:
         wire=line_cost.wire(None, "", observer),
         compiler=compiler(board),
         adaptation={name: adaptation_cost.adaptation(chosen[name], name, board, observer) for name in KEEPING},
+        samples=sample_cost.measure(board, observer),
     )
 
 
