@@ -58,7 +58,7 @@ struct Conv2d {
     // dx needs the weights of the forward pass, so it is complete before any weight changes.
     if constexpr (kDx) input_gradient<kMask>(x, dy, dx, kernel);
     if constexpr (Update::kMoves) {
-      update<Update>(x, dy, kernel, rate, AllRows());
+      update<Update>(x, dy, kernel, rate);
       move_its_bias<Update>(dy, bias, rate);
     }
   }
@@ -96,16 +96,14 @@ struct Conv2d {
   static constexpr int kUpdateFilters =
       at_most(kFilterTile, kAccumulators / (kUpdateChannels == 3 ? 4 : at_least(kUpdateChannels, 2)));
 
-  // The rows of outputs that use a row of the kernel.
-  struct AllRows {
-    static constexpr int first(int r) { return Rows::first_out(r); }
-    static constexpr int last(int r) { return Rows::last_out(r); }
-  };
+  // Some rows of outputs; and those that use row r of the kernel, of all or of some.
   struct SomeRows {
     int from, until;
-    constexpr int first(int r) const { return at_least(Rows::first_out(r), from); }
-    constexpr int last(int r) const { return at_most(Rows::last_out(r), until); }
   };
+  static constexpr int first_of(int r) { return Rows::first_out(r); }
+  static constexpr int last_of(int r) { return Rows::last_out(r); }
+  static constexpr int first_of(int r, const SomeRows& some) { return at_least(Rows::first_out(r), some.from); }
+  static constexpr int last_of(int r, const SomeRows& some) { return at_most(Rows::last_out(r), some.until); }
 
   // Distance from one pixel to another in memory, in values.
   static constexpr int inputs_apart(int down, int right) { return (down * Columns::kIn + right) * kChannels; }
@@ -226,10 +224,10 @@ struct Conv2d {
     }
   }
 
-  template <typename Update, typename T, typename Some>
-  static void update(const T* x, const T* dy, T* kernel, T rate, const Some& some) {
+  template <typename Update, typename T, typename... Some>
+  static void update(const T* x, const T* dy, T* kernel, T rate, const Some&... some) {
     for (int r = 0; r < Rows::kKernel; ++r) {
-      const int first_row = some.first(r), rows = some.last(r) - first_row;
+      const int first_row = first_of(r, some...), rows = last_of(r, some...) - first_row;
       for (int c = 0; c < Columns::kKernel; ++c) {
         const int first_column = Columns::first_out(c), columns = Columns::last_out(c) - first_column;
         const int at = ((Rows::start(first_row) + r) * Columns::kIn + Columns::start(first_column) + c) * kChannels;
