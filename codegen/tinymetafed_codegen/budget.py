@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import log_mel_facts, private_update, secure_sum
+from . import log_mel_facts, private_update, sample_parts, secure_sum
 from .boards import STACK_BYTES, Board
 from .calls import Call
 from .graph import Graph
@@ -40,23 +40,37 @@ class BudgetError(SpecError):
     """The model does not fit the board; the text lists what takes how many bytes."""
 
 
-def memory(experiment: Experiment, board: Board, net: Graph, arena: Plan, window: int, source: str, sensor: int = 0) -> Memory:
+def memory(
+    experiment: Experiment,
+    board: Board,
+    net: Graph,
+    arena: Plan,
+    window: int,
+    source: str,
+    *,
+    frozen_bytes: int,
+    sensor: int = 0,
+    takes_parts: bool = False,
+) -> Memory:
     """Computes the RAM and flash that the model needs.
 
     Args:
         experiment: The complete experiment.
         board: The board's facts.
-        net: The model's graph.
+        net: The model's graph, as it is made C++.
         arena: The plan of its arena.
         window: Bytes of the receive window.
         source: The experiment's name in errors, for instance its file.
+        frozen_bytes: Bytes of flash of all frozen layers.
         sensor: Bytes of RAM for rows and samples of a sensor; 0 without one.
+        takes_parts: Whether samples come in parts.
 
     Raises:
         BudgetError: The board has less RAM or flash than the model needs.
     """
-    ram = _ram(experiment, net, arena, window, sensor)
-    found = Memory(ram, STACK_BYTES, board.ram_bytes, _flash(experiment, net), board.flash_bytes)
+    ram = _ram(experiment, net, arena, window, sensor, takes_parts)
+    flash = _flash(experiment, net) + frozen_bytes + sample_parts.FLASH_BYTES * takes_parts
+    found = Memory(ram, STACK_BYTES, board.ram_bytes, flash, board.flash_bytes)
     for what, used, available in (
         ("RAM", found.ram_total, found.ram_available),
         ("flash", found.flash, found.flash_available),
@@ -66,7 +80,7 @@ def memory(experiment: Experiment, board: Board, net: Graph, arena: Plan, window
     return found
 
 
-def _ram(experiment: Experiment, net: Graph, arena: Plan, window: int, sensor: int) -> tuple[RamUse, ...]:
+def _ram(experiment: Experiment, net: Graph, arena: Plan, window: int, sensor: int, takes_parts: bool) -> tuple[RamUse, ...]:
     downlink = Dtype[experiment.strategy.downlink.upper()]
     scales = 4 * sum(not p.op.local for p in net.parameters) if downlink == Dtype.I8 else 0
     behind = 4 * (net.n_state - net.n_parameters)
@@ -83,6 +97,7 @@ def _ram(experiment: Experiment, net: Graph, arena: Plan, window: int, sensor: i
         RamUse("serial receive buffer", window),
         RamUse("request and answer buffers", 2 * window),
         RamUse("store", STORE_RAM_BYTES if experiment.board.store else 0),
+        RamUse("samples in parts", sample_parts.RAM_BYTES * takes_parts),
         RamUse("sensor", sensor),
         RamUse("authentication", AUTHENTICATION_RAM_BYTES if experiment.run.is_authenticated else 0),
         RamUse("private updates", PRIVACY_RAM_BYTES if experiment.privacy.is_private else 0),
@@ -119,7 +134,7 @@ def _flash(experiment: Experiment, net: Graph) -> int:
     coded = CODED_FLASH_BYTES * experiment.strategy.codes_values
     difference = DIFFERENCE_FLASH_BYTES * experiment.strategy.takes_differences
     parts = feedback + store + sensor + authentication + privacy + secure + measures + coded + difference
-    return CORE_FLASH_BYTES + parts + _kernel_flash(net) + net.frozen_bytes
+    return CORE_FLASH_BYTES + parts + _kernel_flash(net)
 
 
 def _kernel_flash(net: Graph) -> int:

@@ -11,13 +11,17 @@ from .protocol import Variant
 
 @dataclass(frozen=True)
 class Tensor:
-    """A buffer in the arena: an activation, a gradient, a mask saved for backward, or the sample's targets."""
+    """A buffer in the arena: an activation, a gradient, a mask saved for backward, or the sample's targets.
+
+    ``is_bytes``: its values are bytes times a scale, which is a float before them.
+    """
 
     name: str
     shape: Shape
     note: str
     int8: bool = False
     half: bool = False
+    is_bytes: bool = False
 
     @property
     def size(self) -> int:
@@ -26,8 +30,10 @@ class Tensor:
 
     @property
     def floats(self) -> int:
-        """Floats of the arena that it takes; four int8 values share one, or two float16 values."""
-        return -(-self.size // (4 if self.int8 else 2 if self.half else 1))
+        """Floats of the arena that it takes; four bytes share one, or two float16 values."""
+        if self.int8 or self.is_bytes:
+            return -(-self.size // 4) + self.is_bytes
+        return -(-self.size // 2) if self.half else self.size
 
 
 @dataclass(frozen=True)
@@ -37,7 +43,7 @@ class Call:
     The gradient of an input of a merge is such a call as well: ``x`` is dy, ``other`` what the call reads beside dy.
 
     ``masks_input``: x is the output of a ReLU, whose derivative the mask saved for backward includes. ``again``: in a backward
-    pass, the call makes an activation a second time.
+    pass, the call makes an activation a second time. ``work``: tensors that nothing reads afterwards.
     """
 
     op: Op
@@ -47,6 +53,7 @@ class Call:
     saved_mask: Tensor | None = None
     masks_input: bool = False
     again: bool = False
+    work: tuple[Tensor, ...] = ()
 
     @property
     def reads(self) -> tuple[Tensor, ...]:
@@ -56,7 +63,7 @@ class Call:
     @property
     def writes(self) -> tuple[Tensor, ...]:
         """The tensors that it writes, its result first."""
-        return (self.y,) if self.saved_mask is None else (self.y, self.saved_mask)
+        return (self.y, *(() if self.saved_mask is None else (self.saved_mask,)), *self.work)
 
     @property
     def reusable(self) -> tuple[Tensor, ...]:
@@ -68,7 +75,8 @@ class Call:
 class BackwardCall:
     """One op run backward: reads ``dy``, writes ``dx`` where a layer below trains, updates the op's parameters if ``update``.
 
-    ``masks_input``: x is the output of a ReLU, whose derivative the op applies to dx.
+    ``masks_input``: x is the output of a ReLU, whose derivative the op applies to dx. ``work``: tensors that nothing reads
+    afterwards.
     """
 
     op: Op
@@ -79,6 +87,7 @@ class BackwardCall:
     update: bool
     masks_input: bool
     saved_mask: Tensor | None = None  # written by the op's forward
+    work: tuple[Tensor, ...] = ()
 
     @property
     def reads(self) -> tuple[Tensor, ...]:
@@ -90,7 +99,7 @@ class BackwardCall:
     @property
     def writes(self) -> tuple[Tensor, ...]:
         """The tensors that it writes."""
-        return () if self.dx is None else (self.dx,)
+        return (*(() if self.dx is None else (self.dx,)), *self.work)
 
     @property
     def reusable(self) -> tuple[Tensor, ...]:

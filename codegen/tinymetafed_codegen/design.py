@@ -10,6 +10,7 @@ import numpy as np
 
 from . import (
     budget,
+    byte_input,
     flash_store,
     graph,
     hash,
@@ -18,6 +19,7 @@ from . import (
     plan,
     private_update,
     protocol,
+    sample_parts,
     sample_source,
     secure_sum,
     sensor,
@@ -35,17 +37,22 @@ class Design:
     """An experiment's model on a board: everything that the generated files are rendered from.
 
     ``source`` is the experiment's name in errors. ``boards`` are the boards that the model may be designed for next.
-    ``weights`` are the arrays of model.weights, by names such as dense1.kernel.
+    ``weights`` are the arrays of model.weights, by names such as dense1.kernel. ``built`` is the graph with every activation
+    stored as it is, and ``graph`` the one that stores them as the experiment says. ``lowered`` is the graph that is made C++,
+    and ``plan`` its arena: that of a board whose first layer reads bytes, or ``graph`` itself; ``may_read_bytes``: whether it may.
     """
 
     experiment: Experiment
     source: str
     board: Board
     boards: Catalogue
+    lowered: graph.Graph
+    built: graph.Graph
     graph: graph.Graph
     plan: plan.Plan
     weights: dict[str, weights_file.Values]
     manifest: ModelManifest
+    may_read_bytes: bool = True
 
     @property
     def model_hash(self) -> bytes:
@@ -61,7 +68,24 @@ class Design:
         """Designs the same model for another board. Raises BudgetError if that board is too small."""
         if board == self.board:
             return self
-        return _design(self.experiment, board, self.boards, self.graph, self.plan, self.weights, self.source)
+        return self._again(board, self.may_read_bytes)
+
+    def _again(self, board: Board, may_read_bytes: bool) -> Design:
+        made, given = self.experiment, self.weights
+        return _design(made, board, self.boards, self.built, given, self.source, may_read_bytes=may_read_bytes)
+
+    @property
+    def reads_bytes(self) -> bool:
+        """Whether the first layer reads bytes, so that nobody can give the firmware an input in float32."""
+        return self.lowered is not self.graph
+
+    def reading_floats(self) -> Design:
+        """The same with an input in float32, for the simulation and for programs that call the model themselves.
+
+        Raises:
+            BudgetError: The board is too small for it.
+        """
+        return self._again(self.board, False) if self.reads_bytes else self
 
 
 def design(experiment: Experiment, board: Board, source: str, boards: Catalogue = INSTALLED) -> Design:
@@ -90,8 +114,7 @@ def built(experiment: Experiment, source: str) -> graph.Graph:
 
 def design_graph(experiment: Experiment, board: Board, net: graph.Graph, source: str, boards: Catalogue = INSTALLED) -> Design:
     """Like ``design``, but takes a graph that ``graph.build`` made, and does not compare it with the task."""
-    net = stored_activations.arranged(net, experiment)
-    return _design(experiment, board, boards, net, plan.plan(net), given_weights(experiment, net, source), source)
+    return _design(experiment, board, boards, net, given_weights(experiment, net, source), source)
 
 
 def given_weights(experiment: Experiment, net: graph.Graph, source: str) -> dict[str, weights_file.Values]:
@@ -168,11 +191,13 @@ def _design(
     experiment: Experiment,
     board: Board,
     boards: Catalogue,
-    net: graph.Graph,
-    arena: plan.Plan,
+    built: graph.Graph,
     given: dict[str, weights_file.Values],
     source: str,
+    *,
+    may_read_bytes: bool = True,
 ) -> Design:
+    net = stored_activations.arranged(built, experiment)
     if experiment.run.is_authenticated and board.entropy is None:
         raise SpecError(
             f"{source}: run.security = 'authenticated', but board '{board.name}' has no source of random bytes; add 'entropy' "
@@ -187,22 +212,29 @@ def _design(
             f"and set 'measures' in {board.file}, as docs/boards.md says, or leave board.measures out"
         )
     sensed = sensor.facts(experiment, board, net, source)
-    window = _receive_window(experiment, board, net, sensed, mac_bytes)
+    window, takes_parts = _receive_window(experiment, board, net, sensed, mac_bytes)
     if window > protocol.MAX_RECEIVE_WINDOW:
-        own = experiment.task.own_files
-        of_windows = own is not None and own.window is not None
-        in_bytes = own is not None and own.bytes_per_input > 1
+        what = f"the {net.output.size:,} outputs of the last layer" + ("" if sensed is None else ", or a row of the sensor,")
         raise SpecError(
-            f"{source}: one sample of model.input = {list(net.input.shape)} or its outputs"
-            + ("" if sensed is None else ", or a row of the sensor,")
-            + f" take {window:,} bytes in one message, the protocol allows {protocol.MAX_RECEIVE_WINDOW:,}; make the input or "
-            "the last layer smaller"
-            + (", with a lower task.window or fewer task.features" if of_windows else "")
-            + (', or set task.dtype = "uint8" for pixels and other bytes, which are sent as they are' if in_bytes else "")
+            f"{source}: {what} take {window:,} bytes in one message, the protocol allows {protocol.MAX_RECEIVE_WINDOW:,}; make "
+            "the last layer smaller" + ("" if sensed is None else ", or read fewer channels")
         )
+    lowered, arena = net, plan.plan(net)
+    if may_read_bytes and takes_parts and _sends_bytes(experiment, net, window, mac_bytes):
+        lowered, arena = _smaller_with_bytes(experiment, built, net, arena)
     keeps_local, error_feedback = budget.keeps_local(experiment, net), experiment.strategy.error_feedback
-    memory = budget.memory(experiment, board, net, arena, window, source, 0 if sensed is None else sensed.ram_bytes)
-    kept = kept_activations.plan(experiment, net, memory)
+    memory = budget.memory(
+        experiment,
+        board,
+        lowered,
+        arena,
+        window,
+        source,
+        frozen_bytes=net.frozen_bytes,
+        sensor=0 if sensed is None else sensed.ram_bytes,
+        takes_parts=takes_parts,
+    )
+    kept = kept_activations.plan(experiment, lowered, memory)
     memory = kept_activations.with_kept(memory, kept)
     manifest = ModelManifest(
         board=board.name,
@@ -242,8 +274,21 @@ def _design(
         sensor=sensed,
         kept=kept,
         mac_bytes=mac_bytes,
+        takes_parts=takes_parts,
     )
-    return Design(experiment, source, board, boards, net, arena, given, manifest)
+    return Design(experiment, source, board, boards, lowered, built, net, arena, given, manifest, may_read_bytes)
+
+
+def _smaller_with_bytes(
+    experiment: Experiment, built: graph.Graph, net: graph.Graph, arena: plan.Plan
+) -> tuple[graph.Graph, plan.Plan]:
+    """The graph whose first layer reads bytes, and its plan, where it has one with a smaller arena; else those given."""
+    of_bytes = byte_input.reading_bytes(built)
+    if of_bytes is None:
+        return net, arena
+    of_bytes = stored_activations.arranged(of_bytes, experiment)
+    less = plan.plan(of_bytes)
+    return (of_bytes, less) if less.floats < arena.floats else (net, arena)
 
 
 def _weight_tensor(placed: graph.PlacedParameter) -> WeightTensor:
@@ -265,17 +310,29 @@ def _arena_tensor(slot: plan.Slot) -> ArenaTensor:
     return ArenaTensor(tensor.name, tensor.shape, slot.offset, tensor.floats, slot.first, slot.last, tensor.note)
 
 
+def _sends_bytes(experiment: Experiment, net: graph.Graph, window: int, mac_bytes: int) -> bool:
+    """Whether all inputs of the board are bytes from the host that come in parts."""
+    task = experiment.task
+    return (
+        task.bytes_per_input == 1
+        and sample_source.name(experiment) == "streamed"
+        and experiment.board.sensor is None
+        and not sample_parts.is_whole(net.input.size, window, mac_bytes)
+    )
+
+
 def _receive_window(
     experiment: Experiment, board: Board, net: graph.Graph, sensed: sensor.SensorFacts | None, mac_bytes: int
-) -> int:
-    """Bytes of the receive window: that of the board's file, or more if one sample or one answer needs more."""
-    task = experiment.task
-    payloads = [
-        protocol.Predict.fixed_size() + task.bytes_per_input * net.input.size,
-        protocol.Outputs.fixed_size() + 4 * net.output.size,
-    ]
+) -> tuple[int, bool]:
+    """Bytes of the receive window, that of the board's file or what one message needs; whether samples come in parts."""
+    size = experiment.task.bytes_per_input * net.input.size
+    samples = [protocol.Predict.fixed_size() + size]
     if sample_source.name(experiment) == "streamed":
-        payloads.append(protocol.Sample.fixed_size() + 4 * net.target.size + task.bytes_per_input * net.input.size)
+        samples.append(protocol.Sample.fixed_size() + 4 * net.target.size + size)
+    answers = [protocol.Outputs.fixed_size() + 4 * net.output.size]
     if sensed is not None:
-        payloads += [Rows.fixed_size() + sensed.row_bytes, Columns.fixed_size() + len(sensed.header.encode())]
-    return max(board.receive_window, -(-protocol.wire_size(max(payloads) + mac_bytes) // 64) * 64)
+        answers += [Rows.fixed_size() + sensed.row_bytes, Columns.fixed_size() + len(sensed.header.encode())]
+    if sample_parts.takes_parts(samples, board.receive_window, mac_bytes):
+        answers.append(sample_parts.answer_with(net.output.size))
+        return sample_parts.window_of(answers, board.receive_window, mac_bytes), True
+    return sample_parts.window_of([*samples, *answers], board.receive_window, mac_bytes), False

@@ -17,6 +17,7 @@ from . import (
     optional_messages,
     private_update,
     protocol_cpp,
+    sample_parts,
     sample_source,
     secure_sum,
     sensor,
@@ -29,7 +30,7 @@ from .design import Design
 from .files import OWNER_ONLY, write_if_changed
 from .log_mel_cpp import log_mel_header
 from .model_cpp import frozen_header, model_header, op_headers
-from .optional_messages import FIRST_INDEX_BYTES, LEAST_PARTICIPANTS, VALUE_ESCAPE
+from .optional_messages import FIRST_INDEX_BYTES, LEAST_PARTICIPANTS, VALUE_ESCAPE, SamplePart
 from .protocol import Phase, SampleSet, Status
 from .protocol_cpp import cpp_constant
 from .rendering import render
@@ -58,6 +59,8 @@ _OPTIONAL_HEADERS = {
     "coded_facts.hpp",
     "held_version.hpp",
     "difference_facts.hpp",
+    "sample_parts.hpp",
+    "sample_parts_facts.hpp",
 }
 
 
@@ -131,6 +134,7 @@ def headers(design: Design, command: str, phases: Sequence[Phase] | None = None,
         kept_headers,
         coded_headers,
         difference_headers,
+        part_headers,
     )
     return texts | {name: text for part in parts for name, text in part(design, command).items()}
 
@@ -262,7 +266,7 @@ def kept_headers(design: Design, command: str) -> dict[str, str]:
     kept = design.manifest.kept
     if kept is None:
         return {}
-    prefixes = kept_activations.prefixes(design.graph)
+    prefixes = kept_activations.prefixes(design.lowered)
     return {
         "kept_activations.hpp": render("kept_activations.hpp.j2", command=command),
         "kept_facts.hpp": render(
@@ -297,6 +301,22 @@ def coded_facts_header(command: str) -> str:
     """The text of coded_facts.hpp: the messages of firmware that codes the values of its updates."""
     facts = {"escape": VALUE_ESCAPE, "first": FIRST_INDEX_BYTES}
     return render("coded_facts.hpp.j2", command=command, **facts, **vars(protocol_cpp.coded_parts()))
+
+
+def part_headers(design: Design, command: str) -> dict[str, str]:
+    """The texts of the headers of firmware that takes samples in parts, by name; empty for any other firmware."""
+    if not design.manifest.takes_parts:
+        return {}
+    return {
+        "sample_parts.hpp": render("sample_parts.hpp.j2", command=command),
+        "sample_parts_facts.hpp": render(
+            "sample_parts_facts.hpp.j2",
+            reads_bytes=str(design.reads_bytes).lower(),
+            part_bytes=sample_parts.part_bytes(SamplePart, design.manifest.receive_window, design.manifest.mac_bytes),
+            records=protocol_cpp.part_records(),
+            command=command,
+        ),
+    }
 
 
 def sensor_headers(design: Design, command: str) -> dict[str, str]:

@@ -182,12 +182,13 @@ class KeptActivations(StrictJson):
 class ModelManifest(StrictJson):
     """All facts of one experiment's model on one board.
 
-    Only ``board``, ``receive_window``, ``memory``, ``store``, ``sensor`` and ``kept`` depend on the board.
+    Only ``board``, ``receive_window``, ``takes_parts``, ``memory``, ``store``, ``sensor`` and ``kept`` depend on the board.
     ``sample_source`` names firmware/app/source_NAME.cpp. ``model_hash`` and ``schema_hash`` are hexadecimal.
     ``layer_ends``: where each global layer ends in the weight vector. ``weights_file``: model.weights of the experiment.
     ``store``: the layout of the board's store; None without ``board.store``. ``sensor``: the same for ``board.sensor``.
     ``kept``: the activations that the board keeps for later passes; None if it keeps none.
-    ``mac_bytes``: of the MAC in every frame of authenticated firmware; 0 for any other.
+    ``mac_bytes``: of the MAC in every frame of authenticated firmware; 0 for any other. ``takes_parts``: whether a sample may
+    come in several messages.
     """
 
     board: str
@@ -215,6 +216,7 @@ class ModelManifest(StrictJson):
     sensor: SensorFacts | None = None
     kept: KeptActivations | None = None
     mac_bytes: int = 0
+    takes_parts: bool = False
 
     @property
     def n_local(self) -> int:
@@ -276,6 +278,8 @@ class ModelManifest(StrictJson):
                 del plain[part]
         if not self.mac_bytes:
             del plain["mac_bytes"]
+        if not self.takes_parts:
+            del plain["takes_parts"]
         return plain | {
             "ram_bytes": {use.purpose: use.size for use in self.memory.ram},
             "ram_total": self.memory.ram_total,

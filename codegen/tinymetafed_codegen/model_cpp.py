@@ -10,7 +10,7 @@ from .calls import BackwardCall, Call
 from .cpp_literals import float_literal, in_lines
 from .design import Design
 from .graph import Graph, PlacedParameter
-from .ops import Op, Parameter
+from .ops import Conv2dOfBytes, Op, Parameter
 from .plan import HISTOGRAM_BINS
 from .protocol import Variant
 from .protocol_cpp import cpp_constant
@@ -21,7 +21,7 @@ FIRMWARE = "model.hpp.j2"  # the template of firmware
 
 def model_header(design: Design, command: str, template: str = FIRMWARE) -> str:
     """The text of model.hpp: one model's training step, as calls of kernels. ``template``: that of firmware or of libraries."""
-    net, arena = design.graph, design.plan
+    net, arena = design.lowered, design.plan
     splits = design.experiment.board.split_steps
     redraws_local = design.experiment.model.local_start == "redrawn" and net.n_local > 0
 
@@ -32,8 +32,13 @@ def model_header(design: Design, command: str, template: str = FIRMWARE) -> str:
         at = "" if op.frozen else "p + "
         return ", ".join(f"{at}{weight_constant(op, parameter)}" for parameter in op.parameters)
 
-    def forward(call: Call) -> dict[str, str]:
-        return {
+    def of_bytes(call: Call | BackwardCall) -> dict[str, Any]:
+        normalise = call.op.normalise if isinstance(call.op, Conv2dOfBytes) else None
+        normalising = "" if normalise is None else f", {weights(normalise)}"
+        return {"work": [place(tensor) for tensor in call.work], "normalising": normalising}
+
+    def forward(call: Call) -> dict[str, Any]:
+        return of_bytes(call) | {
             "template": call.op.template,
             "direction": "forward",
             "type": type_name(call.op.name) or call.op.cpp_type(),
@@ -45,13 +50,13 @@ def model_header(design: Design, command: str, template: str = FIRMWARE) -> str:
             "weights": weights(call.op),
         }
 
-    def observe(call: Call) -> dict[str, str]:
+    def observe(call: Call) -> dict[str, Any]:
         return {**forward(call), "direction": "observe"}
 
-    def backward(call: BackwardCall, update: str) -> dict[str, str]:
+    def backward(call: BackwardCall, update: str) -> dict[str, Any]:
         reads = call.op.backward_reads()
         forward_tensors = [tensor for name, tensor in (("x", call.x), ("y", call.y)) if name in reads]
-        return {
+        return of_bytes(call) | {
             "template": call.op.template,
             "direction": "backward",
             "type": type_name(call.op.name) or call.op.cpp_type(),
@@ -67,7 +72,7 @@ def model_header(design: Design, command: str, template: str = FIRMWARE) -> str:
             "forward_tensors": "".join(f"a + {place(t)}, " for t in forward_tensors),
         }
 
-    def step(variant: Variant) -> list[dict[str, str]]:
+    def step(variant: Variant) -> list[dict[str, Any]]:
         update = net.sgd.accumulating_cpp_type() if variant is Variant.GRADIENT else "Update"
         return [forward(call) if isinstance(call, Call) else backward(call, update) for call in net.backward[variant]]
 
@@ -98,7 +103,7 @@ def model_header(design: Design, command: str, template: str = FIRMWARE) -> str:
         template,
         title=" -> ".join(call.op.name for call in net.forward),
         command=command,
-        frozen=bool(net.frozen),
+        frozen=bool(design.graph.frozen),
         model_hash_hex=design.model_hash.hex(),
         model_hash_bytes=", ".join(f"0x{b:02x}" for b in design.model_hash),
         input_size=net.input.size,
@@ -179,7 +184,7 @@ def model_header(design: Design, command: str, template: str = FIRMWARE) -> str:
 
 def op_headers(design: Design, command: str) -> str:
     """The text of op_headers.hpp: includes the kernels of the model's ops."""
-    net = design.graph
+    net = design.lowered
     passes = [net.forward_of(variant) for variant in net.backward]
     used = {type(call.op) for calls in (*passes, *net.backward.values()) for call in calls}
     ours = sorted({f"<kernels/{op.header}>" for op in used if ops.own_op.header(op) is None})

@@ -153,6 +153,11 @@ def difference_records() -> list[RecordText]:
     return [_record(record) for record in protocol.records(optional_messages.DIFFERENCE_REQUESTS)]
 
 
+def part_records() -> list[RecordText]:
+    """The text of the messages that only firmware has that takes samples in parts."""
+    return [_record(record) for record in protocol.records(optional_messages.PART_REQUESTS)]
+
+
 def own_program_records() -> list[RecordText]:
     """The text of the messages that only firmware has whose own program learns."""
     return [_record(record) for record in protocol.records(optional_messages.OWN_PROGRAM_REQUESTS)]

@@ -21,6 +21,7 @@ def tables() -> dict[str, str]:
         "capacities": _capacities(),
         **{record.__name__: _fields(record) for record in protocol.records()},
         **{enum.__name__: _members(enum) for enum in protocol.ENUMS},
+        **{record.__name__: _fields(record) for record in protocol.records(optional_messages.PART_REQUESTS)},
     }
 
 

@@ -66,7 +66,7 @@ def render(library: SketchLibrary) -> dict[str, str]:
         SpecError: The numbers of the normalisation are not measured yet, or the user's sample source cannot be used.
         OSError: A source cannot be read.
     """
-    design = library.design
+    design = library.design.reading_floats()  # a sketch gives its samples as floats
     facts = {
         "name": NAME,
         "command": library.command,

@@ -49,8 +49,8 @@ bool Dispatcher::work() {
     if (waits_ && !learner_.in_step()) {
       waits_ = false;
       Writer out(answer_ + kFrameHeaderBytes, kMostPayload);
-      const Outcome outcome = answer_progress(learner_.token(), out);
-      send_outcome(Sample::kType, sequence_, outcome, out.size());
+      const Outcome outcome = type_ == Sample::kType ? answer_progress(learner_.token(), out) : learner_.sample_taken(out);
+      send_outcome(type_, sequence_, outcome, out.size());
     }
     if (learner_.in_step()) return true;
   }
@@ -86,8 +86,9 @@ void Dispatcher::handle(uint8_t type, uint8_t sequence, const uint8_t* payload, 
   }
   Outcome outcome = answer(type, payload, size, out);
   if constexpr (kSplitsSteps) {
-    if (learner_.in_step()) {  // a Sample, which is answered at the end of its step
+    if (learner_.in_step()) {  // a sample, which is answered at the end of its step
       waits_ = true;
+      type_ = type;
       sequence_ = sequence;
       return;
     }
@@ -157,6 +158,10 @@ Outcome Dispatcher::answer(uint8_t type, const uint8_t* payload, size_t size, Wr
       return learner_.predict(request, out);
     }
     default:
+      if constexpr (SampleParts::kTakesParts) {
+        const Outcome outcome = learner_.parts(type, payload, size, out);
+        if (outcome.status != Status::kUnknownType) return outcome;
+      }
       return also_ == nullptr ? Status::kUnknownType : also_(type, payload, size, out);
   }
 }

@@ -15,13 +15,15 @@ namespace tmf {
 // The Sample whose answer waits for the end of its step; takes no memory where steps are not split.
 template <bool kSplits>
 struct WaitingSample {
-  static bool waits_;  // both are never used, and never defined
+  static bool waits_;  // never used, and never defined, as the others
   static uint8_t sequence_;
+  static uint8_t type_;
 };
 template <>
 struct WaitingSample<true> {
   bool waits_ = false;
   uint8_t sequence_ = 0;
+  uint8_t type_ = 0;  // of the request: a sample, or its last part
 };
 
 // The device's side of the protocol; owns the learner. Authentication is a base because as a member it would take memory also where

@@ -52,6 +52,7 @@ Outcome Learner::configure(const protocol::Configure& message) {
     has_token_ = false;
     state_ = State::kIdle;
     is_alone_ = false;
+    SampleParts::drop();
     load_saved();
     kept_local_.clear();
     residual_.clear();
@@ -116,6 +117,7 @@ Outcome Learner::train(const protocol::Train& message) {
   const Configured& program = programs_[static_cast<size_t>(message.program)];
   if (!program.ready) return Status::kBadState;
   if (state_ != State::kLoaded) return Status::kOk;  // a repeated Train: the answer reports progress
+  SampleParts::drop();
   key_ = {message.seed, message.client, message.round};
   recipe_ = &program.recipe;
   for (uint32_t i = model::kParameterCount; i < model::kStateCount; ++i) parameters_[i] = 0.0f;  // velocities or gradients
@@ -130,13 +132,14 @@ Outcome Learner::train(const protocol::Train& message) {
 }
 
 Outcome Learner::sample(const protocol::Sample& message) {
-  if (!has_token_ || is_alone_ || source::on_device()) return Status::kBadState;
+  if (SampleParts::kReadsBytes || !has_token_ || is_alone_ || source::on_device()) return Status::kBadState;
   if (message.token != token_) return {Status::kBadToken, token_};
   if (state_ == State::kIdle || state_ == State::kLoading || state_ == State::kLoaded) return Status::kBadState;
   if (message.step < step_ || state_ == State::kFailed) return Status::kOk;  // already trained, or training has failed
   if (state_ != State::kTraining || message.step > step_) return {Status::kBadOffset, step_};
   const size_t input_bytes = protocol::width(message.dtype) * model::kInputSize;
   if (message.data_size != protocol::width(Dtype::kF32) * model::kTargetSize + input_bytes) return Status::kBadLength;
+  SampleParts::drop();
   Reader in(message.data, message.data_size);
   if (const Status status = read_targets(in, arena_.values + model::kTarget); status != Status::kOk) return status;
   if (const Status status = read_inputs(in, message.dtype, message.scale, arena_.values + model::kInput);
@@ -148,6 +151,7 @@ Outcome Learner::sample(const protocol::Sample& message) {
 
 bool Learner::work() {
   if (state_ != State::kTraining || !(source::on_device() || holds_all())) return false;
+  SampleParts::drop();
   const uint32_t index = sample_index();
   if (!holds(index)) {
     const source::Key key = {key_.seed, key_.client, {key_.round}, recipe_->phases[phase_].sample_set, index};
@@ -253,15 +257,13 @@ Outcome Learner::fetch(const protocol::Fetch& message, Writer& out) const {
 }
 
 Outcome Learner::predict(const protocol::Predict& message, Writer& out) {
-  if (!weights_complete() || state_ == State::kLoading) return Status::kBadState;
-  if constexpr (PrivateUpdate::kIsPrivate || SecureSum::kIsSecure) {
-    if (!shows_received_or_adapted()) return Status::kBadState;
-  }
+  if (SampleParts::kReadsBytes || !may_predict()) return Status::kBadState;
   constexpr size_t kOutputBytes = protocol::width(Dtype::kF32) * model::kOutputSize;
   const size_t input_bytes = protocol::width(message.dtype) * model::kInputSize;
   if (message.data_size == 0 || message.data_size % input_bytes != 0) return Status::kBadLength;
   protocol::Outputs().write_head(out);
   if (message.data_size / input_bytes * kOutputBytes > out.left()) return Status::kTooLarge;
+  SampleParts::drop();
   Reader in(message.data, message.data_size);
   while (in.left() > 0) {
     if (const Status status = read_inputs(in, message.dtype, message.scale, arena_.values + model::kInput);

@@ -7,6 +7,7 @@
 #include <held_version.hpp>      // generated for firmware that takes differences of weights
 #include <kept_activations.hpp>  // generated for firmware that keeps activations
 #include <private_update.hpp>    // generated for firmware with private updates
+#include <sample_parts.hpp>      // generated for firmware that takes samples in parts
 #include <saved_state.hpp>       // generated for firmware with a store
 #include <secure_sum.hpp>        // generated for firmware with secure aggregation
 
@@ -35,8 +36,8 @@ struct [[nodiscard]] Outcome {
 //
 // States: IDLE -> LOADING -> LOADED -> TRAINING -> DONE or FAILED. In any state, a Load with a higher token begins a new cycle.
 // Some models keep local weights or a residual from round to round. A new session clears both; firmware with a store has saved
-// them. SavedState, KeptActivations, PrivateUpdate, SecureSum, CodedUpdate and HeldVersion are bases because as members they would
-// take memory also where they are empty.
+// them. SavedState, KeptActivations, PrivateUpdate, SecureSum, CodedUpdate, HeldVersion and SampleParts are bases because as members
+// they would take memory also where they are empty.
 //
 // Between two cycles the board's own program may learn, which ends the last cycle: the board is *alone* until the next Load.
 class Learner : private SavedState,
@@ -45,6 +46,7 @@ class Learner : private SavedState,
                 private SecureSum,
                 private CodedUpdate,
                 private HeldVersion,
+                private SampleParts,
                 private StepPosition<kSplitsSteps> {
  public:
   // Called once after a start: loads the weights that were saved, so that the device predicts with them.
@@ -93,6 +95,18 @@ class Learner : private SavedState,
     return {status, detail};
   }
 
+  // Requests that only firmware knows that takes samples in parts; and the answer to a part whose step has ended.
+  Outcome parts(uint8_t type, const uint8_t* payload, size_t size, Writer& out) {
+    uint32_t detail = 0;
+    const Status status = SampleParts::answer(type, payload, size, out, detail, *this);
+    return {status, detail};
+  }
+  Outcome sample_taken(Writer& out) const {
+    uint32_t detail = 0;
+    const Status status = SampleParts::report(token_, out, detail, *this);
+    return {status, detail};
+  }
+
   // Trains one sample that the device makes itself or has kept, if a program is running. Returns whether it did. Where steps are
   // split, it only begins the step, as `sample` does.
   bool work();
@@ -117,7 +131,7 @@ class Learner : private SavedState,
   bool is_free() const { return is_whole_ && !in_cycle(); }
 
   // For the board's own program. A refused call changes nothing. kBadState: there are no whole weights yet, or, for all but
-  // `predict`, a cycle of the host is in progress.
+  // `predict`, a cycle of the host is in progress; or a sample of the host has come in part.
 
   // Runs the model forward with the current weights. Fails with kNotFinite for an input or an output that is not finite.
   Status predict(const float* inputs, float* outputs);
@@ -136,6 +150,7 @@ class Learner : private SavedState,
 
  private:
   friend class HeldVersion;  // a difference begins a cycle, as a Load does
+  friend class SampleParts;
   static constexpr uint32_t kGlobalCount = model::kGlobalCount;
   static constexpr uint32_t kLayers = sizeof model::kLayerEnds / sizeof model::kLayerEnds[0];
 
@@ -157,6 +172,12 @@ class Learner : private SavedState,
 
   bool is_frozen() const { return has_token_ && state_ == protocol::State::kDone && delta_.count() > 0; }
   bool weights_complete() const { return loaded_ == model::kGlobalCount; }
+  // Whether the host may ask for predictions.
+  [[gnu::always_inline]] bool may_predict() const {
+    if (!weights_complete() || state_ == protocol::State::kLoading) return false;
+    if constexpr (PrivateUpdate::kIsPrivate || SecureSum::kIsSecure) return shows_received_or_adapted();
+    return true;
+  }
   bool in_cycle() const;
   void go_alone();
   Status run_forward(const float* inputs);
@@ -224,6 +245,7 @@ class Learner : private SavedState,
   ticks_ = 0;
   fault_ = Status::kOk;
   is_whole_ = is_received_ = is_pulled_ = is_alone_ = false;
+  SampleParts::drop();
   delta_ = Encoder();  // a Pull must not return an earlier cycle's entries
 }
 

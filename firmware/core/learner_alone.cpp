@@ -56,6 +56,7 @@ void Learner::go_alone() {
 
 void Learner::leave() {
   finish_step();
+  SampleParts::drop();
   if (is_whole_) go_alone();
 }
 
@@ -69,7 +70,8 @@ Status Learner::run_forward(const float* inputs) {
 
 Status Learner::predict(const float* inputs, float* outputs) {
   finish_step();
-  if (!is_whole_) return Status::kBadState;
+  if (kReadsBytes || !is_whole_ || waits()) return Status::kBadState;
+  SampleParts::drop();
   const Status status = run_forward(inputs);
   if (status == Status::kOk) std::memcpy(outputs, arena_.values + model::kOutput, sizeof(float) * model::kOutputSize);
   return status;
@@ -77,11 +79,12 @@ Status Learner::predict(const float* inputs, float* outputs) {
 
 Status Learner::learn(const float* inputs, const float* targets) {
   finish_step();
-  if (!is_whole_ || in_cycle()) return Status::kBadState;
+  if (kReadsBytes || !is_whole_ || in_cycle() || waits()) return Status::kBadState;
   const bool adapts = state_ == State::kTraining;
   if (adapts ? source::on_device() : !adaptation::kHasSteps) return Status::kBadState;
   if (fault_ == Status::kNotFinite) return Status::kNotFinite;
   if (const Status status = check_targets(targets); status != Status::kOk) return status;
+  SampleParts::drop();
   if (const Status status = run_forward(inputs); status != Status::kOk) return status;
   const float error = error_of(arena_.values + model::kOutput, targets);
   std::memcpy(arena_.values + model::kInput, inputs, sizeof(float) * model::kInputSize);  // forward may have written there
@@ -116,8 +119,9 @@ Status Learner::keep(const uint8_t* names) {
 
 Status Learner::adapt() {
   finish_step();
-  if (!is_received_ || in_cycle()) return Status::kBadState;
+  if (!is_received_ || in_cycle() || waits()) return Status::kBadState;
   go_alone();
+  SampleParts::drop();
   for (uint32_t i = 0; i < model::kGlobalCount; ++i) parameters_[i] = received_[i];
   for (uint32_t i = model::kParameterCount; i < model::kStateCount; ++i) parameters_[i] = 0.0f;
   model::Model<float>::start_local(parameters_);

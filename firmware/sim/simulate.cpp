@@ -8,6 +8,7 @@
 
 #include <authentication.hpp>
 #include <private_update.hpp>  // generated for private updates
+#include <sample_parts.hpp>  // generated for firmware that takes samples in parts
 #include <secure_sum.hpp>  // generated for firmware with secure aggregation
 
 #include "board.hpp"
@@ -210,32 +211,52 @@ class Group {
     return status;
   }
 
-  // Bytes on the wire of a client's samples: one message for each time that a sample is sent.
+  // Bytes on the wire of a client's samples, each as often as it is sent: in one message if it fits, else in parts.
   uint32_t streamed_bytes(uint32_t client) const {
-    constexpr size_t kHead = protocol::kFrameHeaderBytes + protocol::Sample::kFixedSize;
-    uint8_t frame[kHead + sizeof(float) * (model::kTargetSize + model::kInputSize) + kMacBytes];
+    uint8_t sample[sizeof(float) * (model::kTargetSize + model::kInputSize)];
     uint32_t bytes = 0;
     for (uint32_t n = 0; n < phase_count(); ++n) {
       const protocol::Phase& phase = recipe_.phases[n];
       const Samples& samples = training_.samples[n];
       const Dtype dtype = samples.levels != nullptr ? Dtype::kU8 : Dtype::kF32;
       for (uint32_t row = 0; row < phase.count; ++row) {
-        const size_t sample = size_t{client} * phase.count + row, at = sample * model::kInputSize;
+        const size_t number = size_t{client} * phase.count + row, at = number * model::kInputSize;
         const void* const input =
             dtype == Dtype::kU8 ? static_cast<const void*>(samples.levels + at) : samples.inputs + at;
-        Writer out(frame + protocol::kFrameHeaderBytes, sizeof frame - protocol::kFrameHeaderBytes);
-        protocol::Sample header;
-        header.token = header.step = row;
-        header.dtype = dtype;
-        header.scale = samples.scale;
-        header.write_head(out);
-        for (uint32_t i = 0; i < model::kTargetSize; ++i) out.f32(samples.targets[sample * model::kTargetSize + i]);
+        Writer out(sample, sizeof sample);
+        for (uint32_t i = 0; i < model::kTargetSize; ++i) out.f32(samples.targets[number * model::kTargetSize + i]);
         out.bytes(static_cast<const uint8_t*>(input), protocol::width(dtype) * model::kInputSize);
-        frame[0] = frame[1] = 1;
-        const size_t size = protocol::kFrameHeaderBytes + out.size();
-        std::memset(frame + size, 1, kMacBytes);
-        bytes += samples.passes_sent * wire_bytes(frame, size + kMacBytes);
+        const auto size = static_cast<uint32_t>(out.size());
+        bytes += samples.passes_sent * sample_bytes(sample, size, row, dtype, samples.scale);
       }
+    }
+    return bytes;
+  }
+
+  // Bytes on the wire of one sample of `size` bytes, as that of step `step`.
+  static uint32_t sample_bytes(const uint8_t* sample, uint32_t size, uint32_t step, Dtype dtype, float scale) {
+    constexpr size_t kMost = payload_capacity(board::kReceiveWindow) - kMacBytes - protocol::Sample::kFixedSize;
+    constexpr size_t kHead = protocol::Sample::kFixedSize > SampleParts::kHeadBytes ? protocol::Sample::kFixedSize : SampleParts::kHeadBytes;
+    uint8_t frame[protocol::kFrameHeaderBytes + kHead + sizeof(float) * (model::kTargetSize + model::kInputSize) + kMacBytes];
+    const bool in_parts = SampleParts::kTakesParts && size > kMost;
+    const uint32_t each = in_parts ? SampleParts::kPartBytes : size;
+    uint32_t bytes = 0;
+    for (uint32_t at = 0; at < size; at += each) {
+      Writer out(frame + protocol::kFrameHeaderBytes, sizeof frame - protocol::kFrameHeaderBytes);
+      if (in_parts) {
+        SampleParts::write_head(out, step * size + at, dtype, scale);
+      } else {
+        protocol::Sample header;
+        header.token = header.step = step;
+        header.dtype = dtype;
+        header.scale = scale;
+        header.write_head(out);
+      }
+      out.bytes(sample + at, size - at < each ? size - at : each);
+      frame[0] = frame[1] = 1;
+      const size_t length = protocol::kFrameHeaderBytes + out.size();
+      std::memset(frame + length, 1, kMacBytes);
+      bytes += wire_bytes(frame, length + kMacBytes);
     }
     return bytes;
   }

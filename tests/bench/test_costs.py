@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from pathlib import Path
 
 import budgets
@@ -15,6 +16,7 @@ from tinymetafed.bench.downlink_cost import DownlinkCost, DownlinkRow
 from tinymetafed.bench.kernel_cost import Comparison, StepCost
 from tinymetafed.bench.layer_grid import PASSES, Cell, Grid, Row
 from tinymetafed.bench.line_cost import FramingShare, LineShare, WireCost, WireRound
+from tinymetafed.bench.sample_cost import SampleCost
 from tinymetafed.bench.simulation_cost import SimulationCost
 from tinymetafed.bench.uplink_cost import UpdateBytes, UplinkCost, UplinkRound
 from tinymetafed_codegen.locate import root
@@ -101,6 +103,8 @@ def test_measurements_are_written_and_drawn(tmp_path: Path) -> None:
             Row("add", 10, None, {"forward": Cell(5.0, 6.0, (6.0, 7.0))}),
         ),
     )
+    sample = SampleCost((4, 5, 3), "uint8", 3_072, 1_000, 5_000, 60, 99, 0)
+    counted = replace(sample, instructions=7_000)
     stored = ActivationCosts(
         "mps2",
         (
@@ -109,7 +113,7 @@ def test_measurements_are_written_and_drawn(tmp_path: Path) -> None:
         ),
     )
     downlink = DownlinkCost("n", 300, 1_120, 1_024, (DownlinkRow("f16", 2_348.0, {1: 568.2, 16: 825.0}),))
-    shown = {"n": adaptation}, {"n": uplink}, downlink, {"n": stored}, {"n": ArenaBytes(1_100, 1_010, 1_000)}
+    shown = {"n": adaptation}, {"n": uplink}, downlink, {"n": stored}, {"n": ArenaBytes(1_100, 1_010, 1_000)}, (sample, counted)
     figures = Costs("mps2", "-Os", {"n": levels}, grid, {"n": simulated}, wire, "gcc 1", *shown)
     document, picture = costs.write(figures, tmp_path)
     text = document.read_text(encoding="utf-8")
@@ -135,6 +139,9 @@ def test_measurements_are_written_and_drawn(tmp_path: Path) -> None:
         ["n", "least", "f32", "1,500", "0.75", "1,050", "1.05"],
     ]
     assert rows(text, "| net | first-fit") == [["n", "1,100", "1,010", "1,000", "1.01"]]
+    assert rows(text, "| input | dtype") == [
+        ["4x5x3", "uint8", "3,072", "1,000", "5,000", "60", "99", instructions] for instructions in ("", "7,000")
+    ]
     assert "cycles are a guess" in text and "with gcc 1" in text
     bars = costs.bars({"n": levels["-Os"]})
     assert [(bar.kind, bar.width, bar.figure) for bar in bars[:2]] == [

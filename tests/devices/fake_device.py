@@ -192,7 +192,10 @@ class FakeBoard:
         return protocol.Progress(self._token, self._state, fault, self._step, 10 * self._step)
 
     def _answer(self, frame: Frame) -> protocol.Record | None:
-        message = next(r for r in (*protocol.REQUESTS, PullCoded) if r.type_id == frame.type_id).unpack(frame.payload)
+        known = next((each for each in (*protocol.REQUESTS, PullCoded) if each.type_id == frame.type_id), None)
+        if known is None:
+            return protocol.ErrorAnswer(Status.UNKNOWN_TYPE, 0)
+        message = known.unpack(frame.payload)
         if isinstance(message, protocol.Hello):
             return self.identity
         if isinstance(message, protocol.Configure):

@@ -13,6 +13,7 @@ from . import own_op
 from .add import Add
 from .affine import Affine, AffineSpec
 from .clip_norm import ClipNorm
+from .conv2d_of_bytes import Conv2dOfBytes
 from .elementwise import Elementwise
 from .half import HalfOp, PackHalf, RoundToHalf, UnpackHalf
 from .int8 import Int8Op
@@ -21,6 +22,7 @@ from .losses import LOSSES, Loss
 from .merge import Merge, MergeSpec
 from .op import Op, OpError, Parameter, Shape, float_bits, shape_of, tile
 from .op_registry import ACTIVATIONS, LAYERS
+from .quantize_of_bytes import QuantizeOfBytes
 from .relu import Relu
 from .running_statistics import RunningStatistics
 from .sgd import Sgd
@@ -35,6 +37,7 @@ __all__ = [
     "Affine",
     "AffineSpec",
     "ClipNorm",
+    "Conv2dOfBytes",
     "Elementwise",
     "HalfOp",
     "Int8Op",
@@ -46,6 +49,7 @@ __all__ = [
     "OpError",
     "PackHalf",
     "Parameter",
+    "QuantizeOfBytes",
     "Relu",
     "RoundToHalf",
     "RunningStatistics",

@@ -100,10 +100,13 @@ class Experiment(Section):
     privacy: PrivacySpec = PrivacySpec()
 
     def as_asked(self, asked: Experiment) -> Experiment:
-        """This experiment of a run without measured numbers where ``asked``, which it is compared with, has them not either."""
-        if not asked.data.is_unmeasured or self.data.normalise != asked.data.normalise:
-            return self
-        return self.model_copy(update={"data": asked.data})
+        """This experiment of a run without what its data have shown, where ``asked``, its counterpart, lacks it too."""
+        update: dict[str, DataSpec | TaskSpec] = {}
+        if asked.data.is_unmeasured and self.data.normalise == asked.data.normalise:
+            update["data"] = asked.data
+        if asked.task.lacks_dtype:
+            update["task"] = self.task.sent_as(None)
+        return self.model_copy(update=update) if update else self
 
     @property
     def per_round(self) -> str:

@@ -71,6 +71,15 @@ class TaskBase(Section):
         return 4  # float32
 
     @property
+    def lacks_dtype(self) -> bool:
+        """Whether what the files are decides how the host sends an input."""
+        return False
+
+    def sent_as(self, dtype: InputFormat | None) -> Self:
+        """These keys with how the host sends an input; None: as its files are."""
+        return self
+
+    @property
     def normalise(self) -> Normalise:
         """The default of ``data.normalise``."""
         return "none"
@@ -240,6 +249,7 @@ class PresenceTask(TaskBase):
         return 2
 
 
+InputFormat = Literal["float32", "uint8"]
 ColumnName = Annotated[str, Field(min_length=1)] | Annotated[int, Field(ge=1)]  # in the header, or counted from 1
 ColumnNames = Annotated[tuple[ColumnName, ...], Field(min_length=1, strict=False)]
 
@@ -259,6 +269,7 @@ class FolderTask(TaskBase):
     of more than ``largest_gap`` seconds (default five median steps). ``rate``: recordings are resampled to it, in Hz.
     ``time_unit``: the unit of numbers in the column ``time``; found if it is not set. ``sound``: how recorded sounds are made
     into spectrograms. ``dtype``: how the host sends an input; "uint8" for pixels, spectrograms and whole numbers up to 255.
+    Not set, files of images and sounds are sent as uint8, others as float32.
     """
 
     title: ClassVar[str] = "Your own data"
@@ -290,11 +301,20 @@ class FolderTask(TaskBase):
     time_unit: Literal["s", "ms", "us", "ns"] | None = None
     rate: Annotated[float, Field(gt=0, le=1e6)] | None = None
     sound: SoundOptions = SoundOptions()
-    dtype: Literal["float32", "uint8"] = "float32"
+    dtype: InputFormat | None = None
+
+    @property
+    def lacks_dtype(self) -> bool:
+        """Whether no dtype is named. Files that ``files`` chooses are rows of numbers."""
+        return self.dtype is None and self.files is None
+
+    def sent_as(self, dtype: InputFormat | None) -> Self:
+        """These keys with another ``dtype``."""
+        return self.model_copy(update={"dtype": dtype})
 
     @property
     def bytes_per_input(self) -> int:
-        """4 for float32, 1 for bytes with a scale."""
+        """4 for float32 and as long as the files are not known, 1 for bytes with a scale."""
         return 1 if self.dtype == "uint8" else 4
 
     @property

@@ -8,6 +8,32 @@
 
 namespace tmf::kernels {
 
+// Adds to gradients that were begun with other rows of outputs, in place of an update.
+struct Continue {
+  static constexpr bool kMoves = true;
+
+  template <typename T>
+  static void move(T* place, const T&, const T& sum, const T&) {
+    *place = sum;
+  }
+};
+
+// Where the sum of a gradient begins.
+template <typename Update>
+struct Beginning {
+  template <typename T>
+  static T of(const T*) {
+    return T{};
+  }
+};
+template <>
+struct Beginning<Continue> {
+  template <typename T>
+  static T of(const T* place) {
+    return *place;
+  }
+};
+
 // kernel is [rows, columns, channels, filters], bias [filters]; a sequence is an image of one row. Fixed orders of summation:
 // y adds kernel rows, columns, then channels to the bias; dx adds kernel rows, columns, then filters to 0; each weight's
 // gradient adds output pixels, row by row, to 0. Pixels outside the image are skipped, which equals adding zeros.
@@ -33,8 +59,32 @@ struct Conv2d {
     if constexpr (kDx) input_gradient<kMask>(x, dy, dx, kernel);
     if constexpr (Update::kMoves) {
       update<Update>(x, dy, kernel, rate);
-      move_bias<kFilterTile, Update, Rows::kOut * Columns::kOut, kFilters>(dy, bias, rate);
+      move_its_bias<Update>(dy, bias, rate);
     }
+  }
+
+  // The same as forward and the update of backward, for an image that is there a few rows at a time: source.rows(out) says where
+  // its row 0 would be, if the rows that the row `out` of outputs and the next one read are there.
+  template <typename Source, typename T, typename W>
+  static void forward_rows(Source& source, const W* kernel, const W* bias, T* y) {
+    using Walk = Pairs<Outputs<Rows>, Outputs<Columns>>;
+    constexpr bool kHasSingles = Walk::has_singles();
+    Walk::for_each([=, &source](const Pair& at) {
+      const T* x = source.rows(at.row);
+      if (kHasSingles && at.is_single())
+        forward_pixels<1>(x, kernel, bias, y, at);
+      else
+        forward_pixels<2>(x, kernel, bias, y, at);
+    });
+  }
+  // Adds the products of the rows [from, until) of outputs to `sums`, in the order of the whole image.
+  template <typename T>
+  static void add_gradient(const T* x, const T* dy, T* sums, int from, int until) {
+    update<Continue>(x, dy, sums, T(1.0f), SomeRows{from, until});
+  }
+  template <typename Update, typename T>
+  static void move_its_bias(const T* dy, T* bias, T rate) {
+    move_bias<kFilterTile, Update, Rows::kOut * Columns::kOut, kFilters>(dy, bias, rate);
   }
 
  private:
@@ -45,6 +95,15 @@ struct Conv2d {
   static constexpr int kUpdateChannels = at_most(kChannels, 4);
   static constexpr int kUpdateFilters =
       at_most(kFilterTile, kAccumulators / (kUpdateChannels == 3 ? 4 : at_least(kUpdateChannels, 2)));
+
+  // Some rows of outputs; and those that use row r of the kernel, of all or of some.
+  struct SomeRows {
+    int from, until;
+  };
+  static constexpr int first_of(int r) { return Rows::first_out(r); }
+  static constexpr int last_of(int r) { return Rows::last_out(r); }
+  static constexpr int first_of(int r, const SomeRows& some) { return at_least(Rows::first_out(r), some.from); }
+  static constexpr int last_of(int r, const SomeRows& some) { return at_most(Rows::last_out(r), some.until); }
 
   // Distance from one pixel to another in memory, in values.
   static constexpr int inputs_apart(int down, int right) { return (down * Columns::kIn + right) * kChannels; }
@@ -165,10 +224,10 @@ struct Conv2d {
     }
   }
 
-  template <typename Update, typename T>
-  static void update(const T* x, const T* dy, T* kernel, T rate) {
+  template <typename Update, typename T, typename... Some>
+  static void update(const T* x, const T* dy, T* kernel, T rate, const Some&... some) {
     for (int r = 0; r < Rows::kKernel; ++r) {
-      const int first_row = Rows::first_out(r), rows = Rows::last_out(r) - first_row;
+      const int first_row = first_of(r, some...), rows = last_of(r, some...) - first_row;
       for (int c = 0; c < Columns::kKernel; ++c) {
         const int first_column = Columns::first_out(c), columns = Columns::last_out(c) - first_column;
         const int at = ((Rows::start(first_row) + r) * Columns::kIn + Columns::start(first_column) + c) * kChannels;
@@ -208,7 +267,7 @@ struct Conv2d {
 #pragma GCC unroll 8
     for (int c = 0; c < kCount; ++c) {
 #pragma GCC unroll 8
-      for (int t = 0; t < kTile; ++t) sum[c][t] = T{};
+      for (int t = 0; t < kTile; ++t) sum[c][t] = Beginning<Update>::of(kernel + c * kFilters + t);
     }
     for (int row = 0; row < rows; ++row) {
       const T* pixel = x + row * Rows::kStride * Columns::kIn * kChannels;

@@ -15,7 +15,7 @@ from tinymetafed_codegen.spec import FolderTask, TaskShapes
 
 from ..learn.normalisation import measure, unfit_values
 from ..learn.tasks import DataError
-from ..learn.tasks.folder import Folder
+from ..learn.tasks.folder import Folder, with_dtype
 from ..learn.tasks.own_data.examination import DataFacts, below, examine_data
 from ..learn.tasks.own_data.folder_content import Reading
 from ..learn.tasks.own_data.problems import Place, Problem, causes
@@ -131,7 +131,8 @@ def check(
     needs, shapes = None, None
     try:
         shapes = graph.build(experiment.spec.model, experiment.source).shapes
-        needs = _needs(experiment.manifest(board or CHECK_BOARD), task)
+        sent = with_dtype(experiment.spec, None if data is None else Path(data)).task
+        needs = _needs(experiment.manifest(board or CHECK_BOARD), sent.bytes_per_input)
     except specs.SpecError as error:  # BudgetError too
         problems.append(_said(here, str(error).removeprefix(f"{experiment.source}: ")))
     return _result(Path(data or task.path), task, shapes, experiment.spec.run.seed, needs, problems, experiment)
@@ -157,8 +158,8 @@ def _experiment(source: Experiment | str | Path, set: Changes) -> Experiment | N
     return load(path, set)
 
 
-def _needs(manifest: ModelManifest, task: FolderTask) -> BoardNeeds:
-    memory, sample = manifest.memory, task.bytes_per_input * math.prod(manifest.input_shape) + 4 * manifest.target_size
+def _needs(manifest: ModelManifest, bytes_per_input: int) -> BoardNeeds:
+    memory, sample = manifest.memory, bytes_per_input * math.prod(manifest.input_shape) + 4 * manifest.target_size
     return BoardNeeds(
         manifest.board,
         manifest.n_parameters,

@@ -25,6 +25,7 @@ from . import (
     kernel_cost,
     layer_grid,
     line_cost,
+    sample_cost,
     simulation_cost,
     uplink_cost,
 )
@@ -34,6 +35,7 @@ from .downlink_cost import DownlinkCost
 from .kernel_cost import TEXTBOOK, Comparison, StepCost
 from .layer_grid import Grid
 from .line_cost import WireCost
+from .sample_cost import SampleCost
 from .simulation_cost import SimulationCost
 from .uplink_cost import UplinkCost
 
@@ -68,6 +70,7 @@ class Costs:
     downlink: DownlinkCost
     activations: dict[str, ActivationCosts]
     arenas: dict[str, ArenaBytes]
+    samples: tuple[SampleCost, ...]
 
     def as_json(self) -> dict[str, Any]:
         """The JSON value that ``bench all --json`` prints."""
@@ -202,6 +205,7 @@ def measure(board: str, observer: Observer, data: Path | None = None) -> Costs:
             for name in STORING_LESS
         },
         arenas=arenas(),
+        samples=sample_cost.measure(board, observer),
     )
 
 

@@ -136,7 +136,8 @@ def kernels(experiment: Experiment, source: str, board: str, observer: Observer,
         observer.event(f"no textbook version of {', '.join(sorted(lacking))} to compare with")
     else:
         observer.stage(f"building firmware for {board} with textbook kernels")
-        theirs = build_firmware(designed, board, Deviation(optimization, TEXTBOOK))
+        # There is no textbook convolution of bytes.
+        theirs = build_firmware(designed.reading_floats(), board, Deviation(optimization, TEXTBOOK))
         plain = measure(experiment, facts, theirs, observer, counter)
         difference = float(np.abs(plain.weights - cost.weights).max())
         textbook = _step_cost(experiment, plain, theirs, facts, observer)

@@ -161,8 +161,8 @@ def read_files(run: RunData, made: Design, files: Sequence[Path]) -> Samples:
 
 
 def library_design(made: Design) -> Design:
-    """The model without a sample source of its own, which an exported library does not have."""
-    return design(made.experiment.streamed, made.board, made.source, made.boards)
+    """The model without a sample source of its own, which an exported library does not have, and with an input of floats."""
+    return design(made.experiment.streamed, made.board, made.source, made.boards).reading_floats()
 
 
 def learning_phase(strategy: Strategy) -> Phase:

@@ -12,6 +12,7 @@ from tinymetafed_codegen.spec import Experiment
 from ..learn.normalisation import measure, require_fit
 from ..learn.strategies import Strategy, open_strategy
 from ..learn.tasks import Task
+from ..learn.tasks.folder import with_dtype
 from ..learn.tasks.task_registry import open_task
 from . import foreign_parts
 
@@ -43,13 +44,14 @@ class Setup:
         return self.design.source
 
 
-def design_of(experiment: Experiment, source: str, board: str = BOARD) -> Design:
-    """The experiment's model on a board.
+def design_of(experiment: Experiment, source: str, board: str = BOARD, data: Path | None = None) -> Design:
+    """The experiment's model on a board, which receives images and sounds as bytes.
 
     Args:
         experiment: The complete experiment.
         source: Its name in errors, for instance its file. Boards of the project that this file is in come before ours.
         board: The board's name.
+        data: Folder of the task's data; None for the usual place.
 
     Returns:
         The design. Board files that cannot be used cause a warning.
@@ -60,7 +62,7 @@ def design_of(experiment: Experiment, source: str, board: str = BOARD) -> Design
         BoardError: The board is unknown, or its file is invalid.
     """
     known = boards.around(source)
-    return design(experiment, known.load(board), source, known)
+    return design(with_dtype(experiment, data), known.load(board), source, known)
 
 
 def set_up(experiment: Experiment, source: str, data: Path | None) -> Setup:
@@ -82,12 +84,12 @@ def set_up(experiment: Experiment, source: str, data: Path | None) -> Setup:
         DataError: The data cannot be read.
     """
     foreign_parts.remember(foreign_parts.of_experiment(experiment, source))
-    designed = design_of(experiment, source)
+    designed = design_of(experiment, source, data=data)
     task = open_task(experiment, data)
     measured = measure(experiment, task, source)
     require_fit(measured.data, task, source)
     if experiment.data != measured.data:
-        designed = design_of(experiment.model_copy(update={"data": measured.data}), source)
+        designed = design_of(experiment.model_copy(update={"data": measured.data}), source, data=data)
     task.notes = (*task.notes, *measured.notes)
     return Setup(designed, task, open_strategy(designed.experiment, designed.manifest), data and data.resolve())
 
@@ -99,9 +101,9 @@ def measured_design(experiment: Experiment, source: str, board: str = BOARD, dat
         DataError: The data cannot be read.
     """
     if experiment.data.is_unmeasured:
-        design_of(experiment, source, board)  # its errors come before those of the data
+        design_of(experiment, source, board, data)  # its errors come before those of the data
         task = open_task(experiment, data)
         measured = measure(experiment, task, source)
         require_fit(measured.data, task, source)
         experiment = experiment.model_copy(update={"data": measured.data})
-    return design_of(experiment, source, board)
+    return design_of(experiment, source, board, data)

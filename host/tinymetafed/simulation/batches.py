@@ -58,6 +58,11 @@ class Batch:
         """Number of samples per client."""
         return int(self.inputs.shape[1])
 
+    @property
+    def sample_bytes(self) -> int:
+        """Bytes of one sample as it travels: its targets and its inputs."""
+        return int(self.inputs[0, 0].nbytes + self.targets[0, 0].nbytes)
+
     def arguments(self, passes_sent: int = 0) -> abi.Samples:
         """The batch as an argument of the compiled library. ``passes_sent``: in how many passes it is sent to a board."""
         is_bytes = self.inputs.dtype == np.uint8

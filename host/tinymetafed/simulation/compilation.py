@@ -51,7 +51,7 @@ def compile_kernels(design: Design, unit: VectorUnit, kernels: str | None = None
     command += [str(path) for path in [tree / "sim" / "simulate.cpp", *core, *entropy, task_source]]
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder / "lock"):
-        emit.write(design, generated, _COMMAND)
+        emit.write(design.reading_floats(), generated, _COMMAND)
         write_if_changed(generated / "simulation_abi.hpp", emit.simulation_abi_header(_COMMAND))
         files = [file for part in (tree / "core", tree / "sim", *replaced) for file in sorted(part.rglob("*.[hc]pp"))]
         files += [

@@ -8,6 +8,7 @@ import numpy as np
 
 from tinymetafed_codegen import optional_messages, protocol
 from tinymetafed_codegen.protocol import Phase, Recipe, SampleSet, Status
+from tinymetafed_codegen.sample_parts import is_whole, part_bytes
 
 from ..federation.clients import Adapted, DeviceFacts, Served, Traffic, TrainingFailed
 from ..learn import masked_sum
@@ -84,7 +85,7 @@ class SimulatedClients:
             self._residuals.update((client, row.copy()) for client, row in zip(clients, residuals, strict=True))
         if facts is not None:
             sent = self._masked(len(clients), recipe.top_k, sent.sample_bytes)
-        self._count(clients, recipe, download, sent)
+        self._count(clients, recipe, download, sent, samples[0].sample_bytes)
         return served
 
     def adapt(
@@ -195,8 +196,13 @@ class SimulatedClients:
         sizes += fixed_on_wire(optional_messages.Opened, mac)
         return SentMessages(clients * len(counts), clients * sizes, sample_bytes)
 
-    def _count(self, served: Sequence[int], recipe: Recipe, download: Sequence[Segment], sent: SentMessages) -> None:
-        """Adds the traffic of a round on a line without losses, where each message is sent once."""
+    def _count(
+        self, served: Sequence[int], recipe: Recipe, download: Sequence[Segment], sent: SentMessages, sample_bytes: int
+    ) -> None:
+        """Adds the traffic of a round on a line without losses, where each message is sent once.
+
+        ``sample_bytes``: of one sample, its targets and its inputs.
+        """
         mac, clients = self._mac_bytes, len(served)
         weights = self._downloads.send(served, download)
         progress = fixed_on_wire(protocol.Progress, mac)
@@ -213,7 +219,8 @@ class SimulatedClients:
         if self._streams:
             phases = recipe.phases
             sent_passes = self._kernels.manifest.passes_sent(phases)
-            samples_up = clients * progress * sum(n * phase.count for n, phase in zip(sent_passes, phases, strict=True))
+            answers = self._answers_to(sample_bytes)
+            samples_up = clients * answers * sum(n * phase.count for n, phase in zip(sent_passes, phases, strict=True))
             following = [*sent_passes[1:], 1]
             awaited = sum(
                 n < phase.passes and after > 0 for n, phase, after in zip(sent_passes, phases, following, strict=True)
@@ -224,3 +231,10 @@ class SimulatedClients:
             down += clients * fixed_on_wire(protocol.Await, mac)
             up += clients * progress
         self.traffic += Traffic(down + sent.sample_bytes, up + samples_up, sent.sample_bytes, samples_up, spared=weights.spared)
+
+    def _answers_to(self, sample_bytes: int) -> int:
+        """Bytes of the answers to one sample."""
+        if is_whole(sample_bytes, self._window, self._mac_bytes):
+            return fixed_on_wire(protocol.Progress, self._mac_bytes)
+        parts = -(-sample_bytes // part_bytes(optional_messages.SamplePart, self._window, self._mac_bytes))
+        return parts * fixed_on_wire(optional_messages.SampleTaken, self._mac_bytes)

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tinymetafed_codegen import protocol
-from tinymetafed_codegen.optional_messages import Masked
+from tinymetafed_codegen.optional_messages import Masked, SamplePart
 from tinymetafed_codegen.protocol import Dtype
 
 from .frame import encode
@@ -171,6 +171,42 @@ def encode_inputs(inputs: ArrayLike) -> tuple[Dtype, bytes]:
         expected = " or ".join(known.name for known in _INPUT_TYPES)
         raise ValueError(f"inputs of type {inputs.dtype.name}: a device takes {expected}; convert them")
     return dtype, np.ascontiguousarray(inputs, dtype=dtype.layout).tobytes()
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedSample:
+    """One sample as it travels: the dtype of its inputs, their scale, and its bytes, the targets first."""
+
+    dtype: Dtype
+    scale: float
+    data: bytes
+
+    def whole(self, token: int, step: int) -> protocol.Sample:
+        """All of it in one message."""
+        return protocol.Sample(token, step, self.dtype, self.scale, self.data)
+
+    def part(self, token: int, position: int, size: int) -> SamplePart:
+        """Its part of at most ``size`` bytes from byte ``position`` of all samples on, which have as many bytes each."""
+        at = position % len(self.data)
+        return SamplePart(token, position, self.dtype, self.scale, self.data[at : at + size])
+
+
+def encode_sample(example: Example, what: str) -> EncodedSample:
+    """A sample as bytes.
+
+    Args:
+        example: The sample.
+        what: Its name in errors.
+
+    Raises:
+        ValueError: It holds NaN or infinity, or its inputs have a dtype that devices do not accept.
+    """
+    targets = np.ascontiguousarray(example.targets, dtype="<f4")
+    dtype, data = encode_inputs(example.inputs)
+    for part, values in (("target", targets), ("input", example.inputs), ("scale", np.float32(example.scale))):
+        if not np.isfinite(values).all():
+            raise ValueError(f"{what}: its {part} is NaN or infinite; clean the data")
+    return EncodedSample(dtype, example.scale, targets.tobytes() + data)
 
 
 def checked_length(segments: Sequence[Segment]) -> int:

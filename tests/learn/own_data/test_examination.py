@@ -103,22 +103,6 @@ def test_clients_that_differ_only_in_spelling_are_a_warning(tmp_path: Path) -> N
     assert "'Anna' and 'anna' differ only in case, blanks or encoding, and are 2 clients" in facts.warnings[0]
 
 
-def test_samples_that_no_message_holds_are_a_warning(tmp_path: Path) -> None:
-    for name in ("anna", "bob"):
-        np.savez(tmp_path / f"{name}.npz", x=np.zeros((4, 96, 96, 3), np.uint8), y=np.arange(4) % 2)
-    (warning,) = [line for line in facts_of(tmp_path).warnings if "one message" in line]
-    assert warning.startswith(
-        "a sample of [96, 96, 3] takes 110,592 bytes, and one message holds 65,535, so that no model can be"
-    )
-    assert warning.endswith('make the samples smaller, or set task.dtype = "uint8" for pixels and other bytes')
-    assert not any("one message" in line for line in facts_of(tmp_path, dtype="uint8").warnings)
-    text = HEADER + BODY * 250
-    facts = facts_of(write(tmp_path / "csv", anna=text, bob=text), window=10_000, window_label="majority")
-    assert facts.warnings[-1].endswith(
-        'lower task.window, or name fewer task.features, or set task.dtype = "uint8" for pixels and other bytes'
-    )
-
-
 def test_a_row_number_among_the_features_is_a_warning(tmp_path: Path) -> None:
     text = ",ax,ay,activity\n" + "".join(f"{i},{','.join(row)}\n" for i, row in enumerate(ROWS))
     (warning,) = [line for line in facts_of(write(tmp_path, anna=text, bob=text)).warnings if "rises" in line]

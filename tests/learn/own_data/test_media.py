@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import wave
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,13 +13,20 @@ from files import reading_of, task_of, write
 from PIL import Image
 
 from tinymetafed.learn.tasks import HELD_OUT, DataError
+from tinymetafed.learn.tasks.folder import with_dtype
 from tinymetafed.learn.tasks.log_mel import log_mel
 from tinymetafed.learn.tasks.own_data.media_files import read_wav
+from tinymetafed_codegen import spec
 from tinymetafed_codegen.protocol import SampleSet
 from tinymetafed_codegen.spec import SoundOptions, TaskShapes
 
 GREY = TaskShapes((6, 8, 1), 2, "softmax_cross_entropy")
 SOUND = TaskShapes((32, 20, 1), 2, "softmax_cross_entropy")
+MODEL: dict[str, Any] = {
+    "input": [6, 8, 1],
+    "loss": "softmax_cross_entropy",
+    "layers": [{"op": "flatten"}, {"op": "dense", "units": 2}],
+}
 FEW = {"support": 2, "query": 2, "adapt": 2}
 
 
@@ -190,6 +198,18 @@ def test_bytes_are_sent_as_they_are_and_train_alike(tmp_path: Path, kind: str) -
         assert given.levels is None and sent.levels is not None and sent.levels.dtype == np.uint8
         assert np.array_equal(sent.inputs, sent.levels.astype(np.float32) * np.float32(sent.scale))
         assert np.array_equal(sent.inputs, given.inputs) and np.array_equal(sent.targets, given.targets)
+
+
+def test_images_are_bytes_unless_the_experiment_says_otherwise(tmp_path: Path) -> None:
+    images(tmp_path)
+    for dtype, found in ((None, "uint8"), ("uint8", "uint8"), ("float32", "float32")):
+        task: dict[str, Any] = {"kind": "folder", "path": str(tmp_path)} | ({} if dtype is None else {"dtype": dtype})
+        asked = spec.parse({"task": task, "model": MODEL, "data": {"normalise": "none"}}, "test")
+        settled = with_dtype(asked, None)
+        assert settled.task.own_files is not None and settled.task.own_files.dtype == found
+        assert settled.as_asked(asked) == asked
+        sent = task_of(tmp_path, GREY, dtype=dtype, **FEW).samples(0, 1, SampleSet.SUPPORT, 2)
+        assert (sent.levels is not None) == (found == "uint8")
 
 
 @pytest.mark.parametrize("wrong", ["0.5", "-1", "256", "1e30"])

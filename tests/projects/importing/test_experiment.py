@@ -88,13 +88,6 @@ def test_layers_are_frozen_and_local_as_asked(
     assert bool(notes) == (not any(local)), "a note must say that no layer is local"
 
 
-@pytest.mark.parametrize(("side", "dtype"), [(72, "float32"), (96, "uint8")])
-def test_large_images_are_sent_as_bytes(tmp_path: Path, side: int, dtype: str) -> None:
-    pooled = layer("global_avg_pool", None)
-    loaded, _ = written(network((side, side, 3), pooled, dense(pooled, 3, 2)), tmp_path)
-    assert loaded.task.dtype == dtype  # type: ignore[union-attr]
-
-
 def test_the_first_layers_that_do_not_train_in_the_file_are_frozen(tmp_path: Path) -> None:
     net = three()
     net.layers[0].trainable = net.layers[3].trainable = False

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Self, TypeVar
 
 from tinymetafed_codegen import protocol
-from tinymetafed_codegen.optional_messages import ALL_REQUESTS, MAC_BYTES
+from tinymetafed_codegen.optional_messages import ALL_REQUESTS, MAC_BYTES, PART_REQUESTS
 from tinymetafed_codegen.protocol import FRAME_HEADER_BYTES, Status, wire_size
 
 from ...federation.clients import Traffic
@@ -31,6 +31,7 @@ PACE_DECAY = 0.875  # factor on the longest recent answer time with every answer
 MAX_UNDER_WAY = 64  # requests in flight; well below the 256 sequence numbers
 LOOK_SECONDS = 0.2  # between two questions to `watch` while waiting for an answer
 _NO_SESSION = protocol.ErrorAnswer(Status.BAD_STATE, 0).pack()
+_SAMPLES = {protocol.Sample.type_id, protocol.Predict.type_id, *(each.type_id for each in PART_REQUESTS)}
 ANSWER_TYPES = frozenset((protocol.ERROR_TYPE, *(each.type_id | protocol.ANSWER_BIT for each in ALL_REQUESTS)))
 
 
@@ -359,7 +360,7 @@ class Exchange:
 
 
 def _is_sample(type_id: int) -> bool:
-    return type_id in (protocol.Sample.type_id, protocol.Predict.type_id)
+    return type_id in _SAMPLES
 
 
 def _may_have(received: int, first: int, type_id: int) -> bool:

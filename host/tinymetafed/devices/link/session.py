@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -13,16 +13,19 @@ from numpy.typing import NDArray
 from tinymetafed_codegen import optional_messages, protocol
 from tinymetafed_codegen.manifest import KeptActivations
 from tinymetafed_codegen.protocol import FRAME_HEADER_BYTES, Dtype, Program, Recipe, State, Status
+from tinymetafed_codegen.sample_parts import is_whole, part_bytes
 
 from ...federation.clients import TrainingFailed
 from ...learn.codecs.difference import Coded, Version, Versions
 from ...learn.codecs.downlink import Segment
 from ...wire.messages import (
     ArrayLike,
+    EncodedSample,
     Example,
     FloatArray,
     checked_length,
     encode_inputs,
+    encode_sample,
     load_chunk,
     loads_on_wire,
     predict_batch,
@@ -32,13 +35,14 @@ from ...wire.messages import (
 from .clock import SYSTEM_CLOCK, Clock
 from .deadline import Deadline
 from .exchange import DEADLINE_SECONDS, PATIENCE, RETRIES, SHORTEST_SECONDS, Sent
-from .link_errors import DeviceGarbled, DeviceRefused, SampleTooLarge
+from .link_errors import DeviceGarbled, DeviceRefused, LinkError, SampleTooLarge
 from .questions import Questions
 from .transport import Transport
 
 REPORT_SECONDS = 0.5  # between two progress reports of a training board
 STALL_SECONDS = 120.0  # longer than any single training step
 _HOLDS_ANOTHER = (Status.BAD_STATE, Status.BAD_VALUE, Status.NOT_FINITE)  # refusals of a difference
+MOST_BYTES = 1 << 32  # of the samples that a program is sent in parts
 IntegerArray = NDArray[np.uint16]
 _Question = TypeVar("_Question", protocol.Pull, optional_messages.PullCoded)
 _Chunk = TypeVar("_Chunk", protocol.Delta, optional_messages.CodedDelta)
@@ -60,6 +64,7 @@ class Session(Questions):
         super().__init__(transport, name=name, deadline=deadline, retries=retries, clock=clock)
         self.session = int.from_bytes(os.urandom(4), "little")  # a new number ends an earlier host's session on the board
         self._token = 0
+        self._inputs = self.session  # number of the last input that was sent in parts
         self.kept: KeptActivations | None = None  # what the board keeps of samples, which are then sent once
         self.versions: Versions | None = None  # those that boards may hold, for a download by difference
         self.on_event: Callable[[str], None] = lambda line: None  # told of what does not end the board's work
@@ -308,8 +313,11 @@ class Session(Questions):
         Returns:
             The device's progress.
         """
-        message = self._sample(token, step, Example(targets, inputs, scale))
-        return self._trained(token, self._ask(message, protocol.Progress))
+        example = Example(targets, inputs, scale)
+        sample = encode_sample(example, f"sample {step}")
+        if self._is_whole(sample):
+            return self._trained(token, self._ask(sample.whole(token, step), protocol.Progress))
+        return self.stream(token, [example], start=step)
 
     def stream(
         self,
@@ -339,27 +347,27 @@ class Session(Questions):
 
         Raises:
             TrainingFailed: Training diverged, or the board is much slower than at first.
-            SampleTooLarge: A sample does not fit the receive window.
+            SampleTooLarge: A sample does not fit the receive window, and the board does not take it in parts.
             ValueError: A sample holds NaN or infinity; the text gives its step.
         """
         source = iter(samples)
-        kept: deque[protocol.Sample] = deque()  # not yet acknowledged, from step `first` on
+        kept: deque[EncodedSample] = deque()  # not yet acknowledged, from step `first` on
         first = start
         if deadline is None and total_steps is not None:
             deadline = Deadline(total_steps, self.clock.monotonic())
 
-        def sample_at(step: int) -> tuple[protocol.Request, int] | None:
+        def sample_at(step: int) -> EncodedSample | None:
             while first + len(kept) <= step:
                 example = next(source, None)
                 if example is None and first + len(kept) < step and step > reaches:
                     raise DeviceGarbled(f"{self.name}: claims {step} samples, {first + len(kept)} were there; reset the board")
                 if example is None:
                     return None
-                kept.append(self._sample(token, first + len(kept), example))
-            return kept[step - first], step + 1
+                kept.append(encode_sample(example, f"sample {first + len(kept)}"))
+            return kept[step - first]
 
         progress: protocol.Progress | None = None
-        for progress in self._in_order(sample_at, protocol.Progress, lambda answer: answer.step, start):
+        for progress in self._samples_in_order(token, sample_at, start):
             while kept and first < self._trained(token, progress).step:
                 kept.popleft()
                 first += 1
@@ -374,20 +382,50 @@ class Session(Questions):
             progress = self._trained(token, self._ask(protocol.Await(token, 0), protocol.Progress))
         return progress
 
-    def _sample(self, token: int, step: int, example: Example) -> protocol.Sample:
-        targets = np.ascontiguousarray(example.targets, dtype="<f4")
-        dtype, data = encode_inputs(example.inputs)
-        for what, values in (("target", targets), ("input", example.inputs), ("scale", np.float32(example.scale))):
-            if not np.isfinite(values).all():
-                raise ValueError(f"sample {step}: its {what} is NaN or infinite; clean the data")
-        payload = targets.tobytes() + data
-        capacity = tail_capacity(protocol.Sample, self.window, self.mac_bytes)
-        if len(payload) > capacity:
-            raise SampleTooLarge(
-                f"{self.name}: sample {step} takes {len(payload)} bytes, this board's receive window of {self.window} "
-                f"bytes holds samples of {capacity}; {_SMALLER}"
-            )
-        return protocol.Sample(token, step, dtype, example.scale, payload)
+    def _samples_in_order(
+        self, token: int, sample_at: Callable[[int], EncodedSample | None], start: int
+    ) -> Iterator[protocol.Progress]:
+        """Sends the samples of the steps from ``start`` on, each in one message if it fits, else in parts."""
+        example = sample_at(start)
+        if example is None:
+            return
+
+        def whole(step: int) -> tuple[protocol.Request, int] | None:
+            sample = sample_at(step)
+            return None if sample is None else (sample.whole(token, step), step + 1)
+
+        if self._is_whole(example):
+            yield from self._in_order(whole, protocol.Progress, lambda answer: answer.step, start)
+            return
+        size, most = len(example.data), part_bytes(optional_messages.SamplePart, self.window, self.mac_bytes)
+
+        def part(position: int) -> tuple[protocol.Request, int] | None:
+            sample = sample_at(position // size)
+            if sample is None:
+                return None
+            if len(sample.data) != size:
+                raise ValueError(f"sample {position // size} has {len(sample.data)} bytes, those before it {size}")
+            if position + most > MOST_BYTES:
+                raise ValueError(
+                    f"step {position // size} of samples of {size} bytes is beyond what a program can count; train fewer"
+                )
+            message = sample.part(token, position, most)
+            return message, position + len(message.data)
+
+        try:
+            for taken in self._in_order(part, optional_messages.SampleTaken, lambda answer: answer.position, start * size):
+                yield protocol.Progress(taken.token, taken.state, taken.fault, taken.step, taken.ticks)
+        except DeviceRefused as refusal:
+            raise self._without_parts(refusal, f"sample {start} takes {size} bytes") from None
+
+    def _is_whole(self, sample: EncodedSample) -> bool:
+        return is_whole(len(sample.data), self.window, self.mac_bytes)
+
+    def _without_parts(self, refusal: DeviceRefused, what: str) -> LinkError:
+        """The error where a board refuses a part: one that does not know parts takes no such sample."""
+        if refusal.status != Status.UNKNOWN_TYPE:
+            return refusal
+        return SampleTooLarge(f"{self.name}: {what}, more than this board's receive window of {self.window} bytes; {_SMALLER}")
 
     def pull(self, token: int, count: int) -> list[protocol.Delta]:
         """Receives the delta, which no longer changes once training is done.
@@ -534,6 +572,8 @@ class Session(Questions):
     def scores(self, inputs: ArrayLike) -> FloatArray:
         """The network's outputs for one input of finite float32, where their number is not known. Float32 [outputs]."""
         data = np.ascontiguousarray(inputs, "<f4").tobytes()
+        if len(data) > tail_capacity(protocol.Predict, self.window, self.mac_bytes):
+            return self._predict_in_parts(Dtype.F32, 1.0, data, None)
         answer = self._ask(protocol.Predict(Dtype.F32, 1.0, data), protocol.Outputs).data
         if not answer or len(answer) % 4:
             raise DeviceGarbled(f"{self.name}: asked for a prediction, got {len(answer)} bytes")
@@ -552,7 +592,7 @@ class Session(Questions):
 
         Raises:
             ValueError: An input is not finite; the text gives its number.
-            SampleTooLarge: One input does not fit the receive window.
+            SampleTooLarge: One input does not fit the receive window, and the board does not take it in parts.
         """
         dtype, data = encode_inputs(inputs)
         if len(inputs) == 0:
@@ -565,10 +605,8 @@ class Session(Questions):
         each = len(data) // len(inputs)
         batch = predict_batch(each, output_size, self.window, self.mac_bytes)
         if batch == 0:
-            raise SampleTooLarge(
-                f"{self.name}: an input of {each} bytes with {output_size} outputs does not fit this board's receive "
-                f"window of {self.window} bytes; {_SMALLER}"
-            )
+            given = [data[at : at + each] for at in range(0, len(data), each)]
+            return np.stack([self._predict_in_parts(dtype, scale, one, output_size) for one in given])
         rows: list[bytes] = []
         for at in range(0, len(inputs), batch):
             count = min(batch, len(inputs) - at)
@@ -580,3 +618,23 @@ class Session(Questions):
                 )
             rows.append(answer)
         return np.frombuffer(b"".join(rows), "<f4").astype(np.float32).reshape(len(inputs), output_size)
+
+    def _predict_in_parts(self, dtype: Dtype, scale: float, data: bytes, output_size: int | None) -> FloatArray:
+        """The outputs for one input, which is sent in parts; ``output_size``: their number, None if it is not known."""
+        most = part_bytes(optional_messages.InputPart, self.window, self.mac_bytes)
+        self._inputs = number = self._inputs + 1 & 0xFFFF_FFFF
+
+        def part(position: int) -> tuple[protocol.Request, int] | None:
+            sent = data[position : position + most]
+            return (optional_messages.InputPart(number, position, dtype, scale, sent), position + len(sent)) if sent else None
+
+        outputs = b""
+        try:
+            for taken in self._in_order(part, optional_messages.InputTaken, lambda answer: answer.position):
+                outputs = taken.data
+        except DeviceRefused as refusal:
+            raise self._without_parts(refusal, f"an input takes {len(data)} bytes") from None
+        if not outputs or len(outputs) % 4 or (output_size is not None and len(outputs) != 4 * output_size):
+            wanted = "" if output_size is None else f" of {output_size} outputs"
+            raise DeviceGarbled(f"{self.name}: asked for a prediction{wanted}, got {len(outputs)} bytes")
+        return np.frombuffer(outputs, "<f4").astype(np.float32)

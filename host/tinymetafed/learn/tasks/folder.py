@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from tinymetafed_codegen.protocol import SampleSet, Stream
-from tinymetafed_codegen.spec import FolderTask, RunSpec, TaskShapes
+from tinymetafed_codegen.spec import Experiment, FolderTask, RunSpec, TaskShapes
 
 from .. import prng
 from . import HELD_OUT, DataError, Floats, Samples, Task, is_held_out
@@ -76,7 +76,8 @@ class Folder(Task):
         self.unseen = unseen
         self.unseen_clients = len(unseen)
         self.data_sha256 = _digest((*trained, *unseen))
-        self.scale = 1.0  # the input value of level 1, with ``task.dtype = "uint8"``
+        self.sends_bytes = spec.bytes_per_input == 1
+        self.scale = 1.0  # the input value of level 1, if inputs are sent as bytes
 
     @classmethod
     def open(cls, spec: FolderTask, run: RunSpec, shapes: TaskShapes, data: Path | None) -> Self:
@@ -135,6 +136,7 @@ class Folder(Task):
         task = cls(spec, shapes, seed, trained, unseen, None if spec.source is None else clients or 0)
         task.notes = (*reading.notes, *reading.warnings)
         task.scale = reading.scale
+        task.sends_bytes |= spec.dtype is None and reading.media is not None
         task.column_names = next((each.table.names for each in reading.recordings if each.table.names), ())
         task.feature_note = _feature_note(reading, spec, shapes)
         if reading.classes is not None:
@@ -237,9 +239,28 @@ class Folder(Task):
             order = order[np.lexsort((classes, turn))]
         chosen = order[start : start + count]
         inputs, targets = own.inputs[chosen], own.targets[chosen]
-        if self.spec.bytes_per_input > 1:
+        if not self.sends_bytes:
             return Samples(inputs, targets)
         return Samples.from_levels(np.rint(inputs / np.float32(self.scale)).astype(np.uint8), self.scale, targets)
+
+
+def with_dtype(experiment: Experiment, data: Path | None) -> Experiment:
+    """The experiment with ``task.dtype = "uint8"`` where it names no dtype and its folder has images or sounds.
+
+    Args:
+        experiment: The complete experiment.
+        data: A folder in place of ``task.path``; None for that.
+    """
+    own = experiment.task.own_files
+    if own is None or not own.lacks_dtype:
+        return experiment
+    from .own_data.media_files import find_media  # imported here because other tasks start sooner without it
+
+    try:
+        found = find_media(data or Path(own.path))
+    except DataError:  # reading the data reports it
+        found = None
+    return experiment if found is None else experiment.model_copy(update={"task": experiment.task.sent_as("uint8")})
 
 
 def _feature_note(reading: Reading, spec: FolderTask, shapes: TaskShapes) -> str:

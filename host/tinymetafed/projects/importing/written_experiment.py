@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +15,6 @@ from tinymetafed_codegen.design import Design, design
 from tinymetafed_codegen.errors import UsageError
 from tinymetafed_codegen.files import replace
 from tinymetafed_codegen.ops import ACTIVATIONS, INPUT
-from tinymetafed_codegen.protocol import MAX_RECEIVE_WINDOW
 from tinymetafed_codegen.temporary import temporary_folder
 
 from ...runs.tensorflow import ModelFileError, quiet
@@ -41,7 +39,6 @@ from .same_outputs import check_outputs
 _INLINE = {kind: {"slope": 0.2} if kind == "leaky_relu" else {} for kind in ACTIVATIONS}
 _NAME_LENGTH = 36  # names in an experiment have at most 40 characters, and a number may be appended
 _TASK_KEYS = {"folder": 'path = "data"  # a CSV or NPZ file per client'}
-_MOST_FLOAT_BYTES = MAX_RECEIVE_WINDOW - 1_535  # of a sample; the rest is for its targets and the message's fields
 
 
 def read(file: Path) -> Network:
@@ -328,14 +325,12 @@ def _design(network: Network, name: str, text: bytes, weights_name: str, weights
 def _toml(network: Network, loss: ChosenLoss, downlink: str, weights: str, task: str, expected: Bytes | None) -> str:
     """The experiment as TOML with comments."""
     kind = json.dumps(task)
-    in_bytes = task == "folder" and 4 * math.prod(network.input) > _MOST_FLOAT_BYTES
     return "\n".join([
         f"# Imported from {Path(network.file).name}; {weights} has its weights. You may change 'frozen' and 'local':",
         "# the first layers may be frozen; local ones never leave a device, which does not use their weights in the file.",
         "[task]",
         f"kind = {kind}",
         *([_TASK_KEYS[task]] if task in _TASK_KEYS else []),
-        *(['dtype = "uint8"  # for pixels; as floats a sample would not fit one message'] if in_bytes else []),
         "",
         "[data]",
         *(expected.comment if expected is not None else []),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -13,7 +12,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tinymetafed_codegen.protocol import MAX_RECEIVE_WINDOW
 from tinymetafed_codegen.spec import FolderTask
 
 from .classes import MOST_UNITS, look_like_values
@@ -141,7 +139,6 @@ def examine_data(reading: Reading, spec: FolderTask) -> DataFacts:
             *_warnings(features, {} if are_values else classes, duplicates),
             *_column_warnings(reading.recordings, features),
             *_backwards(found),
-            *_large_sample(sample, spec),
         ),
     )
 
@@ -279,18 +276,6 @@ def _warnings(features: Sequence[FeatureFacts], classes: Mapping[str, int], dupl
         where = "occur there more than once" if each.client == each.other else f"are in '{each.other}' too"
         said.append(f"client '{each.client}': {each.rows:,} of {each.of_rows:,} rows {where}; is a recording there twice?")
     return said
-
-
-def _large_sample(shape: tuple[int, ...], spec: FolderTask) -> list[str]:
-    size = spec.bytes_per_input * math.prod(shape)
-    if size <= MAX_RECEIVE_WINDOW:
-        return []
-    smaller = "lower task.window, or name fewer task.features" if spec.window else "make the samples smaller"
-    in_bytes = ', or set task.dtype = "uint8" for pixels and other bytes' if spec.bytes_per_input > 1 else ""
-    return [
-        f"a sample of {list(shape)} takes {size:,} bytes, and one message holds {MAX_RECEIVE_WINDOW:,}, so that no model "
-        f"can be trained on it: {smaller}{in_bytes}"
-    ]
 
 
 def _column_warnings(recordings: Sequence[ClientRecording], features: Sequence[FeatureFacts]) -> list[str]:
