@@ -12,8 +12,11 @@ from pathlib import Path
 
 import pytest
 from clocks import HUNG_SECONDS
+from small_runs import sine
 
 from tinymetafed.devices import firmware
+from tinymetafed.devices.running import build_firmware
+from tinymetafed.runs.setup import design_of
 from tinymetafed_codegen import boards
 from tinymetafed_codegen.locate import find, root
 
@@ -58,14 +61,25 @@ def test_builds_without_a_network_and_then_only_what_changed(
     assert after.ram_bytes < built.ram_bytes
 
 
-def test_two_experiments_keep_their_own_programs(build_folder: Path, tmp_path: Path) -> None:
-    other = tmp_path / "other.toml"
-    other.write_text(SINE.read_text().replace("units = 32", "units = 16"))
-    first = firmware.build(SINE, boards.load("native"), key="a")
+def test_two_experiments_keep_their_own_programs_and_share_object_files(
+    build_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    design, other = (design_of(sine(f"strategy.downlink={dtype}"), "test") for dtype in ("f16", "f32"))
+    first = build_firmware(design, "native")
     kept = first.program.read_bytes()
-    second = firmware.build(other, boards.load("native"), key="b")
+    stored = objects_in(build_folder / "objects")
+    second = build_firmware(other, "native")
     assert second.program != first.program
     assert first.program.read_bytes() == kept
+    made = objects_in(second.program.parent)
+    assert made["crc32.o"] in stored.values() and made["learner.o"] not in stored.values()
+    monkeypatch.setenv("TINYMETAFED_BUILD_DIR", str(build_folder / "alone"))  # without the object files of the first
+    assert build_firmware(other, "native").program.read_bytes() == second.program.read_bytes()
+
+
+def objects_in(folder: Path) -> dict[str, bytes]:
+    """The files below a folder by name."""
+    return {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_builds_of_one_key_at_the_same_time_wait_for_each_other(build_folder: Path) -> None:

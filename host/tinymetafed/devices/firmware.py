@@ -15,7 +15,7 @@ from tinymetafed_codegen.locate import PLATFORMIO_CONFIG, platformio_config
 from tinymetafed_codegen.manifest import ModelManifest
 from tinymetafed_codegen.toolchain import SHOWN_LINES, BuildError, build_root, require_tools
 
-from .build_inputs import inputs_digest, is_built, write_stamp
+from .build_inputs import compilers_digest, inputs_digest, is_built, write_stamp
 
 
 @dataclass(frozen=True)
@@ -108,6 +108,10 @@ def build(
         if generated is not None and is_built(stamp, inputs, program):  # PlatformIO would take a second to see it
             return _firmware(board, program, generated)
         stamp.unlink(missing_ok=True)
+        if inputs is not None:  # object files of our sources alone serve the builds of other models, too
+            objects = build_root() / "objects"
+            objects.mkdir(exist_ok=True)
+            environment["TINYMETAFED_OBJECTS"] = str(objects / compilers_digest(board, environment)[:16])
         if quiet:
             done = subprocess.run(
                 [*command, "--silent"], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
