@@ -47,7 +47,7 @@ def inputs_digest(board: Board, generated: Path, command: Sequence[str], environ
 
 
 def compilers_digest(board: Board, environment: Mapping[str, str]) -> str:
-    """The SHA-256 of what object files depend on beside their sources and flags: the board's tools and the compilers' variables."""
+    """The SHA-256 of what object files depend on beside sources and flags: the board's tools and the compilers' variables."""
     variables = sorted((name, value) for name, value in environment.items() if name in _COMPILERS_READ)
     return hashlib.sha256(json.dumps([variables, list(_tools(board))]).encode()).hexdigest()
 
