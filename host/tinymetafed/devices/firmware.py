@@ -108,10 +108,9 @@ def build(
         if generated is not None and is_built(stamp, inputs, program):  # PlatformIO would take a second to see it
             return _firmware(board, program, generated)
         stamp.unlink(missing_ok=True)
-        if inputs is not None:  # object files of our sources alone serve the builds of other models, too
-            objects = build_root() / "objects"
-            objects.mkdir(exist_ok=True)
-            environment["TINYMETAFED_OBJECTS"] = str(objects / compilers_digest(board, environment)[:16])
+        objects = build_root() / "objects"  # of equal sources and flags, for all models
+        objects.mkdir(exist_ok=True)
+        environment["TINYMETAFED_OBJECTS"] = str(objects / compilers_digest(board, environment)[:16])
         if quiet:
             done = subprocess.run(
                 [*command, "--silent"], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
