@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import reference
-from compiled_model import GRADIENTS, MODELS, Compiled, compile_with, compiled, design, library
+from compiled_model import CHECKS_ARE_CALLS, GRADIENTS, MODELS, Compiled, compile_with, compiled, design, library
 
 from tinymetafed.learn.weights import initial, local_start
 from tinymetafed.simulation.vector_units import choose
@@ -139,8 +139,8 @@ def test_clamp_limits_the_update(model: Compiled) -> None:
 @pytest.mark.parametrize("model", SOME_MODELS, indirect=True)
 def test_sanitized_build_gives_the_same_bits(model: Compiled, tmp_path: Path) -> None:
     program = tmp_path / "sanitized"
-    sanitize = ["g++", "-O1", "-g1", "-DSTANDALONE", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
-    compile_with(sanitize, model.folder, program)
+    sanitize = ["-DSTANDALONE", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", *CHECKS_ARE_CALLS]
+    compile_with(["g++", "-O1", "-g1", *sanitize], model.folder, program)
     weights = example(model, 11)[0].astype(np.float32)
     fed = [weights.tobytes(), np.array([0.05, 1.0], "<f4").tobytes()]
     for step in range(4):
