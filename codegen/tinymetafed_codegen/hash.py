@@ -61,6 +61,7 @@ def model_hash(experiment: Experiment, net: Graph, given: Mapping[str, weights_f
         "security": optional_messages.authentication_schema_hash().hex() if experiment.run.is_authenticated else None,
         "private_update": private_update.description(experiment, net.n_global),
         "secure_sum": _secure_sum(experiment, net.n_global),
+        "coded_update": optional_messages.coded_schema_hash().hex() if experiment.strategy.codes_values else None,
         "frozen": _digest([given[f"{op.name}.{parameter.name}"] for op, parameter in net.frozen]) if net.frozen else None,
     }
     description |= {key: value for key, value in optional.items() if value is not None}

@@ -220,6 +220,8 @@ void Learner::finish() {
     fault_ = delta_.freeze(PrivateUpdate::noised(change()), model::kLayerEnds, *recipe_,
                            SecureSum::selection_key(PrivateUpdate::selection_key(key_)), arena_.histogram);
     if (fault_ == Status::kOk) fault_ = PrivateUpdate::draw(delta_, change(), key_);
+    if (fault_ == Status::kOk)
+      fault_ = CodedUpdate::plan(delta_, PrivateUpdate::noised(change()), arena_.histogram);
     if (fault_ == Status::kOk) SavedState::save_round(key_, delta_, change(), parameters_);
   }
   state_ = fault_ == Status::kOk ? State::kDone : State::kFailed;
@@ -238,7 +240,7 @@ Outcome Learner::progress(uint32_t token, protocol::Progress& out) const {
 
 Outcome Learner::pull(const protocol::Pull& message, protocol::Delta& header, uint8_t* data, size_t capacity,
                       size_t& size) {
-  if constexpr (SecureSum::kIsSecure) return Status::kBadState;
+  if constexpr (SecureSum::kIsSecure || CodedUpdate::kIsCoded) return Status::kBadState;
   if (!has_token_ || state_ != State::kDone || delta_.count() == 0) return Status::kBadState;
   if (message.token != token_) return {Status::kBadToken, token_};
   if (message.rank >= delta_.count()) return {Status::kBadOffset, delta_.count()};

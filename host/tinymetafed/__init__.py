@@ -50,6 +50,7 @@ if TYPE_CHECKING:
         bench_simulation,
         bench_soak,
         bench_sound,
+        bench_uplink,
         bench_wire,
         count_instructions,
     )
@@ -158,6 +159,7 @@ _WHERE = {
         "bench_simulation",
         "bench_soak",
         "bench_sound",
+        "bench_uplink",
         "bench_wire",
         "count_instructions",
     ),
@@ -362,6 +364,7 @@ __all__ = [
     "bench_simulation",
     "bench_soak",
     "bench_sound",
+    "bench_uplink",
     "bench_wire",
     "board",
     "board_classes",

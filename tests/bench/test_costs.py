@@ -14,6 +14,7 @@ from tinymetafed.bench.kernel_cost import Comparison, StepCost
 from tinymetafed.bench.layer_grid import PASSES, Cell, Grid, Row
 from tinymetafed.bench.line_cost import FramingShare, LineShare, WireCost, WireRound
 from tinymetafed.bench.simulation_cost import SimulationCost
+from tinymetafed.bench.uplink_cost import UpdateBytes, UplinkCost, UplinkRound
 from tinymetafed_codegen.locate import root
 
 
@@ -77,7 +78,8 @@ def test_measurements_are_written_and_drawn(tmp_path: Path) -> None:
     }
     simulated = SimulationCost(
         us_per_client_step=1.5, lanes=8, isa="avx2", threads=1, one_thread_us=1.5, speedup=None, speedup_idle=None,
-        single_us=6.0, round_us=12.0, coding_percent=25.0, textbook_us=18.0, ratio=12.0, jax_us=None,
+        single_us=6.0, round_us=12.0, coding_percent=25.0, textbook_us=18.0, ratio=12.0,
+        cpu_us=1.5, peers={}, peak_percent=40.0,
     )  # fmt: skip
     wire = WireCost(
         source="a net", baud=115200, turn_around_seconds=0.016, bulk=[LineShare(256, 0.9, 0.8)],
@@ -85,6 +87,10 @@ def test_measurements_are_written_and_drawn(tmp_path: Path) -> None:
         training_instructions=16_000_000, clock_hz=64_000_000, estimate="no board",
     )  # fmt: skip
     adaptation = AdaptationCost("mps2", 40, {"local": 320, "full": 80}, 30, 61_000, 1_000_000, 2_500_000)
+    uplink = UplinkCost(
+        "mps2", 100, [UpdateBytes(25, 280, 500.0, 440.0, 100.0, 300.0, 352.0)],
+        UplinkRound(12_000, 10_000, 620, 600, 1_000_000, 100_000), UplinkRound(13_500, 10_028, 700, 500, 1_000_000, 130_000),
+    )  # fmt: skip
     grid = Grid(
         "mps2",
         (
@@ -92,7 +98,7 @@ def test_measurements_are_written_and_drawn(tmp_path: Path) -> None:
             Row("add", 10, None, {"forward": Cell(5.0, 6.0, (6.0, 7.0))}),
         ),
     )
-    figures = Costs("mps2", "-Os", {"n": levels}, grid, {"n": simulated}, wire, "gcc 1", {"n": adaptation})
+    figures = Costs("mps2", "-Os", {"n": levels}, grid, {"n": simulated}, wire, "gcc 1", {"n": adaptation}, {"n": uplink})
     document, picture = costs.write(figures, tmp_path)
     text = document.read_text(encoding="utf-8")
     table = rows(text, "| net | compiled at | instructions")
@@ -108,6 +114,8 @@ def test_measurements_are_written_and_drawn(tmp_path: Path) -> None:
     assert rows(text, "| net | vector unit") == [["n", "avx2", "8", "4.0", "12.0"]]
     assert rows(text, "| wire types") == [["i8 both ways", "1,234", "567", "0.50", "0.75"]]
     assert rows(text, "| net | steps") == [["n", "320 local, 80 full", "40, 30", "61,000", "1,000,000", "2,500,000", "0.40"]]
+    assert rows(text, "| net | P, %") == [["n", "25", "280", "500.0", "440.0", "400.0", "1.25", "1.10", "1.25"]]
+    assert rows(text, "| net | flash, bytes | packed")[0][5:] == ["700", "620", "500", "600", "130,000", "100,000", "3.00 %"]
     assert "cycles are a guess" in text and "with gcc 1" in text
     bars = costs.bars({"n": levels["-Os"]})
     assert [(bar.kind, bar.width, bar.figure) for bar in bars[:2]] == [

@@ -14,6 +14,7 @@ from ..section import Clamp, Passes, Rate, Section, ValueType
 class SharingSpec(Section):
     """The keys of all strategies: what is sent, the schedule of the server's learning rate α, how devices train global weights.
 
+    ``uplink_coding``: int8 values of a delta take a byte each ("packed"), or fewer bits in Rice codes ("rice").
     ``error_feedback``: changes that a device has not sent are added to its next delta (Seide et al. 2014). ``defence``: what is
     done about deltas of boards that lie. ``defence_bound``: how many times the running median of the deltas' norms a delta may
     be long. ``defence_liars``: share of a round's clients that may lie, for ``trimmed`` and ``krum``. ``defence_trust``: boards
@@ -25,6 +26,7 @@ class SharingSpec(Section):
     top_p: Annotated[float, Field(gt=0, le=100)] = 100
     selection: Literal["global", "layer", "random"] = "global"
     uplink: ValueType = "f32"
+    uplink_coding: Literal["packed", "rice"] = "packed"
     downlink: ValueType = "f32"
     error_feedback: bool = False
     defence: Literal["none", "bound", "trimmed", "krum"] = "none"
@@ -44,6 +46,11 @@ class SharingSpec(Section):
     def entries(self, n_global: int) -> int:
         """Number of entries of an update: ``top_p`` percent of ``n_global`` weights, at least 1."""
         return max(1, math.floor(n_global * self.top_p / 100 + 0.5))
+
+    @property
+    def codes_values(self) -> bool:
+        """Whether the values of deltas travel in Rice codes."""
+        return self.uplink_coding == "rice"
 
     @property
     def trusts(self) -> bool:

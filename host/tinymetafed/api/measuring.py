@@ -19,6 +19,7 @@ from ..bench import (
     line_cost,
     simulation_cost,
     sound_cost,
+    uplink_cost,
 )
 from ..bench import soak as soaking
 from ..bench.adaptation_cost import AdaptationCost
@@ -32,6 +33,7 @@ from ..bench.line_cost import WireCost
 from ..bench.simulation_cost import SimulationCost
 from ..bench.soak import Soak
 from ..bench.sound_cost import SoundCost
+from ..bench.uplink_cost import UplinkCost
 from ..devices.device_urls import require_secure
 from ..experiments import byzantine
 from ..simulation.vector_units import vector_units
@@ -99,6 +101,28 @@ def bench_adaptation(experiment: Experiment, board: str = "mps2", *, progress: P
     """
     with watching(progress) as observer:
         return adaptation_cost.adaptation(experiment.spec, experiment.source, board, observer)
+
+
+def bench_uplink(
+    experiment: Experiment, board: str = "mps2", *, data: str | Path | None = None, progress: ProgressOption = True
+) -> UplinkCost:
+    """Measures the bytes of updates with ``strategy.uplink_coding`` "packed" and "rice", and what the latter costs a board.
+
+    Args:
+        experiment: An experiment from ``load``.
+        board: An emulated board whose instructions can be counted.
+        data: Folder of the task's data; None if it needs none.
+        progress: As in ``simulate``.
+
+    Returns:
+        Bytes of simulated updates beside their entropy; flash, RAM, bytes and instructions of a round on the board.
+
+    Raises:
+        BoardError, BenchError, BuildError, SpecError, TaskError, LinkError.
+    """
+    with watching(progress) as observer:
+        folder = None if data is None else Path(data)
+        return uplink_cost.measure(experiment.spec, experiment.source, board, folder, observer)
 
 
 def bench_memory(
@@ -183,7 +207,7 @@ def bench_simulation(
         progress: As in ``simulate``.
 
     Returns:
-        Times of the kernels with all lanes, with one lane, of textbook kernels, and of JAX if it is installed.
+        Times of the kernels with all lanes, with one lane, of textbook kernels, and of JAX and PyTorch if they are installed.
 
     Raises:
         UsageError: This machine has no such vector unit.
@@ -287,12 +311,15 @@ def bench_board(
     return measured
 
 
-def bench_all(out: str | Path, board: str = "mps2", *, progress: ProgressOption = True) -> tuple[Costs, tuple[Path, Path]]:
+def bench_all(
+    out: str | Path, board: str = "mps2", *, data: str | Path | None = None, progress: ProgressOption = True
+) -> tuple[Costs, tuple[Path, Path]]:
     """Makes all measurements on the project's own networks and writes costs.md and costs.svg; takes many minutes.
 
     Args:
         out: An existing folder to write into.
         board: An emulated board with an exact instruction counter.
+        data: Folder of Omniglot's archives, for the bytes of its updates; None to leave them out.
         progress: As in ``simulate``.
 
     Returns:
@@ -305,7 +332,7 @@ def bench_all(out: str | Path, board: str = "mps2", *, progress: ProgressOption 
     if not folder.is_dir():
         raise UsageError(f"--output {out}: no such folder; make it, or name another one")
     with watching(progress) as observer:
-        measured = costs.measure(board, observer)
+        measured = costs.measure(board, observer, None if data is None else Path(data))
     return measured, costs.write(measured, folder)
 
 

@@ -16,16 +16,18 @@ from tinymetafed_codegen.locate import find
 from tinymetafed_codegen.spec import Experiment
 
 from ..federation.observer import Observer
-from . import adaptation_cost, in_qemu, kernel_cost, layer_grid, line_cost, simulation_cost
+from . import adaptation_cost, in_qemu, kernel_cost, layer_grid, line_cost, simulation_cost, uplink_cost
 from .adaptation_cost import AdaptationCost
 from .kernel_cost import TEXTBOOK, Comparison, StepCost
 from .layer_grid import Grid
 from .line_cost import WireCost
 from .simulation_cost import SimulationCost
+from .uplink_cost import UplinkCost
 
 EXAMPLES = ("sine", "bench-conv", "omniglot")
 LEVELS = ("-O2", "-O3")  # in addition to the board's own
 SIMULATED = ("sine", "bench-conv")
+UPLINKS = {"sine": False, "omniglot": True}  # networks whose updates are measured; whether they need data in files
 KEEPING = ("bench-conv", "omniglot")  # networks of whose samples a board keeps activations
 STEP = "full"  # the variant that trains every weight
 DOCUMENT, PICTURE = "costs.md", "costs.svg"
@@ -47,6 +49,7 @@ class Costs:
     wire: WireCost
     compiler: str
     adaptation: dict[str, AdaptationCost]
+    uplink: dict[str, UplinkCost]
 
     def as_json(self) -> dict[str, Any]:
         """The JSON value that ``bench all --json`` prints."""
@@ -120,12 +123,13 @@ def compiler(board: str) -> str:
     return f"{command[0]} {subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()}"
 
 
-def measure(board: str, observer: Observer) -> Costs:
-    """Measures networks at several optimizations, single layers, the simulation of two networks, and the line.
+def measure(board: str, observer: Observer, data: Path | None = None) -> Costs:
+    """Measures networks at several optimizations, single layers, the simulation of two networks, the line, and updates.
 
     Args:
         board: An emulated board.
         observer: Is told of progress.
+        data: Folder of Omniglot's archives; None to leave out what needs them.
 
     Returns:
         The figures.
@@ -150,6 +154,11 @@ def measure(board: str, observer: Observer) -> Costs:
         wire=line_cost.wire(None, "", observer),
         compiler=compiler(board),
         adaptation={name: adaptation_cost.adaptation(chosen[name], name, board, observer) for name in KEEPING},
+        uplink={
+            name: uplink_cost.measure(chosen[name], name, board, data if needs_data else None, observer)
+            for name, needs_data in UPLINKS.items()
+            if data is not None or not needs_data
+        },
     )
 
 

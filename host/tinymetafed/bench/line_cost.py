@@ -13,13 +13,13 @@ from tinymetafed_codegen.section import TomlTable
 from tinymetafed_codegen.spec import Experiment
 from tinymetafed_codegen.toolchain import require_tools
 
+from ..devices.device_clients import pulled
 from ..devices.device_urls import DEFAULT_BOARDS, DeviceSpec
 from ..devices.firmware import Deviation
 from ..devices.link.faults import paced
 from ..devices.running import build_firmware
 from ..federation.clients import Traffic
 from ..federation.observer import Observer
-from ..learn.codecs import delta
 from ..learn.strategies import open_strategy
 from ..learn.weights import initial
 from ..runs.setup import design_of
@@ -226,8 +226,7 @@ def _one_round(experiment: Experiment, board: str, window: int | None = None) ->
         streamed = manifest.streamed
         progress = session.stream(token, synthetic_samples(manifest, steps)) if streamed else session.await_done(token, steps)
         trained, at_trained = time.monotonic(), session.traffic
-        chunks = session.pull(token, recipe.top_k)
+        pulled(session, token, recipe, strategy.n_global, codes_values=strategy.spec.codes_values)
         done, after = time.monotonic(), session.traffic
-        delta.decode(chunks, n=strategy.n_global, k=recipe.top_k, token=token)
         down, up = (at_loaded - before).down, (after - at_trained).up
         return _Timed(loaded - start, control, done - trained, down, up, after - before, progress.ticks)

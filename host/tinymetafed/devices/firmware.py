@@ -9,6 +9,7 @@ import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from tinymetafed_codegen import board_key
 from tinymetafed_codegen.boards import Board
 from tinymetafed_codegen.files import locked, write_if_changed
 from tinymetafed_codegen.locate import PLATFORMIO_CONFIG, platformio_config
@@ -16,6 +17,7 @@ from tinymetafed_codegen.manifest import ModelManifest
 from tinymetafed_codegen.toolchain import SHOWN_LINES, BuildError, build_root, require_tools
 
 from .build_inputs import compilers_digest, inputs_digest, is_built, write_stamp
+from .firmware_project import build_folder_of
 
 
 @dataclass(frozen=True)
@@ -60,8 +62,9 @@ def build(
 ) -> Firmware:
     """Compiles firmware; only what changed since the last build is built again.
 
-    A board of a user's project is built with that project's platformio.ini. Any other board is built in the build folder alone:
-    PlatformIO wants to write to its project's folder, and our installation may belong to another user.
+    A board of a user's project is built with that project's platformio.ini; the project may be read-only. Any other board is
+    built in the build folder alone: PlatformIO wants to write to its project's folder, and our installation may belong to
+    another user.
 
     Args:
         experiment: The experiment file.
@@ -79,7 +82,7 @@ def build(
     """
     require_tools(board)
     folder = build_root() / deviation.folder(key if board.project is None else f"{key}-{_short_hash(board.project)}")
-    project = board.project or folder
+    project = folder if board.project is None else build_folder_of(board.project)
     installation = project / PLATFORMIO_CONFIG
     command = [sys.executable, "-m", "platformio", "run", "--project-dir", str(project), "--environment", board.name]
     if board.project is None:
@@ -110,7 +113,9 @@ def build(
         stamp.unlink(missing_ok=True)
         objects = build_root() / "objects"  # of equal sources and flags, for all models
         objects.mkdir(exist_ok=True)
-        environment["TINYMETAFED_OBJECTS"] = str(objects / compilers_digest(board, environment)[:16])
+        shared = objects / compilers_digest(board, environment)[:16]
+        has_key = bool(environment.get(board_key.VARIABLE))  # what a key is compiled into stays in its build folder
+        environment["TINYMETAFED_OBJECTS"] = "" if has_key else str(shared)
         if quiet:
             done = subprocess.run(
                 [*command, "--silent"], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False

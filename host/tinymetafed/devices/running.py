@@ -100,6 +100,7 @@ def running(
     record: Path | None = None,
     bus: UsbBus | None = None,
     authenticates: bool = True,
+    ids: Iterator[int] | None = None,
 ) -> Iterator[Fleet]:
     """Builds firmware where needed, starts or opens the devices and checks their firmware; stops them at the end.
 
@@ -115,6 +116,7 @@ def running(
         bus: The USB ports of this machine; None to look for them.
         authenticates: Whether boards of an authenticated run are, and processes get their keys; otherwise they are left to be
             enrolled.
+        ids: Gives the unique ids of processes without a store, as for ``launch``.
 
     Yields:
         The devices as a fleet.
@@ -160,6 +162,7 @@ def running(
             check=check,
             on_event=observer.event,
             bus=bus,
+            ids=ids,
         ) as devices,
         Fleet(devices, on_event=observer.event) as fleet,
     ):

@@ -201,7 +201,8 @@ class SimulatedClients:
         progress = _bytes(protocol.Progress, mac)
         down = clients * (bytes_of_loads + _bytes(protocol.Train, mac))
         if self._strategy.secure_sum is None:
-            down += sent.messages * _bytes(protocol.Pull, mac)
+            pull = optional_messages.PullCoded if self._strategy.spec.codes_values else protocol.Pull
+            down += sent.messages * _bytes(pull, mac)
         else:
             down += sent.messages * _bytes(optional_messages.PullMasked, mac) + clients * _bytes(optional_messages.Open, mac)
         up = clients * (loads * _bytes(protocol.LoadAnswer, mac) + progress) + sent.message_bytes

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Iterable
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +36,8 @@ from .transport import Transport
 REPORT_SECONDS = 0.5  # between two progress reports of a training board
 STALL_SECONDS = 120.0  # longer than any single training step
 IntegerArray = NDArray[np.uint16]
+_Question = TypeVar("_Question", protocol.Pull, optional_messages.PullCoded)
+_Chunk = TypeVar("_Chunk", protocol.Delta, optional_messages.CodedDelta)
 _SMALLER = "send uint8 levels with a scale, use smaller inputs, or a board with more memory"
 
 
@@ -338,55 +341,63 @@ class Session(Questions):
         Raises:
             DeviceGarbled: A chunk has another token or rank, or too many entries.
         """
-        chunks: list[protocol.Delta] = []
+        return self._pull_all(protocol.Pull, protocol.Delta, token, count)
+
+    def pull_coded(self, token: int, count: int) -> list[optional_messages.CodedDelta]:
+        """As ``pull``, from firmware that codes the values of its updates."""
+        return self._pull_all(optional_messages.PullCoded, optional_messages.CodedDelta, token, count)
+
+    def _pull_all(self, question: type[_Question], answer: type[_Chunk], token: int, count: int) -> list[_Chunk]:
+        chunks: list[_Chunk] = []
         rank = 0
         asked: Sent | None = None
         while rank < count:
             if asked is None or asked.after != rank:
-                asked = self._pull(token, rank)
-            delta, asked = self._chunk(token, rank, count, asked)
-            if delta.token != token or delta.rank != rank or delta.count > count - rank:
+                asked = self._pull(question(token, rank))
+            delta, asked = self._chunk(question(token, rank), answer, count, asked)
+            named = delta.token if isinstance(delta, protocol.Delta) else token
+            if named != token or delta.rank != rank or delta.count > count - rank:
                 raise DeviceGarbled(
                     f"{self.name}: asked for the delta's entries from {rank} of {count} under token {token}, "
-                    f"got {delta.count} from {delta.rank} under token {delta.token}"
+                    f"got {delta.count} from {delta.rank} under token {named}"
                 )
             chunks.append(delta)
             rank += delta.count
         return chunks
 
-    def _pull(self, token: int, rank: int) -> Sent:
-        """Requests the chunk at ``rank``, without waiting for it."""
-        sent = self._prepare(protocol.Pull(token, rank), rank)
+    def _pull(self, question: _Question) -> Sent:
+        """Requests a chunk, without waiting for it."""
+        sent = self._prepare(question, question.rank)
         self._send(sent)
         return sent
 
-    def _chunk(self, token: int, rank: int, count: int, asked: Sent) -> tuple[protocol.Delta, Sent | None]:
+    def _chunk(self, question: _Question, answer: type[_Chunk], count: int, asked: Sent) -> tuple[_Chunk, Sent | None]:
         """The chunk that ``asked`` requests; and the request for the next chunk, if it could be sent early."""
         early: Sent | None = None
 
         def look_ahead() -> None:
             nonlocal early
-            if early is None and rank < (following := self._following(asked, rank)) < count:
-                early = self._pull(token, following)
+            if early is None and question.rank < (following := self._following(asked, question.rank, answer)) < count:
+                early = self._pull(type(question)(question.token, following))
 
         until = self.clock.monotonic() + self._patience(asked)
-        frame = self._receive((asked.sequence,), protocol.Pull.type_id, until, hurry=True, on_bytes=look_ahead)
+        frame = self._receive((asked.sequence,), question.type_id, until, hurry=True, on_bytes=look_ahead)
         if frame is None:
-            return self._ask(protocol.Pull(token, rank), protocol.Delta), None
-        delta = self._open(frame, asked, protocol.Delta)
+            return self._ask(question, answer), None
+        delta = self._open(frame, asked, answer)
         if early is not None:
             early.since = self.clock.monotonic()  # the device begins with it now
         return delta, early
 
-    def _following(self, asked: Sent, rank: int) -> int:
+    def _following(self, asked: Sent, rank: int, answer: type[_Chunk]) -> int:
         """The rank after the incomplete chunk, read from its unchecked beginning; 0 if not enough bytes are there."""
-        needed = FRAME_HEADER_BYTES + protocol.Delta.place("base")
+        needed = FRAME_HEADER_BYTES + answer.place("count") + answer.kinds()["count"].size
         head = self._decoder.beginning(needed)
         if len(head) < needed:
             return 0
         type_id, sequence = head[:FRAME_HEADER_BYTES]
-        _, first, entries = protocol.Delta.unpack_first(head[FRAME_HEADER_BYTES:], "count")
-        is_answer = type_id == protocol.Pull.type_id | protocol.ANSWER_BIT and sequence == asked.sequence and first == rank
+        *_, first, entries = answer.unpack_first(head[FRAME_HEADER_BYTES:], "count")
+        is_answer = type_id == asked.message.type_id | protocol.ANSWER_BIT and sequence == asked.sequence and first == rank
         return first + entries if is_answer else 0
 
     # --- Secure aggregation; only for firmware with it ---
