@@ -97,6 +97,7 @@ def test_two_experiments_keep_their_own_programs_and_show_no_key(
     with_key = [path for path in build_folder.rglob("*") if path.is_file() and bytes(range(1, 33)) in path.read_bytes()]
     assert second.program in with_key and {path.suffix for path in with_key} > {".o"}
     assert not any(path.stat().st_mode & 0o077 for path in with_key)
+    assert not any(path.is_relative_to(build_folder / "objects") for path in with_key)
 
 
 def test_builds_of_one_key_at_the_same_time_wait_for_each_other(build_folder: Path) -> None:
