@@ -12,8 +12,11 @@ from pathlib import Path
 
 import pytest
 from clocks import HUNG_SECONDS
+from small_runs import sine
 
 from tinymetafed.devices import firmware
+from tinymetafed.devices.running import build_firmware
+from tinymetafed.runs.setup import design_of
 from tinymetafed_codegen import board_key, boards
 from tinymetafed_codegen.locate import find, root
 
@@ -58,6 +61,25 @@ def test_builds_without_a_network_and_then_only_what_changed(
     assert after.ram_bytes < built.ram_bytes
 
 
+def test_models_share_object_files(build_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    design, other = (design_of(sine(f"strategy.downlink={dtype}"), "test") for dtype in ("f16", "f32"))
+    first = build_firmware(design, "native")
+    kept = first.program.read_bytes()
+    stored = objects_in(build_folder / "objects")
+    second = build_firmware(other, "native")
+    assert second.program != first.program
+    assert first.program.read_bytes() == kept
+    made = objects_in(second.program.parent)
+    assert made["crc32.o"] in stored.values() and made["learner.o"] not in stored.values()
+    monkeypatch.setenv("TINYMETAFED_BUILD_DIR", str(build_folder / "alone"))  # without the object files of the first
+    assert build_firmware(other, "native").program.read_bytes() == second.program.read_bytes()
+
+
+def objects_in(folder: Path) -> dict[str, bytes]:
+    """The files below a folder by name."""
+    return {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 def test_two_experiments_keep_their_own_programs_and_show_no_key(
     build_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -75,6 +97,7 @@ def test_two_experiments_keep_their_own_programs_and_show_no_key(
     with_key = [path for path in build_folder.rglob("*") if path.is_file() and bytes(range(1, 33)) in path.read_bytes()]
     assert second.program in with_key and {path.suffix for path in with_key} > {".o"}
     assert not any(path.stat().st_mode & 0o077 for path in with_key)
+    assert not any(path.is_relative_to(build_folder / "objects") for path in with_key)
 
 
 def test_builds_of_one_key_at_the_same_time_wait_for_each_other(build_folder: Path) -> None:

@@ -1,10 +1,6 @@
 // Simulates many clients in one process: does for each lane of a vector what Learner does for one client, and distributes
 // groups of lanes over threads.
-#include <atomic>
 #include <cstring>
-#include <memory>
-#include <thread>
-#include <vector>
 
 #include <authentication.hpp>
 #include <private_update.hpp>  // generated for private updates
@@ -18,6 +14,7 @@
 #include "simulation_abi.hpp"
 #include "source.hpp"
 #include "step.hpp"
+#include "threads.hpp"
 #include "update.hpp"
 
 namespace tmf::sim {
@@ -271,46 +268,41 @@ class Group {
 
 // One thread's workspaces, allocated at first use: one for vectors, one for a single client.
 struct Worker {
-  std::unique_ptr<Workspace<Floats>> lanes;
-  std::unique_ptr<Workspace<float>> single;
+  Workspace<Floats>* lanes;
+  Workspace<float>* single;
 
   template <typename T>
   Workspace<T>& workspace() {
     auto& place = own<T>();
-    if (place == nullptr) place.reset(new Workspace<T>);
+    if (place == nullptr) place = new Workspace<T>;
     return *place;
   }
 
  private:
   template <typename T>
-  std::unique_ptr<Workspace<T>>& own() {
+  Workspace<T>*& own() {
     if constexpr (Lanes<T>::kCount == 1 && kLanes > 1) return single;
     else return lanes;
   }
 };
 
 // Kept between calls: a workspace may take megabytes, which the operating system would have to clear at each allocation.
-std::vector<Worker> workers;
+Worker workers[kMostThreads];
 
 template <typename T, typename Part>
 void run_groups(const Training& training, const Part& part) {
   const uint32_t groups = (training.client_count + Lanes<T>::kCount - 1) / Lanes<T>::kCount;
-  const uint32_t threads = training.threads < groups ? training.threads : groups;
-  if (workers.size() < threads) workers.resize(threads);
+  const uint32_t most = training.threads < kMostThreads ? training.threads : kMostThreads;
   protocol::Recipe recipe;
   Reader in(training.recipe, protocol::Recipe::kFixedSize);
   recipe.read(in);
-  std::atomic<uint32_t> next{0};
-  const auto serve = [&](Worker& worker) {
-    for (uint32_t group; (group = next++) < groups;) {
-      Group<T> clients(training, recipe, group * Lanes<T>::kCount, worker.template workspace<T>());
+  uint32_t next = 0;  // the group that is taken next, by whichever thread is free
+  on_threads(most < groups ? most : groups, [&](uint32_t thread) {
+    for (uint32_t group; (group = __atomic_fetch_add(&next, 1, __ATOMIC_RELAXED)) < groups;) {
+      Group<T> clients(training, recipe, group * Lanes<T>::kCount, workers[thread].template workspace<T>());
       part(clients);
     }
-  };
-  std::vector<std::thread> others;
-  for (uint32_t i = 1; i < threads; ++i) others.emplace_back(serve, std::ref(workers[i]));
-  if (threads > 0) serve(workers[0]);
-  for (std::thread& other : others) other.join();
+  });
 }
 
 template <typename Part>

@@ -2,7 +2,6 @@
 // frames and of the host's decoder, computed for a whole update at once.
 #pragma once
 
-#include <algorithm>
 #include <cstdint>
 #include <cstring>
 
@@ -88,7 +87,8 @@ class Update {
     uint32_t largest = 0;
     for (uint32_t rank = 0; rank < count_; ++rank) {
       values_[rank] = sent_at(chosen_[rank]);
-      if (kStep == 0.0f) largest = std::max(largest, magnitude_bits(values_[rank]));
+      const uint32_t magnitude = magnitude_bits(values_[rank]);
+      if (kStep == 0.0f) largest = magnitude > largest ? magnitude : largest;
     }
     const Status status = format_.set(uplink, largest);
     if (kStep != 0.0f && uplink == protocol::Dtype::kI8) format_.scale = kStep;
@@ -292,7 +292,7 @@ class Update {
     widest_ = 0;
     uint32_t sum = 0;
     for (uint32_t rank = 0; rank < count_; ++rank) {
-      widest_ = std::max(widest_, gaps_[rank]);
+      widest_ = gaps_[rank] > widest_ ? gaps_[rank] : widest_;
       sum += gaps_[rank];
     }
     coding_ = protocol::Coding::kRun;

@@ -18,6 +18,7 @@ import int8_reference
 import numpy as np
 import numpy.typing as npt
 import pytest
+from compiled_model import CHECKS_ARE_CALLS
 from reference import run
 from small_runs import Quiet, sine
 
@@ -378,6 +379,7 @@ def sanitized(experiment: Experiment, folder: Path, findings: Path) -> Path:
         firmware / "app" / f"source_{made.manifest.sample_source}.cpp",
     ]
     sanitizers = ["-O1", "-g1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer"]
+    sanitizers += CHECKS_ARE_CALLS
     includes = [f"-I{folder}", f"-I{firmware / 'core'}", f"-I{firmware / 'app'}"]
     program = folder / "firmware"
     command = ["g++", *compiler_flags(), *sanitizers, *includes, *map(str, sources), "-o", str(program)]

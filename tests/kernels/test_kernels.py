@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 import reference
-from compiled_model import GRADIENTS, MODELS, Compiled, compile_with, compiled, design, library
+from compiled_model import CHECKS_ARE_CALLS, GRADIENTS, MODELS, Compiled, compile_with, compiled, design, library
 
 from tinymetafed.learn.weights import initial, local_start
+from tinymetafed.simulation.vector_units import choose
 from tinymetafed_codegen import boards
 from tinymetafed_codegen.calls import trains
 from tinymetafed_codegen.protocol import Variant
@@ -138,8 +139,8 @@ def test_clamp_limits_the_update(model: Compiled) -> None:
 @pytest.mark.parametrize("model", SOME_MODELS, indirect=True)
 def test_sanitized_build_gives_the_same_bits(model: Compiled, tmp_path: Path) -> None:
     program = tmp_path / "sanitized"
-    sanitize = ["g++", "-O1", "-g1", "-DSTANDALONE", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
-    compile_with(sanitize, model.folder, program)
+    sanitize = ["-DSTANDALONE", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", *CHECKS_ARE_CALLS]
+    compile_with(["g++", "-O1", "-g1", *sanitize], model.folder, program)
     weights = example(model, 11)[0].astype(np.float32)
     fed = [weights.tobytes(), np.array([0.05, 1.0], "<f4").tobytes()]
     for step in range(4):
@@ -153,12 +154,13 @@ def test_sanitized_build_gives_the_same_bits(model: Compiled, tmp_path: Path) ->
 
 
 def test_each_lane_of_a_vector_trains_to_the_scalar_bits(model: Compiled, tmp_path: Path) -> None:
-    lanes = 8
+    unit = choose(None)  # as for a simulation on this machine
+    lanes = unit.lanes
     library = tmp_path / "lanes.so"
     # Vector arguments pass only between inlined functions of one unit, so the calling convention does not matter.
     # Hidden symbols: otherwise the frozen weights may be those of a library that this process loaded before.
-    flags = ["g++", "-O2", "-g0", "-shared", "-fPIC", "-fvisibility=hidden", f"-DLANES={lanes}", "-Wno-psabi"]
-    compile_with(flags, model.folder, library, "lanes.cpp")
+    flags = ["-O2", *unit.flags, "-g0", "-shared", "-fPIC", "-fvisibility=hidden", f"-DLANES={lanes}", "-Wno-psabi"]
+    compile_with(["g++", *flags], model.folder, library, "lanes.cpp")
     vectors = ctypes.CDLL(str(library))
     examples = [example(model, 300 + lane) for lane in range(lanes)]
     scalars = [weights.astype(np.float32) for weights, _, _ in examples]

@@ -1,4 +1,7 @@
-"""SCons build of an offline board: its JSON names toolchain, machine and emulator; flags.json has the flags of all boards."""
+"""SCons build of an offline board: its JSON names toolchain, machine and emulator; flags.json has the flags of all boards.
+
+TINYMETAFED_OBJECTS is a folder for object files, from which builds of other models take those of equal sources and flags.
+"""
 
 import json
 import os
@@ -17,6 +20,9 @@ boards = platform.parent  # the folder of our boards
 own = Path(board.manifest_path).parent  # the folder with this board's file: our folder or the user's
 flags = json.loads((platform / "flags.json").read_text(encoding="utf-8"))
 
+if objects := os.environ.get("TINYMETAFED_OBJECTS"):
+    # Not PlatformIO's build_cache_dir, which would also keep there what SCons knows of each build folder.
+    env.CacheDir(objects)
 env.Replace(PROGNAME="firmware", PROGSUFFIX=".elf")
 scripts = [folder / facts["linker_script"] for folder in (own, boards)] if facts["linker_script"] else []
 linker_script = next((env.File(str(path)) for path in scripts if path.is_file()), None)
@@ -25,6 +31,7 @@ env.SConscript(
 )
 
 program = env.BuildProgram()
+env.NoCache(program)  # linking also writes the map file, which SCons does not know
 env.Depends(program, env.Value(json.dumps(facts)))
 if linker_script:
     env.Depends(program, linker_script)

@@ -46,6 +46,12 @@ def inputs_digest(board: Board, generated: Path, command: Sequence[str], environ
     return digest.hexdigest()
 
 
+def compilers_digest(board: Board, environment: Mapping[str, str]) -> str:
+    """The SHA-256 of what object files depend on beside sources and flags: the board's tools and the compilers' variables."""
+    variables = sorted((name, value) for name, value in environment.items() if name in _COMPILERS_READ)
+    return hashlib.sha256(json.dumps([variables, list(_tools(board))]).encode()).hexdigest()
+
+
 def _files(folder: Path) -> Iterator[Path]:
     return (path for path in sorted(folder.rglob("*")) if path.is_file() and "__pycache__" not in path.parts)
 
