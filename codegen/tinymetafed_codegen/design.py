@@ -39,7 +39,8 @@ class Design:
     ``source`` is the experiment's name in errors. ``boards`` are the boards that the model may be designed for next.
     ``weights`` are the arrays of model.weights, by names such as dense1.kernel. ``built`` is the graph with every activation
     stored as it is, and ``graph`` the one that stores them as the experiment says. ``lowered`` is the graph that is made C++,
-    and ``plan`` its arena: that of a board whose first layer reads bytes, or ``graph`` itself; ``may_read_bytes``: whether it may.
+    and ``plan`` its arena: that of a board whose first layer reads bytes, or ``graph`` itself; ``may_read_bytes``: whether it
+    may.
     """
 
     experiment: Experiment
