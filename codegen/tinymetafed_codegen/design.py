@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from . import (
     sample_source,
     secure_sum,
     sensor,
+    trainable,
     weights_file,
 )
 from .boards import INSTALLED, Board, Catalogue
@@ -34,7 +36,8 @@ class Design:
     """An experiment's model on a board: everything that the generated files are rendered from.
 
     ``source`` is the experiment's name in errors. ``boards`` are the boards that the model may be designed for next.
-    ``weights`` are the arrays of model.weights, by names such as dense1.kernel.
+    ``weights`` are the arrays of model.weights, by names such as dense1.kernel. ``choice``: how the layers that train were picked,
+    where model.trainable was a budget; ``experiment`` then names them.
     """
 
     experiment: Experiment
@@ -45,6 +48,7 @@ class Design:
     plan: plan.Plan
     weights: dict[str, weights_file.Values]
     manifest: ModelManifest
+    choice: trainable.Choice | None = None
 
     @property
     def model_hash(self) -> bytes:
@@ -60,7 +64,8 @@ class Design:
         """Designs the same model for another board. Raises BudgetError if that board is too small."""
         if board == self.board:
             return self
-        return _design(self.experiment, board, self.boards, self.graph, self.plan, self.weights, self.source)
+        made = _design(self.experiment, board, self.boards, self.graph, self.plan, self.weights, self.source)
+        return dataclasses.replace(made, choice=self.choice)
 
 
 def design(experiment: Experiment, board: Board, source: str, boards: Catalogue = INSTALLED) -> Design:
@@ -76,10 +81,40 @@ def design(experiment: Experiment, board: Board, source: str, boards: Catalogue 
         SpecError: The model does not fit the task.
         BudgetError: The board has too little RAM or flash.
     """
+    choice = None
+    if experiment.model.ram_budget is not None:
+        choice = chosen_layers(experiment, board, source)
+        model = experiment.model.model_copy(update={"trainable": choice.trainable})
+        experiment = experiment.model_copy(update={"model": model})
     strategy = experiment.strategy
     net = graph.build(experiment.model, source, partial=strategy.partial, gradient=strategy.gradient, data=experiment.data)
     _check_task(experiment, net, source)
-    return design_graph(experiment, board, net, source, boards)
+    return dataclasses.replace(design_graph(experiment, board, net, source, boards), choice=choice)
+
+
+def chosen_layers(experiment: Experiment, board: Board, source: str) -> trainable.Choice:
+    """Picks the layers that train within the budget of model.trainable: the same ones for every board.
+
+    Args:
+        experiment: The complete experiment; its model.trainable is a budget.
+        board: The board, whose sensor's rows count.
+        source: The experiment's name in errors.
+
+    Raises:
+        SpecError: The budget is too small; the text names the smallest that works.
+    """
+    usual = dataclasses.replace(board, receive_window=trainable.USUAL_RECEIVE_WINDOW)
+
+    def ram(net: graph.Graph, arena: plan.Plan) -> int:
+        sensed = sensor.facts(experiment, usual, net, source)
+        window = _receive_window(experiment, usual, net, sensed, _mac_bytes(experiment))
+        return budget.ram_total(experiment, net, arena, window, 0 if sensed is None else sensed.ram_bytes)
+
+    return trainable.choose(experiment, source, ram)
+
+
+def _mac_bytes(experiment: Experiment) -> int:
+    return MAC_BYTES if experiment.run.is_authenticated else 0
 
 
 def design_graph(experiment: Experiment, board: Board, net: graph.Graph, source: str, boards: Catalogue = INSTALLED) -> Design:
@@ -99,6 +134,12 @@ def given_weights(experiment: Experiment, net: graph.Graph, source: str) -> dict
     normalising = normalising_weights(experiment, net)
     frozen = {f"{op.name}.{p.name}": p.shape for op, p in net.frozen if f"{op.name}.{p.name}" not in normalising}
     if model.weights is None:
+        if frozen and model.trainable is not None:
+            raise SpecError(
+                f"{source}: model.trainable = {list(model.trainable)}: the other layers stay as they are, so model.weights has to "
+                "name an npz file with their values; train all layers on a large machine and export the run: tinymetafed export "
+                "RUN -o start.npz"
+            )
         if frozen:
             raise SpecError(f"{source}: model.weights is missing; it names the npz file with the frozen {', '.join(frozen)}")
         return normalising
@@ -171,7 +212,7 @@ def _design(
             f"{source}: run.security = 'authenticated', but board '{board.name}' has no source of random bytes; add 'entropy' "
             f"to {board.file}, as docs/boards.md describes, or set run.security = 'none'"
         )
-    mac_bytes = MAC_BYTES if experiment.run.is_authenticated else 0
+    mac_bytes = _mac_bytes(experiment)
     private_update.require_entropy(experiment, board, source)
     secure_sum.require_entropy(experiment, board, source)
     if experiment.board.measures and not board.measures:

@@ -27,8 +27,8 @@ struct Conv2d {
   }
 
   // Writes dx if kDx, with 0 where x is 0 if kMask (x from a ReLU). Update changes kernel and bias, or leaves them (Hold).
-  template <typename Update, bool kDx, bool kMask, typename T>
-  static void backward(const T* x, const T* dy, T* dx, T* kernel, T* bias, T rate) {
+  template <typename Update, bool kDx, bool kMask, typename T, typename W>
+  static void backward(const T* x, const T* dy, T* dx, W* kernel, W* bias, T rate) {
     // dx needs the weights of the forward pass, so it is complete before any weight changes.
     if constexpr (kDx) input_gradient<kMask>(x, dy, dx, kernel);
     if constexpr (Update::kMoves) {
@@ -101,8 +101,8 @@ struct Conv2d {
     }
   }
 
-  template <bool kMask, typename T>
-  static void input_gradient(const T* x, const T* dy, T* dx, const T* kernel) {
+  template <bool kMask, typename T, typename W>
+  static void input_gradient(const T* x, const T* dy, T* dx, const W* kernel) {
     using Walk = Pairs<Inputs<Rows>, Inputs<Columns>>;
     constexpr bool kHasSingles = Walk::has_singles();
     Walk::for_each([=](const Pair& at) {
@@ -113,8 +113,8 @@ struct Conv2d {
     });
   }
 
-  template <int kPixels, bool kMask, typename T>
-  static void gradient_pixels(const T* x, const T* dy, T* dx, const T* kernel, const Pair& at) {
+  template <int kPixels, bool kMask, typename T, typename W>
+  static void gradient_pixels(const T* x, const T* dy, T* dx, const W* kernel, const Pair& at) {
     const int pixel = inputs_apart(at.row, at.column);
     int c = 0;
     for (; c + kGradientTile <= kChannels; c += kGradientTile)
@@ -124,8 +124,8 @@ struct Conv2d {
   }
 
   // Sums the gradients from all output pixels that read these input pixels.
-  template <int kPixels, int kTile, bool kMask, typename T>
-  static void gradient_tile(const T* x, const T* dy, T* dx, const T* kernel, const Pair& at) {
+  template <int kPixels, int kTile, bool kMask, typename T, typename W>
+  static void gradient_tile(const T* x, const T* dy, T* dx, const W* kernel, const Pair& at) {
     const int last_row = Rows::last_element(at.row), last_column = Columns::last_element(at.column);
     // Inputs one stride apart belong to neighbouring outputs.
     const int next_y = outputs_apart(at.down / Rows::kStride, at.right / Columns::kStride);
@@ -140,7 +140,7 @@ struct Conv2d {
     for (int r = Rows::first_element(at.row); r < last_row; r += Rows::kStride) {
       for (int c = Columns::first_element(at.column); c < last_column; c += Columns::kStride) {
         const T* gradient = dy + outputs_apart(Rows::out(at.row, r), Columns::out(at.column, c));
-        const T* weight = kernel + (r * Columns::kKernel + c) * kChannels * kFilters;
+        const W* weight = kernel + (r * Columns::kKernel + c) * kChannels * kFilters;
         for (int f = 0; f < kFilters; f += kUnroll) {
 #pragma GCC unroll 2
           for (int u = 0; u < kUnroll; ++u) {
@@ -165,8 +165,8 @@ struct Conv2d {
     }
   }
 
-  template <typename Update, typename T>
-  static void update(const T* x, const T* dy, T* kernel, T rate) {
+  template <typename Update, typename T, typename W>
+  static void update(const T* x, const T* dy, W* kernel, T rate) {
     for (int r = 0; r < Rows::kKernel; ++r) {
       const int first_row = Rows::first_out(r), rows = Rows::last_out(r) - first_row;
       for (int c = 0; c < Columns::kKernel; ++c) {
@@ -192,8 +192,8 @@ struct Conv2d {
     }
   }
 
-  template <int kCount, typename Update, typename T>
-  static void update_channels(const T* x, const T* dy, int rows, int columns, T* kernel, T rate) {
+  template <int kCount, typename Update, typename T, typename W>
+  static void update_channels(const T* x, const T* dy, int rows, int columns, W* kernel, T rate) {
     int f = 0;
     for (; f + kUpdateFilters <= kFilters; f += kUpdateFilters)
       update_tile<kCount, kUpdateFilters, Update>(x, dy + f, rows, columns, kernel + f, rate);
@@ -202,8 +202,8 @@ struct Conv2d {
   }
 
   // Sums the gradient of one kernel element, for kCount channels and kTile filters, in registers and applies it immediately.
-  template <int kCount, int kTile, typename Update, typename T>
-  static void update_tile(const T* x, const T* dy, int rows, int columns, T* kernel, T rate) {
+  template <int kCount, int kTile, typename Update, typename T, typename W>
+  static void update_tile(const T* x, const T* dy, int rows, int columns, W* kernel, T rate) {
     T sum[kCount][kTile];
 #pragma GCC unroll 8
     for (int c = 0; c < kCount; ++c) {

@@ -21,13 +21,13 @@ struct DepthwiseConv2d {
   }
 
   // Writes dx if kDx, with 0 where x is 0 if kMask (x from a ReLU). Update changes kernel and bias, or leaves them (Hold).
-  template <typename Update, bool kDx, bool kMask, typename T>
-  static void backward(const T* x, const T* dy, T* dx, T* kernel, T* bias, T rate) {
+  template <typename Update, bool kDx, bool kMask, typename T, typename W>
+  static void backward(const T* x, const T* dy, T* dx, W* kernel, W* bias, T rate) {
     // dx needs the weights of the forward pass, so it is complete before any weight changes.
     if constexpr (kDx) {
       for (int row = 0; row < Rows::kIn; ++row) {
         const int from = row * Columns::kIn * kChannels;
-        InputTiles<together<T>()>::for_each(Gradient<kMask, T>{x + from, dy, dx + from, kernel, row});
+        InputTiles<together<T>()>::for_each(Gradient<kMask, T, W>{x + from, dy, dx + from, kernel, row});
       }
     }
     if constexpr (Update::kMoves) {
@@ -115,12 +115,12 @@ struct DepthwiseConv2d {
   };
 
   // Sums the gradients from all output pixels that read the input pixels.
-  template <bool kMask, typename T>
+  template <bool kMask, typename T, typename W>
   struct Gradient {
     const T* x;
     const T* dy;
     T* dx;
-    const T* kernel;
+    const W* kernel;
     int row;
 
     template <int kWidth, typename Tile>
@@ -135,7 +135,7 @@ struct DepthwiseConv2d {
     void visit(const Tile& tile, int channel) const {
       const int first_row = Rows::first_element(row), last_row = Rows::last_element(row);
       const T* gradient = dy + (Rows::out(row, first_row) * Columns::kOut + tile.from()) * kChannels + channel;
-      const T* weight = kernel + first_row * Columns::kKernel * kChannels + channel;
+      const W* weight = kernel + first_row * Columns::kKernel * kChannels + channel;
       const T* const in = x + tile.place * kChannels + channel;
       T* const out = dx + tile.place * kChannels + channel;
       T sum[kWidth][kCount];
@@ -193,8 +193,8 @@ struct DepthwiseConv2d {
   };
 
   // Sums the gradients of a kernel row's elements in registers and applies them immediately.
-  template <int kCount, typename Update, typename T>
-  static void update(const T* x, const T* dy, T* kernel, T rate) {
+  template <int kCount, typename Update, typename T, typename W>
+  static void update(const T* x, const T* dy, W* kernel, T rate) {
     for (int r = 0; r < Rows::kKernel; ++r) {
       const int first_row = Rows::first_out(r), last_row = Rows::last_out(r);
       for (int column = 0; column < Columns::kKernel; column += kSums, kernel += kSums * kChannels) {
@@ -220,7 +220,7 @@ struct DepthwiseConv2d {
         for (int c = 0; c < kSums; ++c) {
 #pragma GCC unroll 8
           for (int k = 0; k < kCount; ++k) {
-            T* const weight = kernel + c * kChannels + k;
+            W* const weight = kernel + c * kChannels + k;
             Update::move(weight, *weight, rate * sum[c * kCount + k], rate);
           }
         }

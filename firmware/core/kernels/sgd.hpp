@@ -7,12 +7,12 @@
 
 namespace tmf::kernels {
 
-// For frozen weights: no update.
+// For weights that this step leaves as they are, frozen ones among them, which are constants: no update.
 struct Hold {
   static constexpr bool kMoves = false;
 
-  template <typename T>
-  static void move(T*, const T&, const T&, const T&) {}
+  template <typename W, typename T>
+  static void move(W*, const T&, const T&, const T&) {}
 };
 
 // v <- momentum v + (rate gradient + rate weight_decay w); w <- w - v. The velocity v is stored kVelocity values after its
