@@ -36,8 +36,8 @@ class Design:
     """An experiment's model on a board: everything that the generated files are rendered from.
 
     ``source`` is the experiment's name in errors. ``boards`` are the boards that the model may be designed for next.
-    ``weights`` are the arrays of model.weights, by names such as dense1.kernel. ``choice``: how the layers that train were picked,
-    where model.trainable was a budget; ``experiment`` then names them.
+    ``weights`` are the arrays of model.weights, by names such as dense1.kernel. ``choice``: how the layers that train were
+    picked, where model.trainable was a budget; ``experiment`` then names them.
     """
 
     experiment: Experiment
@@ -48,7 +48,7 @@ class Design:
     plan: plan.Plan
     weights: dict[str, weights_file.Values]
     manifest: ModelManifest
-    choice: trainable.Choice | None = None
+    choice: trainable.LayerChoice | None = None
 
     @property
     def model_hash(self) -> bytes:
@@ -92,7 +92,7 @@ def design(experiment: Experiment, board: Board, source: str, boards: Catalogue 
     return dataclasses.replace(design_graph(experiment, board, net, source, boards), choice=choice)
 
 
-def chosen_layers(experiment: Experiment, board: Board, source: str) -> trainable.Choice:
+def chosen_layers(experiment: Experiment, board: Board, source: str) -> trainable.LayerChoice:
     """Picks the layers that train within the budget of model.trainable: the same ones for every board.
 
     Args:
@@ -136,9 +136,9 @@ def given_weights(experiment: Experiment, net: graph.Graph, source: str) -> dict
     if model.weights is None:
         if frozen and model.trainable is not None:
             raise SpecError(
-                f"{source}: model.trainable = {list(model.trainable)}: the other layers stay as they are, so model.weights has to "
-                "name an npz file with their values; train all layers on a large machine and export the run: tinymetafed export "
-                "RUN -o start.npz"
+                f"{source}: model.trainable = {list(model.trainable)}: the other layers stay as they are, and model.weights is "
+                "missing, an npz file with their values; train all layers on a large machine and export that run: tinymetafed "
+                "export RUN -o start.npz"
             )
         if frozen:
             raise SpecError(f"{source}: model.weights is missing; it names the npz file with the frozen {', '.join(frozen)}")

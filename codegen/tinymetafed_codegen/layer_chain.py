@@ -153,8 +153,8 @@ class _Chain:
             raise SpecError(f"{at}: 'frozen' and 'local' exclude each other: a frozen layer is the same on all devices")
         if op.frozen and self._lowest_training is not None:
             raise SpecError(
-                f"{at}: frozen above model.layers[{self._lowest_training}], which trains; freeze only the first layers, or name "
-                "the layers that train in model.trainable"
+                f"{at}: frozen above model.layers[{self._lowest_training}], which trains; freeze only the first layers, or "
+                "name the layers that train in model.trainable"
             )
 
     def _only_trainable(self, at: str, name: str, made: list[Op]) -> list[Op]:

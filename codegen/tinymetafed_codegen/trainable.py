@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from . import budget, graph, layer_chain, plan, work
+from . import graph, layer_chain, plan, work
 from .protocol import Dtype, Variant
 from .spec import Experiment, ModelSpec, SpecError
 
@@ -25,8 +25,8 @@ LAST_FIRST = "the last layers first"
 class LayerCost:
     """A layer with weights, and what its training costs.
 
-    ``ram_bytes`` and ``multiply_accumulates`` of a step are added where it trains beside the layers that were picked before it; for
-    one that was not picked, beside all that were. ``gain`` is that of model.gains, None without them.
+    ``ram_bytes`` and ``multiply_accumulates`` of a step are added where it trains beside the layers that were picked before
+    it; for one that was not picked, beside all that were. ``gain`` is that of model.gains, None without them.
     """
 
     name: str
@@ -38,11 +38,12 @@ class LayerCost:
 
 
 @dataclass(frozen=True)
-class Choice:
+class LayerChoice:
     """The layers that train within a budget of RAM, and what that costs; RAM includes the stack but no kept activations.
 
-    ``asked``: model.trainable as it was. ``budget``: its bytes. ``criterion``: in words, which layers came first. ``ram_whole`` and ``ram``: bytes with all layers training, and with those that were picked. ``multiply_accumulates_whole`` and
-    ``multiply_accumulates``: of a step that trains all of them. ``layers`` go from input to output.
+    ``asked``: model.trainable as it was. ``budget``: its bytes. ``criterion``: which layers came first, in words.
+    ``ram_whole`` and ``ram``: bytes with all layers training, and with those that were picked. ``multiply_accumulates_whole``
+    and ``multiply_accumulates``: of a step that trains all of them. ``layers`` go from input to output.
     """
 
     asked: str
@@ -64,8 +65,8 @@ class Choice:
         """What was picked, for people."""
         return (
             f"model.trainable = '{self.asked}' trains {len(self.trainable)} of {len(self.layers)} layers, "
-            f"{self.criterion}: {', '.join(self.trainable)}. RAM {self.ram_whole:,} -> {self.ram:,} bytes, multiply-accumulates "
-            f"of a full step {self.multiply_accumulates_whole:,} -> {self.multiply_accumulates:,}"
+            f"{self.criterion}: {', '.join(self.trainable)}. RAM {self.ram_whole:,} → {self.ram:,} bytes, "
+            f"multiply-accumulates of a full step {self.multiply_accumulates_whole:,} → {self.multiply_accumulates:,}"
         )
 
 
@@ -80,7 +81,7 @@ class _Cost:
         return _Cost(self.ram - other.ram, self.products - other.products)
 
 
-def choose(experiment: Experiment, source: str, ram: Callable[[graph.Graph, plan.Plan], int]) -> Choice:
+def choose(experiment: Experiment, source: str, ram: Callable[[graph.Graph, plan.Plan], int]) -> LayerChoice:
     """Picks the layers that train within the budget of model.trainable; the same experiment always gives the same layers.
 
     Local layers always train. Others are added one by one as long as one fits: with model.gains the one with the largest
@@ -105,7 +106,7 @@ def choose(experiment: Experiment, source: str, ram: Callable[[graph.Graph, plan
         least, smallest = [], priced.cost(priced.local)  # all layers are shared, also those that are marked as local
         total = smallest
     else:
-        alone = {name: priced.cost([*priced.local, name]) for name in priced.shared}
+        alone = {name: priced.cost([*priced.local, name]) for name in reversed(priced.shared)}
         cheapest = min(alone, key=lambda name: alone[name].ram)
         least, smallest = [cheapest], alone[cheapest]
         # What a model takes before the first of them trains: about the cheapest one without its own and received weights.
@@ -136,7 +137,8 @@ def choose(experiment: Experiment, source: str, ram: Callable[[graph.Graph, plan
         for name in priced.able
     )
     criterion = LAST_FIRST if gains is None else MEASURED
-    return Choice(str(experiment.model.trainable), available, criterion, whole.ram, total.ram, whole.products, total.products, layers)
+    asked = str(experiment.model.trainable)
+    return LayerChoice(asked, available, criterion, whole.ram, total.ram, whole.products, total.products, layers)
 
 
 def _in_order(priced: _Priced, available: int) -> list[str]:

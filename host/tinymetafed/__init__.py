@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from .api.checking import BoardNeeds, DataCause, DataCheck, DataProblem, check
     from .api.enrolling import Enrollment, KnownBoard, enroll, enrolled_boards, forget_board
     from .api.estimating import Cost, DailyEstimate, Day, estimate_day
-    from .api.loaded_experiment import Experiment, Generated, codegen, load
+    from .api.loaded_experiment import Experiment, Generated, LayerChoice, choose_layers, codegen, load
     from .api.many_runs import SweepTable, paper, sweep
     from .api.measuring import (
         BoardSpeed,
@@ -43,7 +43,9 @@ if TYPE_CHECKING:
         bench_all,
         bench_authentication,
         bench_board,
+        bench_budget,
         bench_byzantine,
+        bench_gains,
         bench_grid,
         bench_kernels,
         bench_memory,
@@ -137,6 +139,8 @@ _WHERE = {
     ".api.loaded_experiment": (
         "Experiment",
         "Generated",
+        "LayerChoice",
+        "choose_layers",
         "codegen",
         "load",
     ),
@@ -151,7 +155,9 @@ _WHERE = {
         "bench_all",
         "bench_authentication",
         "bench_board",
+        "bench_budget",
         "bench_byzantine",
+        "bench_gains",
         "bench_grid",
         "bench_kernels",
         "bench_memory",
@@ -310,6 +316,7 @@ __all__ = [
     "History",
     "KnownBoard",
     "LaunchError",
+    "LayerChoice",
     "LinkError",
     "ModelFileError",
     "ModelManifest",
@@ -355,7 +362,9 @@ __all__ = [
     "bench_all",
     "bench_authentication",
     "bench_board",
+    "bench_budget",
     "bench_byzantine",
+    "bench_gains",
     "bench_grid",
     "bench_kernels",
     "bench_memory",
@@ -368,6 +377,7 @@ __all__ = [
     "board_predict",
     "board_status",
     "check",
+    "choose_layers",
     "codegen",
     "compare",
     "count_instructions",

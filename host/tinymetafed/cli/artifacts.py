@@ -13,6 +13,7 @@ from rich.text import Text
 
 import tinymetafed as tmf
 
+from . import layer_choice
 from .options import DataOption, ExperimentArgument, InsecureOption, JsonOption, SetOption, TrustOption
 from .output import notes, results
 
@@ -106,6 +107,7 @@ def _show_check(result: tmf.DataCheck) -> None:
             line(f"gap: {facts.gap_count - 3:,} more; windows do not cross them")
         for warning in facts.warnings:
             line(f"warning: {warning}")
+    layer_choice.show(result.choice, console)
     if result.needs is not None:
         needs = result.needs
         line(
@@ -236,7 +238,8 @@ def codegen(
     loaded = tmf.load(experiment, set_ or ())
     made = tmf.codegen(loaded, board, output, library=library)
     if json_:
-        print(json.dumps(made.manifest.as_json() | {"step_milliseconds": dict(made.step_milliseconds)}))
+        choice = {} if made.design.choice is None else {"choice": dataclasses.asdict(made.design.choice)}
+        print(json.dumps(made.manifest.as_json() | {"step_milliseconds": dict(made.step_milliseconds)} | choice))
         return
     manifest = made.manifest
     table = Table(title=f"{experiment} on {made.design.board.title}", title_justify="left")
@@ -255,6 +258,7 @@ def codegen(
         drawing, steps = _arena_over_time(manifest.arena)
         console.print(drawing)
         console.print(steps)
+    layer_choice.show(made.design.choice, console)
     if manifest.store is not None:
         console.print(manifest.store.summary, soft_wrap=True)
     if manifest.sensor is not None:

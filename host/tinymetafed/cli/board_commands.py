@@ -15,6 +15,7 @@ from rich.table import Table
 
 import tinymetafed as tmf
 
+from . import layer_choice
 from .options import InsecureOption, JsonOption, SetOption, TrustOption
 from .output import notes, results
 
@@ -369,6 +370,7 @@ def estimate(
         table.add_row(name, _between(cost.seconds, 1000, "ms"), flash, _between(cost.millijoules, 1, "mJ"))
     console = results()
     console.print(table)
+    layer_choice.show(tmf.choose_layers(experiment), console)
     lines = [f"A day takes {_between(found.milliampere_hours, 1, 'mAh')} of a battery."]
     if found.saves:
         lasts = "" if found.flash_years is None else f"; the flash lasts {found.flash_years:,.1f} years"
