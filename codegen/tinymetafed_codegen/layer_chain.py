@@ -78,6 +78,7 @@ class _Chain:
         self._is_running = False
         # The layers that train, by model.trainable; None: all that are not frozen. A budget names none yet.
         self._trainable = model.trainable if isinstance(model.trainable, tuple) else None
+        self._able: dict[str, bool] = {}  # which layers could train
         self.layers: dict[str, list[Op]] = {}  # the ops of each layer
 
     def normalise(self, data: DataSpec) -> None:
@@ -109,6 +110,7 @@ class _Chain:
             )
         self._require_free(at, {name, *(op.name for op in made)})
         self._require_frozen_first(at, number, made[0])
+        self._able[name] = any(trains(op) for op in made)
         made = self._only_trainable(at, name, made)
         if any(trains(op) for op in made) and self._lowest_training is None:
             self._lowest_training = number
@@ -123,11 +125,11 @@ class _Chain:
 
     def require_trainable(self) -> None:
         """Raises SpecError if model.trainable names a layer that has nothing to train."""
-        able = [name for name, made in self.layers.items() if any(trains(op) for op in made)]
+        able = [name for name, is_able in self._able.items() if is_able]
         for name in self._trainable or ():
             if name in able:
                 continue
-            if name in self.layers:
+            if name in self._able:
                 raise SpecError(f"{self._source}: model.trainable names '{name}', which is frozen or has no weights")
             near = difflib.get_close_matches(name, able, n=1)
             hint = f"did you mean '{near[0]}'?" if near else f"layers with weights: {', '.join(able)}"

@@ -7,7 +7,7 @@ from functools import cache
 from typing import Annotated, Any, Literal, Union
 
 import pydantic
-from pydantic import Discriminator, Field, PlainValidator, SerializeAsAny, Tag, TypeAdapter
+from pydantic import BeforeValidator, Discriminator, Field, PlainValidator, SerializeAsAny, Tag, TypeAdapter
 from pydantic_core import PydanticCustomError
 
 from .. import ops, own_class
@@ -66,7 +66,7 @@ _UNITS = {"B": 1, "KB": 1 << 10, "MB": 1 << 20}
 
 def _trainable(given: Any) -> tuple[str, ...] | str | None:
     """Validates model.trainable: a budget of RAM, or names of layers."""
-    if isinstance(given, str) and _BUDGET.fullmatch(given):
+    if given is None or (isinstance(given, str) and _BUDGET.fullmatch(given)):
         return given
     named = isinstance(given, list | tuple) and given and all(isinstance(name, str) for name in given)
     if named and len(set(given)) == len(given):
@@ -103,7 +103,7 @@ class ModelSpec(Section):
     weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.0
     clip_norm: Annotated[float, Field(ge=0, le=1e6)] = 0.0
     weights: str | None = None
-    trainable: Annotated[tuple[str, ...] | str | None, PlainValidator(_trainable)] = None
+    trainable: Annotated[tuple[str, ...] | str | None, BeforeValidator(_trainable)] = None
     gains: dict[str, Annotated[float, Field(ge=0, le=1e30)]] | None = None
     init: Literal["glorot", "he"]
     local_start: Literal["alternating", "random", "zeros", "redrawn", "kept"]
