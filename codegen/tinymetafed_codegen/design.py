@@ -85,7 +85,8 @@ def design(experiment: Experiment, board: Board, source: str, boards: Catalogue 
     if experiment.model.ram_budget is not None:
         choice = chosen_layers(experiment, board, source)
         model = experiment.model.model_copy(update={"trainable": choice.trainable})
-        experiment = experiment.model_copy(update={"model": model})
+        within = experiment.board.model_copy(update={"keep_activations": False})  # they would take RAM beyond the budget
+        experiment = experiment.model_copy(update={"model": model, "board": within})
     strategy = experiment.strategy
     net = graph.build(experiment.model, source, partial=strategy.partial, gradient=strategy.gradient, data=experiment.data)
     _check_task(experiment, net, source)
@@ -105,10 +106,10 @@ def chosen_layers(experiment: Experiment, board: Board, source: str) -> trainabl
     """
     usual = dataclasses.replace(board, receive_window=trainable.USUAL_RECEIVE_WINDOW)
 
-    def ram(net: graph.Graph, arena: plan.Plan) -> int:
+    def ram(net: graph.Graph) -> int:
         sensed = sensor.facts(experiment, usual, net, source)
         window = _receive_window(experiment, usual, net, sensed, _mac_bytes(experiment))
-        return budget.ram_total(experiment, net, arena, window, 0 if sensed is None else sensed.ram_bytes)
+        return budget.ram_total(experiment, net, plan.plan(net), window, 0 if sensed is None else sensed.ram_bytes)
 
     return trainable.choose(experiment, source, ram)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from . import graph, layer_chain, plan, work
+from . import graph, layer_chain, work
 from .protocol import Dtype, Variant
 from .spec import Experiment, ModelSpec, SpecError
 
@@ -39,7 +39,7 @@ class LayerCost:
 
 @dataclass(frozen=True)
 class LayerChoice:
-    """The layers that train within a budget of RAM, and what that costs; RAM includes the stack but no kept activations.
+    """The layers that train within a budget of RAM, and what that costs; RAM includes the stack.
 
     ``asked``: model.trainable as it was. ``budget``: its bytes. ``criterion``: which layers came first, in words.
     ``ram_whole`` and ``ram``: bytes with all layers training, and with those that were picked. ``multiply_accumulates_whole``
@@ -81,7 +81,7 @@ class _Cost:
         return _Cost(self.ram - other.ram, self.products - other.products)
 
 
-def choose(experiment: Experiment, source: str, ram: Callable[[graph.Graph, plan.Plan], int]) -> LayerChoice:
+def choose(experiment: Experiment, source: str, ram: Callable[[graph.Graph], int]) -> LayerChoice:
     """Picks the layers that train within the budget of model.trainable; the same experiment always gives the same layers.
 
     Local layers always train. Others are added one by one as long as one fits: with model.gains the one with the largest
@@ -91,7 +91,7 @@ def choose(experiment: Experiment, source: str, ram: Callable[[graph.Graph, plan
     Args:
         experiment: The complete experiment; its model.trainable is a budget.
         source: The experiment's name in errors.
-        ram: The bytes of RAM that a model takes with its graph and its arena.
+        ram: The bytes of RAM that a model with this graph takes.
 
     Raises:
         SpecError: model.gains does not fit the layers, or the budget is too small for any layer that boards share; the text
@@ -173,7 +173,7 @@ def _score(gain: float, added: _Cost) -> float:
 class _Priced:
     """The layers of a model that can train, and what it takes to train some of them."""
 
-    def __init__(self, experiment: Experiment, source: str, ram: Callable[[graph.Graph, plan.Plan], int]) -> None:
+    def __init__(self, experiment: Experiment, source: str, ram: Callable[[graph.Graph], int]) -> None:
         self._experiment, self._source, self._ram = experiment, source, ram
         self._made = made = layer_chain.layers(experiment.model, source, experiment.data)
         self.able = [name for name, ops in made.items() if any(layer_chain.trains(op) for op in ops)]
@@ -188,7 +188,7 @@ class _Priced:
         if chosen not in self._costs:
             names = tuple(name for name in self.able if name in chosen)
             net = self._graph(names)
-            self._costs[chosen] = _Cost(self._ram(net, plan.plan(net)), work.multiply_accumulates(net, Variant.FULL))
+            self._costs[chosen] = _Cost(self._ram(net), work.multiply_accumulates(net, Variant.FULL))
         return self._costs[chosen]
 
     @property

@@ -60,8 +60,9 @@ def test_the_layers_fit_and_no_other_layer_would(tmp_path: Path, gains: dict[str
     for share in (0.72, 0.8, 0.9):
         budget = int(share * whole.ram_whole)
         choice = picked(tmp_path, budget, **model)
-        made = designed(experiment(tmp_path, list(choice.trainable)))
-        assert made.manifest.memory.ram_total - (made.manifest.kept.bytes if made.manifest.kept else 0) == choice.ram <= budget
+        made = designed(experiment(tmp_path, f"budget:{budget}B", **model))
+        assert made.manifest.kept is None
+        assert made.manifest.memory.ram_total == choice.ram <= budget
         for layer in choice.layers:
             assert layer.trains or choice.ram + layer.ram_bytes > budget, f"{layer.name} would fit into {budget}"
         assert "top" in choice.trainable and choice == picked(tmp_path, budget, **model)

@@ -238,8 +238,8 @@ def codegen(
     loaded = tmf.load(experiment, set_ or ())
     made = tmf.codegen(loaded, board, output, library=library)
     if json_:
-        choice = {} if made.design.choice is None else {"choice": dataclasses.asdict(made.design.choice)}
-        print(json.dumps(made.manifest.as_json() | {"step_milliseconds": dict(made.step_milliseconds)} | choice))
+        milliseconds = {"step_milliseconds": dict(made.step_milliseconds)}
+        print(json.dumps(made.manifest.as_json() | milliseconds | layer_choice.as_json(made.design.choice)))
         return
     manifest = made.manifest
     table = Table(title=f"{experiment} on {made.design.board.title}", title_justify="left")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from rich.table import Table
 
 import tinymetafed as tmf
@@ -25,3 +27,8 @@ def show(choice: tmf.LayerChoice | None, console: tmf.Terminal) -> None:
         table.add_row(layer.name, "yes" if layer.trains else "", *cells, *gain)
     console.print(table)
     console.print(choice.summary, soft_wrap=True, highlight=False)
+
+
+def as_json(choice: tmf.LayerChoice | None) -> dict[str, object]:
+    """What --json prints of it in addition: nothing if model.trainable is no budget."""
+    return {} if choice is None else {"choice": dataclasses.asdict(choice)}
