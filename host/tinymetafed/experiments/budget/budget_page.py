@@ -13,7 +13,7 @@ from tinymetafed_codegen.files import write_if_changed
 
 from ...federation.meta_test import confidence
 from ...federation.result import Score
-from .budget_table import ALL, DEVICES, START, BudgetTable, Outcome
+from .budget_table import ALL, BOARD, DEVICES, START, BudgetTable, Outcome, Plan
 
 DOCUMENT, OUTCOMES = "budget.md", "budget.json"
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -48,8 +48,11 @@ def write(table: BudgetTable, folder: Path) -> Path:
         rounds=later.rounds,
         tasks=first.tasks,
         gains=", ".join(f"{name} {gain:g}" for name, gain in table.gains.items()),
-        sites=" and ".join(("the simulation", *(f"`{url}`" for url in DEVICES))),
-        hashes=sorted(set(table.weights_sha256.values())),
+        sites=", ".join(("the simulation", *(f"`{url}`" for url in DEVICES))),
+        hashes=", ".join(sorted(set(table.weights_sha256.values()))),
+        instructions=", ".join(f"{count:,} {variant}" for variant, count in table.instructions.items()),
+        checked=Plan.checked,
+        board=BOARD,
         picked=_picked(table.outcomes),
     )
     write_if_changed(path, text)

@@ -23,7 +23,7 @@ from tinymetafed_codegen.spec import load
 from tinymetafed_codegen.trainable import LAST_FIRST, MEASURED
 from tinymetafed_codegen.work import multiply_accumulates
 
-from ...bench import keeping_nothing, layer_gains
+from ...bench import keeping_nothing, kernel_cost, layer_gains
 from ...federation import meta_test
 from ...federation.clients import TrainingFailed
 from ...federation.observer import Observer
@@ -39,6 +39,7 @@ from .. import SweepFailed
 
 START, ALL = "none: the start", "all layers"  # rows without a budget
 DEVICES = ("native:1", "qemu:1")  # which end with the weights of the simulation
+BOARD = "mps2"  # the board of the second one
 
 
 @dataclass(frozen=True)
@@ -98,13 +99,18 @@ class Outcome(StrictJson):
 
 @dataclass(frozen=True)
 class BudgetTable(StrictJson):
-    """The outcomes, the gains that layers were picked by, and the hashes of the weights after one round by site."""
+    """The outcomes, and the gains that layers were picked by.
+
+    Of the budget that was checked: the hashes of the weights after one round by site, and the exact instructions of a training
+    step on BOARD by variant.
+    """
 
     tinymetafed: str
     arithmetic: int
     gains: dict[str, float]
     outcomes: tuple[Outcome, ...]
     weights_sha256: dict[str, str]
+    instructions: dict[str, int] = field(default_factory=dict)
 
 
 def run_all(plan: Plan, file: Path, work: Path, data: Path | None, observer: Observer) -> BudgetTable:
@@ -138,7 +144,8 @@ def run_all(plan: Plan, file: Path, work: Path, data: Path | None, observer: Obs
             table = replace(table, outcomes=(*table.outcomes, runs.run(case, table.gains)))
             _write(file, table)
         if plan.checked is not None and checks:
-            table = replace(table, weights_sha256=runs.same_weights(plan.checked, table.gains))
+            hashes = runs.same_weights(plan.checked, table.gains)
+            table = replace(table, weights_sha256=hashes, instructions=runs.instructions(plan.checked, table.gains))
             _write(file, table)
     return table
 
@@ -175,7 +182,7 @@ class _Runs:
 
     def same_weights(self, budget: str, gains: dict[str, float]) -> dict[str, str]:
         """The hashes of the weights after one round of one device in the simulation and on DEVICES."""
-        setup = self._setup(Case(MEASURED, budget, 1, 0, 1, 1), gains, {"run.devices_per_round": 1})
+        setup = self._checked(budget, gains)
         found = {}
         with tempfile.TemporaryDirectory() as folder:
             found["simulation"] = training.simulate(setup, 1, Path(folder) / "simulation", self._observer).weights_sha256
@@ -183,6 +190,14 @@ class _Runs:
                 out = Path(folder) / url.replace(":", "-")
                 found[url] = training.train(setup, [url], ["native:1"], out, self._observer).weights_sha256
         return found
+
+    def instructions(self, budget: str, gains: dict[str, float]) -> dict[str, int]:
+        """The exact instructions of a training step of the same firmware on BOARD, by variant."""
+        setup = self._checked(budget, gains)
+        return kernel_cost.instructions(setup.experiment, setup.source, BOARD, self._observer)
+
+    def _checked(self, budget: str, gains: dict[str, float]) -> Setup:
+        return self._setup(Case(MEASURED, budget, 1, 0, 1, 1), gains, {"run.devices_per_round": 1})
 
     def _setup(self, case: Case, gains: dict[str, float], more: dict[str, TomlValue] | None = None) -> Setup:
         settings: dict[str, TomlValue] = {
