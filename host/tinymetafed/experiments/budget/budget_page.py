@@ -11,7 +11,7 @@ import jinja2
 
 from tinymetafed_codegen.files import write_if_changed
 
-from ...federation.meta_test import confidence
+from ...federation.meta_test import confidence, mean
 from ...federation.result import Score
 from .budget_table import ALL, BOARD, DEVICES, START, BudgetTable, Outcome, Plan
 
@@ -21,7 +21,10 @@ _TEMPLATES = Path(__file__).parent / "templates"
 
 @dataclass(frozen=True)
 class Row:
-    """A row of the table, as text."""
+    """A row of the table, as text.
+
+    ``seeds``: the accuracy of each seed. ``behind``: by how much it is below that of all layers, paired by seed.
+    """
 
     budget: str
     trains: str
@@ -30,6 +33,8 @@ class Row:
     ram: str
     products: str
     accuracy: str
+    seeds: str
+    behind: str
 
 
 def write(table: BudgetTable, folder: Path) -> Path:
@@ -60,7 +65,8 @@ def write(table: BudgetTable, folder: Path) -> Path:
 
 
 def rows(outcomes: Sequence[Outcome]) -> list[Row]:
-    """The table: a row for each way to choose layers, the mean over seeds with its 95 % interval (Student's t)."""
+    """The table: a row for each way to choose layers."""
+    best = {each.case.seed: each.accuracy for each in outcomes if each.case.trains == ALL}
     groups: dict[tuple[str, str], list[Outcome]] = {}
     for each in outcomes:
         groups.setdefault((each.case.budget, each.case.trains), []).append(each)
@@ -75,19 +81,25 @@ def rows(outcomes: Sequence[Outcome]) -> list[Row]:
                 f"{one.weights:,}",
                 f"{one.ram:,}",
                 f"{one.products:,}",
-                _mean([each.accuracy for each in same]),
+                _percent(mean([each.accuracy for each in same])),
+                ", ".join(_percent(each.accuracy) for each in same),
+                "" if trains == ALL else _behind([(best[each.case.seed], each.accuracy) for each in same]),
             )
         )
     return found
 
 
-def _mean(scores: Sequence[Score]) -> str:
-    """The mean in percent, and the half-width of its 95 % interval where there are several scores."""
-    known = [score for score in scores if score is not None]
-    if len(known) < len(scores):
-        return f"{len(scores) - len(known)} of {len(scores)} diverged"
-    mean, width = f"{100 * math.fsum(known) / len(known):.1f}", confidence(known)
-    return mean if width is None else f"{mean} ± {100 * width:.1f}"
+def _percent(score: Score) -> str:
+    return "diverged" if score is None else f"{100 * score:.1f}"
+
+
+def _behind(pairs: Sequence[tuple[Score, Score]]) -> str:
+    """The mean of the differences in points, with the half-width of its 95 % interval where there are several."""
+    points = [100 * (one - other) for one, other in pairs if one is not None and other is not None]
+    if len(points) < len(pairs):
+        return ""
+    width = confidence(points)
+    return f"{math.fsum(points) / len(points):.1f}" + ("" if width is None else f" ± {width:.1f}")
 
 
 def _picked(outcomes: Sequence[Outcome]) -> list[tuple[str, str, str]]:
