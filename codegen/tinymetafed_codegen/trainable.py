@@ -7,10 +7,11 @@ its weights, for those that were received, and for activations that only its own
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from . import graph, layer_chain, work
+from .ops import own_op
 from .protocol import Dtype, Variant
 from .spec import Experiment, ModelSpec, SpecError
 
@@ -84,9 +85,10 @@ class _Cost:
 def choose(experiment: Experiment, source: str, ram: Callable[[graph.Graph], int]) -> LayerChoice:
     """Picks the layers that train within the budget of model.trainable; the same experiment always gives the same layers.
 
-    Local layers always train. Others are added one by one as long as one fits: with model.gains the one with the largest
-    gain / (bytes x multiply-accumulates) that it adds (the score of TinyTrain, section 2.2, with the bytes of this planner),
-    without them the last one, as layers near the output gain most in both papers.
+    Local layers always train, and layers of a user's own op, whose kernels update their weights. Others are added one by one
+    as long as one fits: with model.gains the one with the largest gain / (bytes x multiply-accumulates) that it adds (the score
+    of TinyTrain, section 2.2, with the bytes of this planner), without them the last one, as layers near the output gain most
+    in both papers.
 
     Args:
         experiment: The complete experiment; its model.trainable is a budget.
@@ -99,14 +101,14 @@ def choose(experiment: Experiment, source: str, ram: Callable[[graph.Graph], int
     """
     priced = _Priced(experiment, source, ram)
     whole = priced.cost(priced.able)
-    gains = _gains(experiment.model, priced.shared, source)
+    gains = _gains(experiment.model, priced, source)
     available = experiment.model.ram_budget
     assert available is not None
-    if priced.local and not experiment.strategy.partial:
-        least, smallest = [], priced.cost(priced.local)  # all layers are shared, also those that are marked as local
+    if priced.shares:
+        least, smallest = [], priced.cost(priced.always)
         total = smallest
     else:
-        alone = {name: priced.cost([*priced.local, name]) for name in reversed(priced.shared)}
+        alone = {name: priced.cost([*priced.always, name]) for name in reversed(priced.open)}
         cheapest = min(alone, key=lambda name: alone[name].ram)
         least, smallest = [cheapest], alone[cheapest]
         # What a model takes before the first of them trains: about the cheapest one without its own and received weights.
@@ -116,15 +118,15 @@ def choose(experiment: Experiment, source: str, ram: Callable[[graph.Graph], int
         raise SpecError(
             f"{source}: model.trainable = '{experiment.model.trainable}': no layer that boards share can train in "
             f"{available:,} bytes of RAM; the smallest budget that works is 'budget:{smallest.ram}B', which trains "
-            f"{' and '.join([*least, *priced.local])}"
+            f"{' and '.join([*least, *priced.always])}"
         )
     order = _in_order(priced, available) if gains is None else _by_gain(priced, gains, total, available)
     picked: dict[str, _Cost] = {}
     for name in order:
-        price = priced.cost([*priced.local, *picked, name])
+        price = priced.cost([*priced.always, *picked, name])
         picked[name], total = price - total, price
-    rest = {name: priced.cost([*priced.local, *picked, name]) - total for name in priced.shared if name not in picked}
-    added = picked | rest | {name: priced.of_local(name) for name in priced.local}
+    rest = {name: priced.cost([*priced.always, *picked, name]) - total for name in priced.open if name not in picked}
+    added = picked | rest | {name: priced.of_always(name) for name in priced.always}
     layers = tuple(
         LayerCost(
             name,
@@ -144,8 +146,8 @@ def choose(experiment: Experiment, source: str, ram: Callable[[graph.Graph], int
 def _in_order(priced: _Priced, available: int) -> list[str]:
     """From the last layer to the first, each that still fits."""
     picked: list[str] = []
-    for name in reversed(priced.shared):
-        if priced.cost([*priced.local, *picked, name]).ram <= available:
+    for name in reversed(priced.open):
+        if priced.cost([*priced.always, *picked, name]).ram <= available:
             picked.append(name)
     return picked
 
@@ -153,9 +155,9 @@ def _in_order(priced: _Priced, available: int) -> list[str]:
 def _by_gain(priced: _Priced, gains: dict[str, float], total: _Cost, available: int) -> list[str]:
     """One after the other the layer with the best score of those that still fit; of equal ones the last."""
     picked: list[str] = []
-    left = list(reversed(priced.shared))
+    left = list(reversed(priced.open))
     while True:
-        prices = {name: priced.cost([*priced.local, *picked, name]) for name in left}
+        prices = {name: priced.cost([*priced.always, *picked, name]) for name in left}
         # What does not fit now does not fit beside more layers.
         left = [name for name in left if prices[name].ram <= available]
         if not left:
@@ -171,15 +173,24 @@ def _score(gain: float, added: _Cost) -> float:
 
 
 class _Priced:
-    """The layers of a model that can train, and what it takes to train some of them."""
+    """The layers of a model that can train, and what it takes to train some of them.
+
+    Of those that are ``able``, some ``always`` train, and the others are ``open``; ``shared`` are those that boards share, and
+    ``shares`` says whether one of them always trains.
+    """
 
     def __init__(self, experiment: Experiment, source: str, ram: Callable[[graph.Graph], int]) -> None:
         self._experiment, self._source, self._ram = experiment, source, ram
         self._made = made = layer_chain.layers(experiment.model, source, experiment.data)
         self.able = [name for name, ops in made.items() if any(layer_chain.trains(op) for op in ops)]
         self.weights = {name: sum(p.size for op in made[name] for p in op.parameters) for name in self.able}
-        self.local = [name for name in self.able if any(op.local for op in made[name])]
-        self.shared = [name for name in self.able if name not in self.local]
+        partial = experiment.strategy.partial
+        local = [name for name in self.able if any(op.local for op in made[name])]
+        own = [name for name in self.able if any(own_op.is_own(type(op)) for op in made[name])]
+        self.always = [name for name in self.able if name in (*local, *own)]
+        self.open = [name for name in self.able if name not in self.always]
+        self.shared = [name for name in self.able if name not in local or not partial]
+        self.shares = any(name in self.shared for name in self.always)
         self._costs: dict[frozenset[str], _Cost] = {}
 
     def cost(self, trainable: Iterable[str]) -> _Cost:
@@ -196,8 +207,8 @@ class _Priced:
         """Multiply-accumulates of a prediction."""
         return work.forward_multiply_accumulates(self._graph(tuple(self.able)))
 
-    def of_local(self, name: str) -> _Cost:
-        """What a local layer takes, which always trains: its weights, and as much work to update as to run it."""
+    def of_always(self, name: str) -> _Cost:
+        """What a layer takes that always trains: its weights, and as much work to update as to run it."""
         made = {op.name for op in self._made[name]}
         calls = [call for call in self._graph(tuple(self.able)).forward if call.op.name in made]
         return _Cost(4 * self.weights[name], work.multiply_accumulates_of(calls))
@@ -213,13 +224,13 @@ class _Priced:
         )
 
 
-def _gains(model: ModelSpec, shared: Sequence[str], source: str) -> dict[str, float] | None:
-    """The gains of all layers that boards share. Raises SpecError if one is missing, or one names no such layer."""
+def _gains(model: ModelSpec, priced: _Priced, source: str) -> dict[str, float] | None:
+    """The gains of the layers that boards share. Raises SpecError if one is missing, or one names no such layer."""
     if model.gains is None:
         return None
-    if unknown := [name for name in model.gains if name not in shared]:
+    if unknown := [name for name in model.gains if name not in priced.shared]:
         raise SpecError(f"{source}: model.gains.{unknown[0]}: no shared layer that trains has that name; leave it out")
-    if missing := [name for name in shared if name not in model.gains]:
+    if missing := [name for name in priced.open if name not in model.gains]:
         raise SpecError(
             f"{source}: model.gains lacks {', '.join(missing)}; `tinymetafed bench gains` measures the gains of all layers"
         )
