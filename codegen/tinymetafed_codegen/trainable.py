@@ -1,8 +1,8 @@
 """Picks the layers of a model that train within a budget of RAM: ``[model] trainable = "budget:96KB"``.
 
-As in TinyEngine (Lin et al. 2022, arXiv 2206.15472, section 3.2, sparse update) and TinyTrain (Kwon et al. 2023,
+As in TinyEngine (Lin et al. 2022, arXiv 2206.15472, section 2.2, sparse update) and TinyTrain (Kwon et al. 2023,
 arXiv 2307.09988, section 2.2), some layers train and the others stay as they are: a layer that does not train takes no RAM for
-its weights, for those that were received, and for activations that only its own update reads.
+its weights and for those that were received, and below the lowest layer that trains the backward pass needs no activations.
 """
 
 from __future__ import annotations
