@@ -3,8 +3,8 @@
 
 namespace tmf::kernels {
 
-template <int kTile, typename Update, int kPixels, int kFilters, typename T, typename W>
-void move_bias_tile(const T* dy, W* bias, T rate) {
+template <int kTile, typename Update, int kPixels, int kFilters, typename T>
+void move_bias_tile(const T* dy, T* bias, T rate) {
   T sum[kTile];
 #pragma GCC unroll 8
   for (int t = 0; t < kTile; ++t) sum[t] = T{};
@@ -17,8 +17,8 @@ void move_bias_tile(const T* dy, W* bias, T rate) {
 }
 
 // dy is [kPixels, kFilters], bias [kFilters].
-template <int kTile, typename Update, int kPixels, int kFilters, typename T, typename W>
-void move_bias(const T* dy, W* bias, T rate) {
+template <int kTile, typename Update, int kPixels, int kFilters, typename T>
+void move_bias(const T* dy, T* bias, T rate) {
   int f = 0;
   for (; f + kTile <= kFilters; f += kTile) move_bias_tile<kTile, Update, kPixels, kFilters>(dy + f, bias + f, rate);
   if constexpr (kFilters % kTile != 0)

@@ -32,8 +32,8 @@ struct Conv2d {
     // dx needs the weights of the forward pass, so it is complete before any weight changes.
     if constexpr (kDx) input_gradient<kMask>(x, dy, dx, kernel);
     if constexpr (Update::kMoves) {
-      update<Update>(x, dy, kernel, rate);
-      move_bias<kFilterTile, Update, Rows::kOut * Columns::kOut, kFilters>(dy, bias, rate);
+      update<Update>(x, dy, Update::template writable<T>(kernel), rate);
+      move_bias<kFilterTile, Update, Rows::kOut * Columns::kOut, kFilters>(dy, Update::template writable<T>(bias), rate);
     }
   }
 
@@ -165,8 +165,8 @@ struct Conv2d {
     }
   }
 
-  template <typename Update, typename T, typename W>
-  static void update(const T* x, const T* dy, W* kernel, T rate) {
+  template <typename Update, typename T>
+  static void update(const T* x, const T* dy, T* kernel, T rate) {
     for (int r = 0; r < Rows::kKernel; ++r) {
       const int first_row = Rows::first_out(r), rows = Rows::last_out(r) - first_row;
       for (int c = 0; c < Columns::kKernel; ++c) {
@@ -192,8 +192,8 @@ struct Conv2d {
     }
   }
 
-  template <int kCount, typename Update, typename T, typename W>
-  static void update_channels(const T* x, const T* dy, int rows, int columns, W* kernel, T rate) {
+  template <int kCount, typename Update, typename T>
+  static void update_channels(const T* x, const T* dy, int rows, int columns, T* kernel, T rate) {
     int f = 0;
     for (; f + kUpdateFilters <= kFilters; f += kUpdateFilters)
       update_tile<kCount, kUpdateFilters, Update>(x, dy + f, rows, columns, kernel + f, rate);
@@ -202,8 +202,8 @@ struct Conv2d {
   }
 
   // Sums the gradient of one kernel element, for kCount channels and kTile filters, in registers and applies it immediately.
-  template <int kCount, int kTile, typename Update, typename T, typename W>
-  static void update_tile(const T* x, const T* dy, int rows, int columns, W* kernel, T rate) {
+  template <int kCount, int kTile, typename Update, typename T>
+  static void update_tile(const T* x, const T* dy, int rows, int columns, T* kernel, T rate) {
     T sum[kCount][kTile];
 #pragma GCC unroll 8
     for (int c = 0; c < kCount; ++c) {

@@ -26,9 +26,10 @@ struct Dense {
     if constexpr (kInputs % kInputTile != 0)
       backward_tile<kInputs % kInputTile, Update, kDx, kMask>(x + i, dy, dx + i, kernel + i * kUnits, rate);
     if constexpr (Update::kMoves) {
+      T* const biases = Update::template writable<T>(bias);
       int u = 0;
-      for (; u + kUnitTile <= kUnits; u += kUnitTile) bias_tile<kUnitTile, Update>(dy + u, bias + u, rate);
-      if constexpr (kUnits % kUnitTile != 0) bias_tile<kUnits % kUnitTile, Update>(dy + u, bias + u, rate);
+      for (; u + kUnitTile <= kUnits; u += kUnitTile) bias_tile<kUnitTile, Update>(dy + u, biases + u, rate);
+      if constexpr (kUnits % kUnitTile != 0) bias_tile<kUnits % kUnitTile, Update>(dy + u, biases + u, rate);
     }
   }
 
@@ -76,8 +77,8 @@ struct Dense {
     }
   }
 
-  template <int kTile, typename Update, typename T, typename W>
-  static void bias_tile(const T* dy, W* bias, T rate) {
+  template <int kTile, typename Update, typename T>
+  static void bias_tile(const T* dy, T* bias, T rate) {
 #pragma GCC unroll 8
     for (int t = 0; t < kTile; ++t) Update::move(bias + t, bias[t], rate * dy[t], rate);
   }

@@ -32,10 +32,12 @@ struct DepthwiseConv2d {
     }
     if constexpr (Update::kMoves) {
       constexpr int kCount = updated_together<T>();
+      T* const weights = Update::template writable<T>(kernel);
       int c = 0;
-      for (; c + kCount <= kChannels; c += kCount) update<kCount, Update>(x + c, dy + c, kernel + c, rate);
-      if constexpr (kChannels % kCount != 0) update<kChannels % kCount, Update>(x + c, dy + c, kernel + c, rate);
-      move_bias<at_most(kTile, 4), Update, Rows::kOut * Columns::kOut, kChannels>(dy, bias, rate);
+      for (; c + kCount <= kChannels; c += kCount) update<kCount, Update>(x + c, dy + c, weights + c, rate);
+      if constexpr (kChannels % kCount != 0) update<kChannels % kCount, Update>(x + c, dy + c, weights + c, rate);
+      T* const biases = Update::template writable<T>(bias);
+      move_bias<at_most(kTile, 4), Update, Rows::kOut * Columns::kOut, kChannels>(dy, biases, rate);
     }
   }
 
@@ -193,8 +195,8 @@ struct DepthwiseConv2d {
   };
 
   // Sums the gradients of a kernel row's elements in registers and applies them immediately.
-  template <int kCount, typename Update, typename T, typename W>
-  static void update(const T* x, const T* dy, W* kernel, T rate) {
+  template <int kCount, typename Update, typename T>
+  static void update(const T* x, const T* dy, T* kernel, T rate) {
     for (int r = 0; r < Rows::kKernel; ++r) {
       const int first_row = Rows::first_out(r), last_row = Rows::last_out(r);
       for (int column = 0; column < Columns::kKernel; column += kSums, kernel += kSums * kChannels) {
@@ -220,7 +222,7 @@ struct DepthwiseConv2d {
         for (int c = 0; c < kSums; ++c) {
 #pragma GCC unroll 8
           for (int k = 0; k < kCount; ++k) {
-            W* const weight = kernel + c * kChannels + k;
+            T* const weight = kernel + c * kChannels + k;
             Update::move(weight, *weight, rate * sum[c * kCount + k], rate);
           }
         }
