@@ -80,6 +80,13 @@ def memory(
     return found
 
 
+def ram_total(
+    experiment: Experiment, net: Graph, arena: Plan, window: int, sensor: int = 0, *, takes_parts: bool = False
+) -> int:
+    """The bytes of RAM that the model needs, with the stack and without kept activations. Arguments are those of ``memory``."""
+    return sum(use.size for use in _ram(experiment, net, arena, window, sensor, takes_parts))
+
+
 def _ram(experiment: Experiment, net: Graph, arena: Plan, window: int, sensor: int, takes_parts: bool) -> tuple[RamUse, ...]:
     downlink = Dtype[experiment.strategy.downlink.upper()]
     scales = 4 * sum(not p.op.local for p in net.parameters) if downlink == Dtype.I8 else 0

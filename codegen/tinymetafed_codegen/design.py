@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from . import (
     secure_sum,
     sensor,
     stored_activations,
+    trainable,
     weights_file,
 )
 from .boards import INSTALLED, Board, Catalogue
@@ -40,7 +42,7 @@ class Design:
     ``weights`` are the arrays of model.weights, by names such as dense1.kernel. ``built`` is the graph with every activation
     stored as it is, and ``graph`` the one that stores them as the experiment says. ``lowered`` is the graph that is made C++,
     and ``plan`` its arena: that of a board whose first layer reads bytes, or ``graph`` itself; ``may_read_bytes``: whether it
-    may.
+    may. ``choice``: how the layers that train were picked, where model.trainable was a budget; ``experiment`` then names them.
     """
 
     experiment: Experiment
@@ -54,6 +56,7 @@ class Design:
     weights: dict[str, weights_file.Values]
     manifest: ModelManifest
     may_read_bytes: bool = True
+    choice: trainable.LayerChoice | None = None
 
     @property
     def model_hash(self) -> bytes:
@@ -72,8 +75,9 @@ class Design:
         return self._again(board, self.may_read_bytes)
 
     def _again(self, board: Board, may_read_bytes: bool) -> Design:
-        made, given = self.experiment, self.weights
-        return _design(made, board, self.boards, self.built, given, self.source, may_read_bytes=may_read_bytes)
+        experiment, given = self.experiment, self.weights
+        made = _design(experiment, board, self.boards, self.built, given, self.source, may_read_bytes=may_read_bytes)
+        return dataclasses.replace(made, choice=self.choice)
 
     @property
     def reads_bytes(self) -> bool:
@@ -102,9 +106,45 @@ def design(experiment: Experiment, board: Board, source: str, boards: Catalogue 
         SpecError: The model does not fit the task.
         BudgetError: The board has too little RAM or flash.
     """
+    choice = None
+    if experiment.model.ram_budget is not None:
+        choice = chosen_layers(experiment, board, source)
+        model = experiment.model.model_copy(update={"trainable": choice.trainable})
+        within = experiment.board.model_copy(update={"keep_activations": False})  # they would take RAM beyond the budget
+        experiment = experiment.model_copy(update={"model": model, "board": within})
     net = built(experiment, source)
     _check_task(experiment, net, source)
-    return design_graph(experiment, board, net, source, boards)
+    return dataclasses.replace(design_graph(experiment, board, net, source, boards), choice=choice)
+
+
+def chosen_layers(experiment: Experiment, board: Board, source: str) -> trainable.LayerChoice:
+    """Picks the layers that train within the budget of model.trainable: the same ones for every board.
+
+    Args:
+        experiment: The complete experiment; its model.trainable is a budget.
+        board: The board, whose sensor's rows count.
+        source: The experiment's name in errors.
+
+    Raises:
+        SpecError: The budget is too small; the text names the smallest that works.
+    """
+    usual = dataclasses.replace(board, receive_window=trainable.USUAL_RECEIVE_WINDOW)
+
+    def ram(net: graph.Graph) -> int:
+        sensed, mac_bytes = sensor.facts(experiment, usual, net, source), _mac_bytes(experiment)
+        window, takes_parts = _receive_window(experiment, usual, net, sensed, mac_bytes)
+        arranged = stored_activations.arranged(net, experiment)
+        lowered, arena = arranged, plan.plan(arranged)
+        if takes_parts and _sends_bytes(experiment, net, window, mac_bytes):
+            lowered, arena = _smaller_with_bytes(experiment, net, lowered, arena)
+        rows = 0 if sensed is None else sensed.ram_bytes
+        return budget.ram_total(experiment, lowered, arena, window, rows, takes_parts=takes_parts)
+
+    return trainable.choose(experiment, source, ram)
+
+
+def _mac_bytes(experiment: Experiment) -> int:
+    return MAC_BYTES if experiment.run.is_authenticated else 0
 
 
 def built(experiment: Experiment, source: str) -> graph.Graph:
@@ -130,6 +170,12 @@ def given_weights(experiment: Experiment, net: graph.Graph, source: str) -> dict
     normalising = normalising_weights(experiment, net)
     frozen = {f"{op.name}.{p.name}": p.shape for op, p in net.frozen if f"{op.name}.{p.name}" not in normalising}
     if model.weights is None:
+        if frozen and model.trainable is not None:
+            raise SpecError(
+                f"{source}: model.trainable = {list(model.trainable)}: the other layers stay as they are, and model.weights is "
+                "missing, an npz file with their values; train all layers on a large machine and export that run: tinymetafed "
+                "export RUN -o start.npz"
+            )
         if frozen:
             raise SpecError(f"{source}: model.weights is missing; it names the npz file with the frozen {', '.join(frozen)}")
         return normalising
@@ -204,7 +250,7 @@ def _design(
             f"{source}: run.security = 'authenticated', but board '{board.name}' has no source of random bytes; add 'entropy' "
             f"to {board.file}, as docs/boards.md describes, or set run.security = 'none'"
         )
-    mac_bytes = MAC_BYTES if experiment.run.is_authenticated else 0
+    mac_bytes = _mac_bytes(experiment)
     private_update.require_entropy(experiment, board, source)
     secure_sum.require_entropy(experiment, board, source)
     if experiment.board.measures and not board.measures:

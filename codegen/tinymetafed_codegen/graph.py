@@ -161,7 +161,13 @@ def build(
     if all(p.op.observes for p in parameters):
         raise SpecError(f"{source}: model.layers has nothing to train; add a dense or conv2d layer")
     if n_global == 0:
-        raise SpecError(f"{source}: every layer is local, so nothing would be shared; leave 'local' out of one of them")
+        named = isinstance(model.trainable, tuple)
+        every, remedy = (
+            ("every layer of model.trainable", "name another one")
+            if named
+            else ("every layer", "leave 'local' out of one of them")
+        )
+        raise SpecError(f"{source}: {every} is local, so nothing would be shared; {remedy}")
     total = sum(p.parameter.size for p in parameters)
     if total > MAX_PARAMETERS:
         raise SpecError(f"{source}: {total} weights, more than the {MAX_PARAMETERS} that a device can address")

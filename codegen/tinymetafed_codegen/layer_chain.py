@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 from dataclasses import dataclass
 
 from . import ops
@@ -35,13 +36,23 @@ def steps(model: ModelSpec, source: str, data: DataSpec) -> list[Step]:
     Raises:
         SpecError: A layer does not fit its input or the layers before it; the text names the layer.
     """
+    return _chain(model, source, data).steps
+
+
+def layers(model: ModelSpec, source: str, data: DataSpec) -> dict[str, list[Op]]:
+    """The ops of each layer by its name, from input to output. Arguments and errors are those of ``steps``."""
+    return _chain(model, source, data).layers
+
+
+def _chain(model: ModelSpec, source: str, data: DataSpec) -> _Chain:
     chain = _Chain(model, source)
     if data.is_normalised:
         chain.normalise(data)
     for number, layer in enumerate(model.layers):
         chain.add(number, layer)
+    chain.require_trainable()
     chain.require_readers()
-    return chain.steps
+    return chain
 
 
 @dataclass(frozen=True)
@@ -65,6 +76,10 @@ class _Chain:
         self._read: set[str] = set()
         self._lowest_training: int | None = None
         self._is_running = False
+        # The layers that train, by model.trainable; None: all that are not frozen. A budget names none yet.
+        self._trainable = model.trainable if isinstance(model.trainable, tuple) else None
+        self._able: dict[str, bool] = {}  # which layers could train
+        self.layers: dict[str, list[Op]] = {}  # the ops of each layer
 
     def normalise(self, data: DataSpec) -> None:
         """Puts the layer that normalises the input before all others."""
@@ -95,6 +110,11 @@ class _Chain:
             )
         self._require_free(at, {name, *(op.name for op in made)})
         self._require_frozen_first(at, number, made[0])
+        self._able[name] = any(trains(op) for op in made)
+        made = self._only_trainable(at, name, made)
+        if any(trains(op) for op in made) and self._lowest_training is None:
+            self._lowest_training = number
+        self.layers[name] = made
         if not self._fused(made[0], below):
             self._append(made, below)
         self._read |= {below} | _named(layer)
@@ -102,6 +122,18 @@ class _Chain:
             made[-1].output_shape, self.steps[-1].op.name, _zero_point(made[-1], self._outputs[below].zero_point)
         )
         self._before = name
+
+    def require_trainable(self) -> None:
+        """Raises SpecError if model.trainable names a layer that has nothing to train."""
+        able = [name for name, is_able in self._able.items() if is_able]
+        for name in self._trainable or ():
+            if name in able:
+                continue
+            if name in self._able:
+                raise SpecError(f"{self._source}: model.trainable names '{name}', which is frozen or has no weights")
+            near = difflib.get_close_matches(name, able, n=1)
+            hint = f"did you mean '{near[0]}'?" if near else f"layers with weights: {', '.join(able)}"
+            raise SpecError(f"{self._source}: model.trainable names '{name}', but no layer has that name; {hint}")
 
     def require_readers(self) -> None:
         """Raises SpecError if no layer reads the output of one that is not the last."""
@@ -123,10 +155,22 @@ class _Chain:
             raise SpecError(f"{at}: 'frozen' and 'local' exclude each other: a frozen layer is the same on all devices")
         if op.frozen and self._lowest_training is not None:
             raise SpecError(
-                f"{at}: frozen above model.layers[{self._lowest_training}], which trains; only the first layers can be frozen"
+                f"{at}: frozen above model.layers[{self._lowest_training}], which trains; freeze only the first layers, or "
+                "name the layers that train in model.trainable"
             )
-        if op.parameters and not op.frozen and self._lowest_training is None:
-            self._lowest_training = number
+
+    def _only_trainable(self, at: str, name: str, made: list[Op]) -> list[Op]:
+        """The ops of a layer, frozen if the model trains only layers that it names, and this is none of them."""
+        if self._trainable is None or name in self._trainable or not any(trains(op) for op in made):
+            return made
+        if any(op.local for op in made):
+            raise SpecError(f"{at}: '{name}' is local, so each device trains it; name it in model.trainable")
+        if self._lowest_training is not None and (own := next((op for op in made if ops.own_op.is_own(type(op))), None)):
+            raise SpecError(
+                f"{at}: frozen above model.layers[{self._lowest_training}], which trains, but the kernels of your own op "
+                f"'{own.kind}' update their weights; name '{name}' in model.trainable, or leave the layers below it out"
+            )
+        return [dataclasses.replace(op, frozen=True) if op.parameters else op for op in made]
 
     def _fused(self, op: Op, below: str) -> bool:
         """Whether the op is a ReLU that the op before it applies from now on."""
@@ -143,6 +187,11 @@ class _Chain:
         for op in made:
             self.steps.append(Step(op, x, self._outputs[op.other].op if isinstance(op, Merge) else None))
             x = op.name
+
+
+def trains(op: Op) -> bool:
+    """Whether an op has weights that follow a gradient."""
+    return bool(op.parameters) and not op.frozen and not op.observes
 
 
 def _others(layer: LayerSpec) -> tuple[str, ...]:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from .api.checking import BoardNeeds, DataCause, DataCheck, DataProblem, check
     from .api.enrolling import Enrollment, KnownBoard, enroll, enrolled_boards, forget_board
     from .api.estimating import Cost, DailyEstimate, Day, estimate_day
-    from .api.loaded_experiment import Experiment, Generated, codegen, load
+    from .api.loaded_experiment import Experiment, Generated, LayerChoice, choose_layers, codegen, load
     from .api.many_runs import SweepTable, paper, sweep
     from .api.measuring import (
         BoardSpeed,
@@ -45,8 +45,10 @@ if TYPE_CHECKING:
         bench_all,
         bench_authentication,
         bench_board,
+        bench_budget,
         bench_byzantine,
         bench_downlink,
+        bench_gains,
         bench_grid,
         bench_kernels,
         bench_memory,
@@ -141,6 +143,8 @@ _WHERE = {
     ".api.loaded_experiment": (
         "Experiment",
         "Generated",
+        "LayerChoice",
+        "choose_layers",
         "codegen",
         "load",
     ),
@@ -156,8 +160,10 @@ _WHERE = {
         "bench_all",
         "bench_authentication",
         "bench_board",
+        "bench_budget",
         "bench_downlink",
         "bench_byzantine",
+        "bench_gains",
         "bench_grid",
         "bench_kernels",
         "bench_memory",
@@ -318,6 +324,7 @@ __all__ = [
     "History",
     "KnownBoard",
     "LaunchError",
+    "LayerChoice",
     "LinkError",
     "MemoryPrice",
     "ModelFileError",
@@ -365,8 +372,10 @@ __all__ = [
     "bench_all",
     "bench_authentication",
     "bench_board",
+    "bench_budget",
     "bench_byzantine",
     "bench_downlink",
+    "bench_gains",
     "bench_grid",
     "bench_kernels",
     "bench_memory",
@@ -380,6 +389,7 @@ __all__ = [
     "board_predict",
     "board_status",
     "check",
+    "choose_layers",
     "codegen",
     "compare",
     "count_instructions",

@@ -229,6 +229,22 @@ def test_codegen_prints_its_manifest(command: Command, tmp_path: Path) -> None:
     assert {path.name for path in (tmp_path / "out").iterdir()} == written
 
 
+def test_codegen_and_estimate_print_the_layers_that_a_budget_picks(command: Command, tmp_path: Path) -> None:
+    start = tmp_path / "start.npz"
+    np.savez(start, **{"dense1.kernel": np.zeros((1, 32), np.float32), "dense1.bias": np.zeros(32, np.float32)})
+    budget = ("--set", "model.trainable=budget:14B", "--set", f"model.weights={start}")
+    refused = command("codegen", SINE, "--board", "mps2", "-o", tmp_path / "out", *budget)
+    smallest = refused.error.partition("the smallest budget that works is 'budget:")[2].partition("'")[0]
+    assert smallest.endswith("B")
+    whole = manifest(sine()).memory.ram_total
+    for made, text in (
+        (("codegen", SINE, "--board", "mps2", "-o", tmp_path / "out"), f"RAM {whole:,} → "),
+        (("estimate", SINE, "--board", "nano33ble"), "dense2, dense3"),
+    ):
+        said = command(*made, "--set", f"model.trainable=budget:{whole - 1}B", "--set", f"model.weights={start}")
+        assert said.code == 0 and text in said.out and "trains 2 of 3 layers" in said.out, said
+
+
 def test_doctor_prints_json_and_nothing_else(command: Command) -> None:
     said = command("doctor", "--json")
     assert said.code == 0 and said.out.count("\n") == 1

@@ -397,10 +397,23 @@ MODELS: dict[str, dict[str, Any]] = {
             dense(2),
         ],
     },
-    "frozen dense": {
-        "input": [5],
-        "loss": "mse",
-        "layers": [relu_dense(9, frozen=True), dense(7, activation="tanh", frozen=True), dense(3), dense(2, local=True)],
+    "frozen between": {
+        "input": [6, 5, 2],
+        "loss": "softmax_cross_entropy",
+        "trainable": ["low", "high", "top"],
+        "layers": [
+            {"op": "affine"},
+            conv(5, 3, stride=2, activation="relu", name="low"),
+            depthwise(3, activation="relu"),
+            {"op": "affine", "activation": "relu"},
+            {"op": "prelu"},
+            conv(9, 2, activation="relu"),
+            FLATTEN,
+            relu_dense(6),
+            dense(7, activation="tanh"),
+            dense(4, name="high"),
+            dense(3, local=True, name="top"),
+        ],
     },
 }
 

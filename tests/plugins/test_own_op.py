@@ -273,6 +273,16 @@ def test_own_ops_train_to_the_same_bits_in_a_process_and_in_every_lane(others: P
     assert 'op = "../my ops/others.py:Gain"' in (others / "native" / "experiment.toml").read_text()
 
 
+def test_ops_of_ones_own_train_within_any_budget_as_their_kernels_update_their_weights(others: Path) -> None:
+    np.savez(others / "start.npz", **{"dense1.kernel": np.ones((1, 3), np.float32), "dense1.bias": np.ones(3, np.float32)})
+    weights, whole = f"model.weights={others / 'start.npz'}", designed(others).manifest.memory.ram_total
+    made = designed(others, weights, f"model.trainable=budget:{whole - 1}B")
+    assert made.experiment.model.trainable == ("gain2", "dense5", "gain6", "dense7")
+    assert made.choice is not None and made.manifest.memory.ram_total == made.choice.ram < whole
+    with pytest.raises(SpecError, match=r"layers\[1\]: frozen above model.layers\[0\].*own op 'gain'.*name 'gain2' in"):
+        designed(others, weights, 'model.trainable=["dense1","gain6","dense7"]')
+
+
 # The model's hash and the written experiment
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from typing import Annotated, Any, Literal, Union
 
 import pydantic
-from pydantic import Discriminator, Field, PlainValidator, SerializeAsAny, Tag, TypeAdapter
+from pydantic import BeforeValidator, Discriminator, Field, PlainValidator, SerializeAsAny, Tag, TypeAdapter
 from pydantic_core import PydanticCustomError
 
 from .. import ops, own_class
@@ -58,6 +59,25 @@ def _layer(given: Any) -> LayerSpec:
     return _validator((named,) if named in ops.LAYERS else tuple(ops.LAYERS)).validate_python(given)
 
 
+BUDGET = "budget:96KB"  # how a budget is written
+_BUDGET = re.compile(r"budget:(\d+(?:\.\d+)?)(B|KB|MB)")
+_UNITS = {"B": 1, "KB": 1 << 10, "MB": 1 << 20}
+
+
+def _trainable(given: Any) -> tuple[str, ...] | str | None:
+    """Validates model.trainable: a budget of RAM, or names of layers."""
+    if given is None or (isinstance(given, str) and _BUDGET.fullmatch(given)):
+        return given
+    named = isinstance(given, list | tuple) and given and all(isinstance(name, str) for name in given)
+    if named and len(set(given)) == len(given):
+        return tuple(given)
+    raise PydanticCustomError(
+        READABLE,
+        "{text}",
+        {"text": f"{given!r}: expected a budget of RAM such as '{BUDGET}' (B, KB or MB), or the names of layers, each once"},
+    )
+
+
 _USERS = Annotated[SerializeAsAny[LayerSpec], PlainValidator(_own_layer), Tag(OWN)]
 AnyLayer = Annotated[SerializeAsAny[LayerSpec], PlainValidator(_layer), Choice(lambda: _union(tuple(ops.LAYERS)))]
 
@@ -69,6 +89,9 @@ class ModelSpec(Section):
     frozen layers and initial values of others; ``init`` draws all other initial values. ``local_start`` says how local layers
     start a reconstruction: ``alternating`` (a fixed pattern), ``random`` (fixed random numbers), ``zeros``, ``redrawn`` (new
     random numbers for every client and round) or ``kept`` (as the client's last round left them; the first time ``random``).
+    ``trainable`` names the layers that train, the others being constants in flash, or says how much RAM the model may take
+    ("budget:96KB"), for which tinymetafed_codegen/trainable.py picks layers; None: all that are not ``frozen``. ``gains`` are
+    what training each layer gains, as `tinymetafed bench gains` measures it; without them the last layers come first.
     ``activations``: the format of the layers' outputs in memory; "f16" rounds them to float16, except those of the last layer,
     and stores in half the memory what the backward pass needs.
     ``momentum``, ``weight_decay`` and ``clip_norm`` (limit of the norm of each layer's output gradient) are off at 0.
@@ -83,9 +106,17 @@ class ModelSpec(Section):
     clip_norm: Annotated[float, Field(ge=0, le=1e6)] = 0.0
     activations: Literal["f32", "f16"] = "f32"
     weights: str | None = None
+    trainable: Annotated[tuple[str, ...] | str | None, BeforeValidator(_trainable)] = None
+    gains: dict[str, Annotated[float, Field(ge=0, le=1e30)]] | None = None
     init: Literal["glorot", "he"]
     local_start: Literal["alternating", "random", "zeros", "redrawn", "kept"]
     local_start_scale: Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)]
+
+    @property
+    def ram_budget(self) -> int | None:
+        """The bytes of RAM for which layers have to be picked; None where they are known."""
+        found = _BUDGET.fullmatch(self.trainable) if isinstance(self.trainable, str) else None
+        return None if found is None else int(float(found[1]) * _UNITS[found[2]])
 
     @property
     def own_ops(self) -> list[type[Op]]:

@@ -21,8 +21,8 @@ struct Affine {
   }
 
   // Writes dx if kDx, with 0 where x is 0 if kMask (x from a ReLU). Update changes kernel and bias, or leaves them (Hold).
-  template <typename Update, bool kDx, bool kMask, typename T>
-  static void backward(const T* x, const T* dy, T* dx, T* kernel, T* bias, T rate) {
+  template <typename Update, bool kDx, bool kMask, typename T, typename W>
+  static void backward(const T* x, const T* dy, T* dx, W* kernel, W* bias, T rate) {
     int c = 0;
     for (; c + kTile <= kChannels; c += kTile)
       backward_tile<kTile, Update, kDx, kMask>(x + c, dy + c, dx + c, kernel + c, bias + c, rate);
@@ -32,14 +32,14 @@ struct Affine {
 
  private:
   // Reads x and dy of each pixel before it writes dx, which may have the place of dy.
-  template <int kWidth, typename Update, bool kDx, bool kMask, typename T>
-  static void backward_tile(const T* x, const T* dy, T* dx, T* kernel, T* bias, T rate) {
+  template <int kWidth, typename Update, bool kDx, bool kMask, typename T, typename W>
+  static void backward_tile(const T* x, const T* dy, T* dx, W* kernel, W* bias, T rate) {
     T scale[kWidth];
     T of_kernel[kWidth];
     T of_bias[kWidth];
 #pragma GCC unroll 8
     for (int t = 0; t < kWidth; ++t) {
-      scale[t] = kernel[t];
+      scale[t] = kernel[t] - T{};  // to every lane of T; + T{} would turn -0 into +0
       of_kernel[t] = of_bias[t] = T{};
     }
     for (int n = kPixels; n > 0; --n, x += kChannels, dy += kChannels, dx += kChannels) {

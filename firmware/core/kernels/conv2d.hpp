@@ -53,13 +53,13 @@ struct Conv2d {
   }
 
   // Writes dx if kDx, with 0 where x is 0 if kMask (x from a ReLU). Update changes kernel and bias, or leaves them (Hold).
-  template <typename Update, bool kDx, bool kMask, typename T>
-  static void backward(const T* x, const T* dy, T* dx, T* kernel, T* bias, T rate) {
+  template <typename Update, bool kDx, bool kMask, typename T, typename W>
+  static void backward(const T* x, const T* dy, T* dx, W* kernel, W* bias, T rate) {
     // dx needs the weights of the forward pass, so it is complete before any weight changes.
     if constexpr (kDx) input_gradient<kMask>(x, dy, dx, kernel);
     if constexpr (Update::kMoves) {
-      update<Update>(x, dy, kernel, rate);
-      move_its_bias<Update>(dy, bias, rate);
+      update<Update>(x, dy, Update::template writable<T>(kernel), rate);
+      move_its_bias<Update>(dy, Update::template writable<T>(bias), rate);
     }
   }
 
@@ -160,8 +160,8 @@ struct Conv2d {
     }
   }
 
-  template <bool kMask, typename T>
-  static void input_gradient(const T* x, const T* dy, T* dx, const T* kernel) {
+  template <bool kMask, typename T, typename W>
+  static void input_gradient(const T* x, const T* dy, T* dx, const W* kernel) {
     using Walk = Pairs<Inputs<Rows>, Inputs<Columns>>;
     constexpr bool kHasSingles = Walk::has_singles();
     Walk::for_each([=](const Pair& at) {
@@ -172,8 +172,8 @@ struct Conv2d {
     });
   }
 
-  template <int kPixels, bool kMask, typename T>
-  static void gradient_pixels(const T* x, const T* dy, T* dx, const T* kernel, const Pair& at) {
+  template <int kPixels, bool kMask, typename T, typename W>
+  static void gradient_pixels(const T* x, const T* dy, T* dx, const W* kernel, const Pair& at) {
     const int pixel = inputs_apart(at.row, at.column);
     int c = 0;
     for (; c + kGradientTile <= kChannels; c += kGradientTile)
@@ -183,8 +183,8 @@ struct Conv2d {
   }
 
   // Sums the gradients from all output pixels that read these input pixels.
-  template <int kPixels, int kTile, bool kMask, typename T>
-  static void gradient_tile(const T* x, const T* dy, T* dx, const T* kernel, const Pair& at) {
+  template <int kPixels, int kTile, bool kMask, typename T, typename W>
+  static void gradient_tile(const T* x, const T* dy, T* dx, const W* kernel, const Pair& at) {
     const int last_row = Rows::last_element(at.row), last_column = Columns::last_element(at.column);
     // Inputs one stride apart belong to neighbouring outputs.
     const int next_y = outputs_apart(at.down / Rows::kStride, at.right / Columns::kStride);
@@ -199,7 +199,7 @@ struct Conv2d {
     for (int r = Rows::first_element(at.row); r < last_row; r += Rows::kStride) {
       for (int c = Columns::first_element(at.column); c < last_column; c += Columns::kStride) {
         const T* gradient = dy + outputs_apart(Rows::out(at.row, r), Columns::out(at.column, c));
-        const T* weight = kernel + (r * Columns::kKernel + c) * kChannels * kFilters;
+        const W* weight = kernel + (r * Columns::kKernel + c) * kChannels * kFilters;
         for (int f = 0; f < kFilters; f += kUnroll) {
 #pragma GCC unroll 2
           for (int u = 0; u < kUnroll; ++u) {

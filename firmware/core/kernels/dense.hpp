@@ -18,17 +18,18 @@ struct Dense {
   }
 
   // Writes dx if kDx, with 0 where x is 0 if kMask (x from a ReLU). Update changes kernel and bias, or leaves them (Hold).
-  template <typename Update, bool kDx, bool kMask, typename T>
-  static void backward(const T* x, const T* dy, T* dx, T* kernel, T* bias, T rate) {
+  template <typename Update, bool kDx, bool kMask, typename T, typename W>
+  static void backward(const T* x, const T* dy, T* dx, W* kernel, W* bias, T rate) {
     int i = 0;
     for (; i + kInputTile <= kInputs; i += kInputTile)
       backward_tile<kInputTile, Update, kDx, kMask>(x + i, dy, dx + i, kernel + i * kUnits, rate);
     if constexpr (kInputs % kInputTile != 0)
       backward_tile<kInputs % kInputTile, Update, kDx, kMask>(x + i, dy, dx + i, kernel + i * kUnits, rate);
     if constexpr (Update::kMoves) {
+      T* const biases = Update::template writable<T>(bias);
       int u = 0;
-      for (; u + kUnitTile <= kUnits; u += kUnitTile) bias_tile<kUnitTile, Update>(dy + u, bias + u, rate);
-      if constexpr (kUnits % kUnitTile != 0) bias_tile<kUnits % kUnitTile, Update>(dy + u, bias + u, rate);
+      for (; u + kUnitTile <= kUnits; u += kUnitTile) bias_tile<kUnitTile, Update>(dy + u, biases + u, rate);
+      if constexpr (kUnits % kUnitTile != 0) bias_tile<kUnits % kUnitTile, Update>(dy + u, biases + u, rate);
     }
   }
 
@@ -50,8 +51,8 @@ struct Dense {
   }
 
   // Visits each weight once: adds its contribution to dx with the old value, then updates it.
-  template <int kTile, typename Update, bool kDx, bool kMask, typename T>
-  static void backward_tile(const T* x, const T* dy, T* dx, T* kernel, T rate) {
+  template <int kTile, typename Update, bool kDx, bool kMask, typename T, typename W>
+  static void backward_tile(const T* x, const T* dy, T* dx, W* kernel, T rate) {
     T input[kTile];
     T sum[kTile];
 #pragma GCC unroll 8
@@ -64,7 +65,7 @@ struct Dense {
       const T step = rate * gradient;
 #pragma GCC unroll 8
       for (int t = 0; t < kTile; ++t) {
-        const T weight = kernel[t * kUnits];
+        const W weight = kernel[t * kUnits];
         if constexpr (kDx) sum[t] += weight * gradient;
         if constexpr (Update::kMoves) Update::move(kernel + t * kUnits, weight, step * input[t], rate);
       }

@@ -21,21 +21,23 @@ struct DepthwiseConv2d {
   }
 
   // Writes dx if kDx, with 0 where x is 0 if kMask (x from a ReLU). Update changes kernel and bias, or leaves them (Hold).
-  template <typename Update, bool kDx, bool kMask, typename T>
-  static void backward(const T* x, const T* dy, T* dx, T* kernel, T* bias, T rate) {
+  template <typename Update, bool kDx, bool kMask, typename T, typename W>
+  static void backward(const T* x, const T* dy, T* dx, W* kernel, W* bias, T rate) {
     // dx needs the weights of the forward pass, so it is complete before any weight changes.
     if constexpr (kDx) {
       for (int row = 0; row < Rows::kIn; ++row) {
         const int from = row * Columns::kIn * kChannels;
-        InputTiles<together<T>()>::for_each(Gradient<kMask, T>{x + from, dy, dx + from, kernel, row});
+        InputTiles<together<T>()>::for_each(Gradient<kMask, T, W>{x + from, dy, dx + from, kernel, row});
       }
     }
     if constexpr (Update::kMoves) {
       constexpr int kCount = updated_together<T>();
+      T* const weights = Update::template writable<T>(kernel);
       int c = 0;
-      for (; c + kCount <= kChannels; c += kCount) update<kCount, Update>(x + c, dy + c, kernel + c, rate);
-      if constexpr (kChannels % kCount != 0) update<kChannels % kCount, Update>(x + c, dy + c, kernel + c, rate);
-      move_bias<at_most(kTile, 4), Update, Rows::kOut * Columns::kOut, kChannels>(dy, bias, rate);
+      for (; c + kCount <= kChannels; c += kCount) update<kCount, Update>(x + c, dy + c, weights + c, rate);
+      if constexpr (kChannels % kCount != 0) update<kChannels % kCount, Update>(x + c, dy + c, weights + c, rate);
+      T* const biases = Update::template writable<T>(bias);
+      move_bias<at_most(kTile, 4), Update, Rows::kOut * Columns::kOut, kChannels>(dy, biases, rate);
     }
   }
 
@@ -115,12 +117,12 @@ struct DepthwiseConv2d {
   };
 
   // Sums the gradients from all output pixels that read the input pixels.
-  template <bool kMask, typename T>
+  template <bool kMask, typename T, typename W>
   struct Gradient {
     const T* x;
     const T* dy;
     T* dx;
-    const T* kernel;
+    const W* kernel;
     int row;
 
     template <int kWidth, typename Tile>
@@ -135,7 +137,7 @@ struct DepthwiseConv2d {
     void visit(const Tile& tile, int channel) const {
       const int first_row = Rows::first_element(row), last_row = Rows::last_element(row);
       const T* gradient = dy + (Rows::out(row, first_row) * Columns::kOut + tile.from()) * kChannels + channel;
-      const T* weight = kernel + first_row * Columns::kKernel * kChannels + channel;
+      const W* weight = kernel + first_row * Columns::kKernel * kChannels + channel;
       const T* const in = x + tile.place * kChannels + channel;
       T* const out = dx + tile.place * kChannels + channel;
       T sum[kWidth][kCount];

@@ -15,10 +15,10 @@ struct PRelu {
   }
 
   // Writes dx if kDx. Update changes the slopes, or leaves them (Hold). kMask is false.
-  template <typename Update, bool kDx, bool kMask, typename T>
-  static void backward(const T* x, const T* dy, T* dx, T* slope, T rate) {
+  template <typename Update, bool kDx, bool kMask, typename T, typename W>
+  static void backward(const T* x, const T* dy, T* dx, W* slope, T rate) {
     for (int c = 0; c < kChannels; ++c) {
-      const T factor = slope[c];
+      const T factor = slope[c] - T{};  // to every lane of T; + T{} would turn -0 into +0
       T sum = T{};
       for (int i = c; i < kPixels * kChannels; i += kChannels) {
         const T input = x[i];

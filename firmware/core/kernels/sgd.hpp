@@ -7,12 +7,16 @@
 
 namespace tmf::kernels {
 
-// For frozen weights: no update.
+// For weights that this step leaves as they are, frozen ones among them, which are constants: no update.
 struct Hold {
   static constexpr bool kMoves = false;
 
-  template <typename T>
-  static void move(T*, const T&, const T&, const T&) {}
+  // What an update writes to: nothing, so that weights may be constants. Other updates write to the weights themselves.
+  template <typename T, typename W>
+  static T* writable(W*) { return nullptr; }
+
+  template <typename W, typename T>
+  static void move(W*, const T&, const T&, const T&) {}
 };
 
 // v <- momentum v + (rate gradient + rate weight_decay w); w <- w - v. The velocity v is stored kVelocity values after its
@@ -21,6 +25,9 @@ struct Hold {
 template <uint32_t kWeightDecay = 0, uint32_t kMomentum = 0, uint32_t kVelocity = 0>
 struct Sgd {
   static constexpr bool kMoves = true;
+
+  template <typename T>
+  static T* writable(T* weights) { return weights; }
 
   // `weight` is *place, which the caller has loaded already; `change` is rate gradient.
   template <typename T>
@@ -40,6 +47,9 @@ struct Sgd {
 template <uint32_t kWeightDecay, uint32_t kSum>
 struct Accumulate {
   static constexpr bool kMoves = true;
+
+  template <typename T>
+  static T* writable(T* weights) { return weights; }
 
   template <typename T>
   static void move(T* place, const T& weight, T change, const T& rate) {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tinymetafed_codegen import graph
@@ -22,7 +22,7 @@ from ..learn.tasks.own_data.problems import Place, Problem, causes
 from ..learn.tasks.own_data.reading import SUFFIXES, read_folder
 from ..runs.foreign_parts import require_own_code
 from .api_defaults import CHECK_BOARD
-from .loaded_experiment import Changes, Experiment, load
+from .loaded_experiment import Changes, Experiment, LayerChoice, choose_layers, load
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,7 @@ class DataCheck:
         causes: The same problems, those with one cause together.
         notes: What was decided by what the files look like.
         needs: What the board needs; None without an experiment.
+        choice: The layers that train within the budget of model.trainable; None where that is no budget.
     """
 
     path: str
@@ -82,6 +83,7 @@ class DataCheck:
     causes: tuple[DataCause, ...]
     notes: tuple[str, ...]
     needs: BoardNeeds | None
+    choice: LayerChoice | None = None
 
     @property
     def ok(self) -> bool:
@@ -128,14 +130,16 @@ def check(
         )
     problems = list[Problem]()
     here = Place(Path(experiment.source))
-    needs, shapes = None, None
+    needs, shapes, choice = None, None, None
     try:
+        choice = choose_layers(experiment)
         shapes = graph.build(experiment.spec.model, experiment.source).shapes
         sent = with_dtype(experiment.spec, None if data is None else Path(data)).task
         needs = _needs(experiment.manifest(board or CHECK_BOARD), sent.bytes_per_input)
     except specs.SpecError as error:  # BudgetError too
         problems.append(_said(here, str(error).removeprefix(f"{experiment.source}: ")))
-    return _result(Path(data or task.path), task, shapes, experiment.spec.run.seed, needs, problems, experiment)
+    found = _result(Path(data or task.path), task, shapes, experiment.spec.run.seed, needs, problems, experiment)
+    return replace(found, choice=choice)
 
 
 def _experiment(source: Experiment | str | Path, set: Changes) -> Experiment | None:

@@ -30,5 +30,5 @@ def estimate_day(
         BoardError, SpecError.
     """
     made = design_of(experiment.spec, experiment.source, board)
-    strategy = open_strategy(experiment.spec, made.manifest)
+    strategy = open_strategy(made.experiment, made.manifest)
     return daily.daily(made.board, made.graph, made.manifest, strategy, day or Day(), counted_bytes)

@@ -10,16 +10,17 @@ from pathlib import Path
 
 import tomli_w
 
-from tinymetafed_codegen import board_key, emit, spec
-from tinymetafed_codegen.design import Design
+from tinymetafed_codegen import board_key, boards, emit, spec
+from tinymetafed_codegen.design import Design, chosen_layers
 from tinymetafed_codegen.errors import UsageError
 from tinymetafed_codegen.manifest import ModelManifest
 from tinymetafed_codegen.memory_prices import MemoryPrice, prices
 from tinymetafed_codegen.section import TomlValue
+from tinymetafed_codegen.trainable import LayerChoice as LayerChoice
 from tinymetafed_codegen.work import longest_part_milliseconds, step_milliseconds
 
 from ..runs import sketch_library_export
-from ..runs.setup import design_of, measured_design
+from ..runs.setup import BOARD, design_of, measured_design
 
 # Values by ``section.key``, or texts ``section.key=value`` as for the command line's --set.
 Changes = Mapping[str, TomlValue] | Sequence[str]
@@ -142,6 +143,24 @@ def codegen(experiment: Experiment, board: str, out: str | Path, *, library: boo
             f"--output {out}: cannot be a folder of generated files: {error.strerror}; name one that you may write to"
         ) from None
     return Generated(design, folder, tuple(changed), milliseconds, part, prices(design))
+
+
+def choose_layers(experiment: Experiment) -> LayerChoice | None:
+    """Picks the layers that train within the budget of model.trainable: the same ones for every board.
+
+    Args:
+        experiment: An experiment from ``load``.
+
+    Returns:
+        The layers, what each costs, and RAM with all layers training and with the picked ones; None if model.trainable is no
+        budget.
+
+    Raises:
+        SpecError: The budget is too small for any layer that boards share; the text names the smallest that works.
+    """
+    if experiment.spec.model.ram_budget is None:
+        return None
+    return chosen_layers(experiment.spec, boards.around(experiment.source).load(BOARD), experiment.source)
 
 
 def data_path(task: spec.TaskBase, given: str | Path | None) -> Path | None:

@@ -17,6 +17,7 @@ from ..bench import (
     downlink_cost,
     footprint,
     kernel_cost,
+    layer_gains,
     layer_grid,
     line_cost,
     simulation_cost,
@@ -32,6 +33,7 @@ from ..bench.costs import Costs
 from ..bench.downlink_cost import DownlinkCost
 from ..bench.footprint import Footprint
 from ..bench.kernel_cost import Comparison
+from ..bench.layer_gains import LayerGains
 from ..bench.layer_grid import Grid
 from ..bench.line_cost import WireCost
 from ..bench.simulation_cost import SimulationCost
@@ -39,7 +41,7 @@ from ..bench.soak import Soak
 from ..bench.sound_cost import SoundCost
 from ..bench.uplink_cost import UplinkCost
 from ..devices.device_urls import require_secure
-from ..experiments import byzantine
+from ..experiments import budget, byzantine
 from ..simulation.vector_units import vector_units
 from .loaded_experiment import Experiment, data_path, load
 from .progress import ProgressOption, watching
@@ -414,3 +416,64 @@ def bench_byzantine(
     with watching(progress) as observer:
         outcomes = byzantine.run_all(plan, folder / byzantine.OUTCOMES, None if data is None else Path(data), observer)
     return outcomes, byzantine.write(outcomes, folder)
+
+
+def bench_gains(
+    experiment: Experiment,
+    *,
+    clients: int = layer_gains.CLIENTS,
+    data: str | Path | None = None,
+    progress: ProgressOption = True,
+) -> LayerGains:
+    """Measures in the simulation what training each layer gains, for ``model.gains``.
+
+    Args:
+        experiment: An experiment from ``load``, whose ``model.weights`` have learned something.
+        clients: How many training clients to measure, or all where there are fewer.
+        data: Folder of the task's data; None for the usual place.
+        progress: As in ``simulate``.
+
+    Returns:
+        The gain of each layer that boards share, relative to the largest.
+
+    Raises:
+        SpecError, DataError, BuildError, TrainingFailed.
+    """
+    with watching(progress) as observer:
+        path = data_path(experiment.spec.task, data)
+        return layer_gains.measure(experiment.spec, experiment.source, path, clients, observer)
+
+
+def bench_budget(
+    out: str | Path,
+    *,
+    seeds: int = 3,
+    work: str | Path = "build/budget",
+    checked: bool = True,
+    data: str | Path | None = None,
+    progress: ProgressOption = True,
+) -> tuple[budget.BudgetTable, Path]:
+    """Measures accuracy against RAM for a network of the papers' size, and writes budget.md and budget.json.
+
+    Args:
+        out: An existing folder to write into. Runs that budget.json has already are not repeated.
+        seeds: Seeds of each run, from 1 on.
+        work: Folder for the weights that runs start from.
+        checked: Also run the firmware of one budget for a round, emulated and as a process, and compare the weights.
+        data: Folder of Omniglot's archives; None for the usual place.
+        progress: As in ``simulate``.
+
+    Returns:
+        The table, and the page.
+
+    Raises:
+        UsageError: There is no such folder. SweepFailed: budget.json is of another version.
+        DataError, BuildError, LinkError.
+    """
+    folder = Path(out)
+    if not folder.is_dir():
+        raise UsageError(f"--output {out}: no such folder; make it, or name another one")
+    plan = budget.Plan(seeds=seeds) if checked else budget.Plan(seeds=seeds, checked=None)
+    with watching(progress) as observer:
+        table = budget.run_all(plan, folder / budget.OUTCOMES, Path(work), None if data is None else Path(data), observer)
+    return table, budget.write(table, folder)

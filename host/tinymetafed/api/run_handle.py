@@ -25,7 +25,7 @@ from ..learn.weights import Floats, sha256
 from ..runs import adapted, export, exporting, foreign_parts, report, scoring, store, training
 from ..runs.journal import RunResult
 from ..runs.run_data import RunData, StoreError
-from ..runs.setup import set_up
+from ..runs.setup import design_of, set_up
 from .api_defaults import ADAPTED_TASKS, DEFAULT_DEVICES, TEST_DEVICE
 from .loaded_experiment import Experiment, data_path
 from .progress import ProgressOption, watching
@@ -504,10 +504,12 @@ def resume(
 
 def _is_of(experiment: Experiment, run: RunData, *, any_rounds: bool) -> bool:
     """Whether a run was begun with this experiment; its rounds may differ where the run is or was extended."""
-    if not any_rounds and run.extended is None:
-        return experiment.spec == run.experiment().as_asked(experiment.spec)
-    own = run.experiment().run.rounds
-    given = experiment.spec.model_copy(update={"run": experiment.spec.run.model_copy(update={"rounds": own})})
+    given = experiment.spec
+    if given.model.ram_budget is not None:  # the run names the layers that it picked
+        given = design_of(given, experiment.source).experiment
+    if any_rounds or run.extended is not None:
+        own = run.experiment().run.rounds
+        given = given.model_copy(update={"run": given.run.model_copy(update={"rounds": own})})
     return given == run.experiment().as_asked(given)
 
 

@@ -63,6 +63,8 @@ bench_app.command()(measure.uplink)
 bench_app.command()(measure.downlink)
 bench_app.command("board")(measure.board)
 bench_app.command()(measure.byzantine)
+bench_app.command()(measure.gains)
+bench_app.command()(measure.budget)
 bench_app.command("all")(measure.all_)
 app.add_typer(bench_app, name="bench")
 

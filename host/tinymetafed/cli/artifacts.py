@@ -14,6 +14,7 @@ from rich.text import Text
 
 import tinymetafed as tmf
 
+from . import layer_choice
 from .options import DataOption, ExperimentArgument, InsecureOption, JsonOption, SetOption, TrustOption
 from .output import notes, results
 
@@ -107,6 +108,7 @@ def _show_check(result: tmf.DataCheck) -> None:
             line(f"gap: {facts.gap_count - 3:,} more; windows do not cross them")
         for warning in facts.warnings:
             line(f"warning: {warning}")
+    layer_choice.show(result.choice, console)
     if result.needs is not None:
         needs = result.needs
         line(
@@ -241,7 +243,7 @@ def codegen(
             "step_milliseconds": dict(made.step_milliseconds),
             "memory_prices": [*map(dataclasses.asdict, made.memory_prices)],
         }
-        print(json.dumps(made.manifest.as_json() | more))
+        print(json.dumps(made.manifest.as_json() | more | layer_choice.as_json(made.design.choice)))
         return
     manifest = made.manifest
     table = Table(title=f"{experiment} on {made.design.board.title}", title_justify="left")
@@ -260,6 +262,7 @@ def codegen(
         drawing, steps = _arena_over_time(manifest.arena)
         console.print(drawing)
         console.print(steps)
+    layer_choice.show(made.design.choice, console)
     if manifest.store is not None:
         console.print(manifest.store.summary, soft_wrap=True)
     if manifest.sensor is not None:

@@ -15,6 +15,7 @@ from rich.table import Table
 
 import tinymetafed as tmf
 
+from . import layer_choice
 from .options import InsecureOption, JsonOption, SetOption, TrustOption
 from .output import notes, results
 
@@ -353,8 +354,9 @@ def estimate(
     else:
         experiment = tmf.load(source, set_ or ())
     found = tmf.estimate_day(experiment, board, day, counted_bytes=counted)
+    choice = tmf.choose_layers(experiment)
     if json_:
-        print(json.dumps(dataclasses.asdict(found)))
+        print(json.dumps(dataclasses.asdict(found) | layer_choice.as_json(choice)))
         return
     table = Table(title=f"{source} on {found.title}: an estimate", title_justify="left")
     for heading in ("", "time", "of it flash", "energy"):
@@ -369,6 +371,7 @@ def estimate(
         table.add_row(name, _between(cost.seconds, 1000, "ms"), flash, _between(cost.millijoules, 1, "mJ"))
     console = results()
     console.print(table)
+    layer_choice.show(choice, console)
     lines = [f"A day takes {_between(found.milliampere_hours, 1, 'mAh')} of a battery."]
     if found.saves:
         lasts = "" if found.flash_years is None else f"; the flash lasts {found.flash_years:,.1f} years"

@@ -510,6 +510,49 @@ def byzantine(
     results().print(f"Written: {page}, {page.with_suffix('.json')}", soft_wrap=True)
 
 
+def gains(
+    experiment: ExperimentArgument,
+    clients: Annotated[int, typer.Option(min=1, help="Training clients to measure, or all where there are fewer.")] = 64,
+    data: DataOption = None,
+    set_: SetOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """Measure what training each layer gains, by which a budget of RAM (model.trainable) picks layers.
+
+    Weights that have learned something are the place to measure from; the line that is printed belongs into [model]:
+
+    tinymetafed bench gains examples/omniglot-paper-size.toml --data PATH --set model.weights=start.npz
+    """
+    found = tmf.bench_gains(tmf.load(experiment, set_ or ()), clients=clients, data=data)
+    if json_:
+        print(json.dumps(asdict(found)))
+        return
+    results().write(found.as_toml())
+
+
+def budget(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for budget.md and budget.json.")] = Path("."),
+    seeds: Annotated[int, typer.Option(min=1, help="Seeds of each run.")] = 3,
+    work: Annotated[Path, typer.Option(help="Folder for the weights that runs start from.")] = Path("build/budget"),
+    checked: Annotated[
+        bool, typer.Option("--check/--no-check", help="Run one firmware for a round, emulated and as a process.")
+    ] = True,
+    data: DataOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """Measure accuracy against RAM, with a network of the papers' size, and write a page; takes many minutes.
+
+    After an interruption the same command continues. A part of it, with a single seed:
+
+    tinymetafed bench budget --data PATH --seeds 1 --no-check
+    """
+    table, page = tmf.bench_budget(output, seeds=seeds, work=work, checked=checked, data=data)
+    if json_:
+        print(json.dumps(asdict(table)))
+        return
+    results().print(f"Written: {page}, {page.with_suffix('.json')}", soft_wrap=True)
+
+
 def soak(
     experiment: Annotated[
         Path | None, typer.Argument(help="Experiment file; default: examples/sine.toml with three devices per round.")

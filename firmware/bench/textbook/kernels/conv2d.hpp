@@ -34,8 +34,8 @@ struct Conv2d {
     }
   }
 
-  template <typename Update, bool kDx, bool kMask, typename T>
-  static void backward(const T* x, const T* dy, T* dx, T* kernel, T* bias, T rate) {
+  template <typename Update, bool kDx, bool kMask, typename T, typename W>
+  static void backward(const T* x, const T* dy, T* dx, W* kernel, W* bias, T rate) {
     T* const kernel_gradient = gradients<T>;
     T* const bias_gradient = gradients<T> + kKernel;
     if constexpr (Update::kMoves)

@@ -18,8 +18,8 @@ struct Dense {
     }
   }
 
-  template <typename Update, bool kDx, bool kMask, typename T>
-  [[gnu::noinline]] static void backward(const T* x, const T* dy, T* dx, T* kernel, T* bias, T rate) {
+  template <typename Update, bool kDx, bool kMask, typename T, typename W>
+  [[gnu::noinline]] static void backward(const T* x, const T* dy, T* dx, W* kernel, W* bias, T rate) {
     T* const kernel_gradient = gradients<T>;
     for (int i = 0; i < kInputs; ++i) {
       const T input = x[i];

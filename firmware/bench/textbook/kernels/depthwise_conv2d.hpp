@@ -30,8 +30,8 @@ struct DepthwiseConv2d {
     }
   }
 
-  template <typename Update, bool kDx, bool kMask, typename T>
-  static void backward(const T* x, const T* dy, T* dx, T* kernel, T* bias, T rate) {
+  template <typename Update, bool kDx, bool kMask, typename T, typename W>
+  static void backward(const T* x, const T* dy, T* dx, W* kernel, W* bias, T rate) {
     if constexpr (kDx) input_gradient<kMask>(x, dy, dx, kernel);
     if constexpr (Update::kMoves) {
       T* const kernel_gradient = gradients<T>;
@@ -65,8 +65,8 @@ struct DepthwiseConv2d {
   template <typename T>
   static inline T gradients[kKernel + kChannels];
 
-  template <bool kMask, typename T>
-  static void input_gradient(const T* x, const T* dy, T* dx, const T* kernel) {
+  template <bool kMask, typename T, typename W>
+  static void input_gradient(const T* x, const T* dy, T* dx, const W* kernel) {
     for (int row = 0; row < Rows::kIn; ++row) {
       for (int column = 0; column < Columns::kIn; ++column) {
         for (int channel = 0; channel < kChannels; ++channel, ++x, ++dx) {
