@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from . import included, kept_activations, ops
-from .calls import BackwardCall, Call
+from .calls import BackwardCall, Call, Tensor
 from .cpp_literals import float_literal, in_lines
 from .design import Design
 from .graph import Graph, PlacedParameter
@@ -19,69 +18,109 @@ from .rendering import render
 FIRMWARE = "model.hpp.j2"  # the template of firmware
 
 
+@dataclass(frozen=True)
+class CallText:
+    """A call of a kernel as C++ text, for the templates of ops.
+
+    ``template``: the op's template. ``direction``: forward, observe or backward. ``type``: the kernel's type. Tensors are the
+    names of their places in the arena, "" where the call has none: ``other`` is the second input of a merge, ``work`` memory
+    that nothing reads afterwards. ``rule``: how the call updates weights. ``forward_tensors``: arguments that the backward
+    pass reads of the forward pass. ``normalising``: arguments of a normalisation that the call includes.
+    """
+
+    template: str
+    direction: str
+    type: str
+    x: str
+    y: str
+    other: str
+    dy: str
+    dx: str
+    has_dx: str
+    saved_mask: str
+    masks_input: str
+    rule: str
+    weights: str
+    forward_tensors: str
+    work: tuple[str, ...]
+    normalising: str
+
+
+@dataclass(frozen=True)
+class _PartText:
+    """A part of a split step: its number, its call (None: the loss), and whether it is the last."""
+
+    index: int
+    call: CallText | None
+    is_last: bool
+
+
+@dataclass(frozen=True)
+class _PassText:
+    """A forward pass: ``first`` layers that are a function of their own, 0 for none, and the calls after them."""
+
+    name: str
+    first: int
+    calls: list[CallText]
+
+
 def model_header(design: Design, command: str, template: str = FIRMWARE) -> str:
     """The text of model.hpp: one model's training step, as calls of kernels. ``template``: that of firmware or of libraries."""
     net, arena = design.lowered, design.plan
     splits = design.experiment.board.split_steps
     redraws_local = design.experiment.model.local_start == "redrawn" and net.n_local > 0
 
-    def place(tensor: Any) -> str:
+    def place(tensor: Tensor) -> str:
         return cpp_constant(tensor.name)
 
     def weights(op: Op) -> str:
         at = "" if op.frozen else "p + "
         return ", ".join(f"{at}{weight_constant(op, parameter)}" for parameter in op.parameters)
 
-    def of_bytes(call: Call | BackwardCall) -> dict[str, Any]:
-        normalise = call.op.normalise if isinstance(call.op, Conv2dOfBytes) else None
-        normalising = "" if normalise is None else f", {weights(normalise)}"
-        return {"work": [place(tensor) for tensor in call.work], "normalising": normalising}
+    def text(call: Call | BackwardCall, direction: str, dx: Tensor | None, rule: str = "") -> CallText:
+        op = call.op
+        normalise = op.normalise if isinstance(op, Conv2dOfBytes) else None
+        reads = op.backward_reads()
+        back = call if isinstance(call, BackwardCall) else None
+        return CallText(
+            template=op.template,
+            direction=direction,
+            type=type_name(op.name) or op.cpp_type(),
+            x=place(call.x),
+            y=place(call.y),
+            other=place(call.other) if isinstance(call, Call) and call.other is not None else "",
+            dy="" if back is None else place(back.dy),
+            dx="" if dx is None else place(dx),
+            has_dx=str(back is not None and back.dx is not None).lower(),
+            saved_mask="" if call.saved_mask is None else place(call.saved_mask),
+            masks_input=str(call.masks_input).lower(),
+            rule=rule,
+            weights=weights(op),
+            forward_tensors="".join(f"a + {place(t)}, " for name, t in (("x", call.x), ("y", call.y)) if name in reads),
+            work=tuple(place(tensor) for tensor in call.work),
+            normalising="" if normalise is None else f", {weights(normalise)}",
+        )
 
-    def forward(call: Call) -> dict[str, Any]:
-        return of_bytes(call) | {
-            "template": call.op.template,
-            "direction": "forward",
-            "type": type_name(call.op.name) or call.op.cpp_type(),
-            "x": place(call.x),
-            "other": "" if call.other is None else place(call.other),
-            "y": place(call.y),
-            "saved_mask": "" if call.saved_mask is None else place(call.saved_mask),
-            "masks_input": str(call.masks_input).lower(),
-            "weights": weights(call.op),
-        }
+    def forward(call: Call) -> CallText:
+        return text(call, "forward", None)
 
-    def observe(call: Call) -> dict[str, Any]:
-        return {**forward(call), "direction": "observe"}
+    def observe(call: Call) -> CallText:
+        return text(call, "observe", None)
 
-    def backward(call: BackwardCall, update: str) -> dict[str, Any]:
-        reads = call.op.backward_reads()
-        forward_tensors = [tensor for name, tensor in (("x", call.x), ("y", call.y)) if name in reads]
-        return of_bytes(call) | {
-            "template": call.op.template,
-            "direction": "backward",
-            "type": type_name(call.op.name) or call.op.cpp_type(),
-            "x": place(call.x),
-            "y": place(call.y),
-            "dy": place(call.dy),
-            "saved_mask": "" if call.saved_mask is None else place(call.saved_mask),
-            "dx": place(call.dx) if call.dx is not None else place(call.dy),  # without dx the kernel does not write there
-            "rule": update if call.update else "kernels::Hold",
-            "has_dx": str(call.dx is not None).lower(),
-            "masks_input": str(call.masks_input).lower(),
-            "weights": weights(call.op),
-            "forward_tensors": "".join(f"a + {place(t)}, " for t in forward_tensors),
-        }
+    def backward(call: BackwardCall, update: str) -> CallText:
+        dx = call.dy if call.dx is None else call.dx  # without dx the kernel does not write there
+        return text(call, "backward", dx, update if call.update else "kernels::Hold")
 
-    def step(variant: Variant) -> list[dict[str, Any]]:
+    def step(variant: Variant) -> list[CallText]:
         update = net.sgd.accumulating_cpp_type() if variant is Variant.GRADIENT else "Update"
         return [forward(call) if isinstance(call, Call) else backward(call, update) for call in net.backward[variant]]
 
-    def parts(variant: Variant) -> list[dict[str, Any]]:
+    def parts(variant: Variant) -> list[_PartText]:
         """The calls of a step one by one, where steps are split; the one of the loss has no call."""
         if not splits or not net.backward[variant]:
             return []
         calls = [*map(observe, net.observing(variant)), *map(forward, net.forward_of(variant)), None, *step(variant)]
-        return [{"index": index, "call": call, "is_last": index + 1 == len(calls)} for index, call in enumerate(calls)]
+        return [_PartText(index, call, index + 1 == len(calls)) for index, call in enumerate(calls)]
 
     # An exported library keeps no activations: its samples are the program's own.
     prefixes = kept_activations.prefixes(net) if design.manifest.kept and template == FIRMWARE else {}
@@ -94,10 +133,9 @@ def model_header(design: Design, command: str, template: str = FIRMWARE) -> str:
     # The layers that steps leave out save no masks, as nothing below them trains.
     lengths = sorted({len(prefix.calls) for prefix in prefixes.values()})
 
-    def begun(calls: tuple[Call, ...]) -> dict[str, Any]:
-        """A forward pass as the first layers that are a function of their own, 0 for none, and the calls after them."""
+    def pass_of(name: str, calls: tuple[Call, ...]) -> _PassText:
         first = max((length for length in lengths if calls[:length] == unmasked[:length]), default=0)
-        return {"first": first, "calls": [forward(call) for call in calls[first:]]}
+        return _PassText(name, first, [forward(call) for call in calls[first:]])
 
     return render(
         template,
@@ -154,7 +192,7 @@ def model_header(design: Design, command: str, template: str = FIRMWARE) -> str:
         output=place(net.output),
         target=place(net.target),
         output_gradient=place(net.output_gradient),
-        passes=[{"name": name, **begun(calls)} for calls, name in passes.items()],
+        passes=[pass_of(name, calls) for calls, name in passes.items()],
         prefixes=[
             {
                 "layers": length,
