@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from .errors import Error
-from .optional_messages import KEY_BYTES
+from .optional_messages.authentication_messages import KEY_BYTES
 from .spec import Experiment
 
 VARIABLE = "TINYMETAFED_BOARD_KEY"  # names the header of the board that the next build is for

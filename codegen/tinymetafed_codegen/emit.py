@@ -14,7 +14,6 @@ from . import (
     board_key,
     kept_activations,
     log_mel_facts,
-    optional_messages,
     private_update,
     protocol_cpp,
     sample_parts,
@@ -30,7 +29,10 @@ from .design import Design
 from .files import OWNER_ONLY, write_if_changed
 from .log_mel_cpp import log_mel_header
 from .model_cpp import frozen_header, model_header, op_headers
-from .optional_messages import FIRST_INDEX_BYTES, LEAST_PARTICIPANTS, VALUE_ESCAPE, SamplePart
+from .optional_messages import authentication_messages, difference_messages
+from .optional_messages.coded_messages import FIRST_INDEX_BYTES, VALUE_ESCAPE
+from .optional_messages.part_messages import SamplePart
+from .optional_messages.secure_messages import LEAST_PARTICIPANTS
 from .protocol import Phase, SampleSet, Status
 from .protocol_cpp import cpp_constant
 from .rendering import render
@@ -415,8 +417,8 @@ def difference_headers(design: Design, command: str) -> dict[str, str]:
         "difference_facts.hpp": render(
             "difference_facts.hpp.j2",
             command=command,
-            step_escape=optional_messages.STEP_ESCAPE,
-            factor=f"{optional_messages.FINGERPRINT_FACTOR:#018x}u",
+            step_escape=difference_messages.STEP_ESCAPE,
+            factor=f"{difference_messages.FINGERPRINT_FACTOR:#018x}u",
             records=protocol_cpp.difference_records(),
         ),
     }
@@ -438,10 +440,10 @@ def authentication_headers(design: Design, command: str, key: bytes | None) -> d
         ),
         board_key.HEADER: render(
             "authentication_facts.hpp.j2",
-            mac_bytes=optional_messages.MAC_BYTES,
-            key_bytes=optional_messages.KEY_BYTES,
+            mac_bytes=authentication_messages.MAC_BYTES,
+            key_bytes=authentication_messages.KEY_BYTES,
             has_key=str(key is not None).lower(),
-            key=", ".join(f"0x{byte:02x}" for byte in key or bytes(optional_messages.KEY_BYTES)),
+            key=", ".join(f"0x{byte:02x}" for byte in key or bytes(authentication_messages.KEY_BYTES)),
             records=protocol_cpp.authentication_records(),
             command=command,
         ),

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from tinymetafed_codegen import emit
 from tinymetafed_codegen.log_mel_cpp import log_mel_header
 from tinymetafed_codegen.log_mel_facts import facts
-from tinymetafed_codegen.optional_messages import CodedDelta
+from tinymetafed_codegen.optional_messages.coded_messages import CodedDelta
 from tinymetafed_codegen.protocol import Delta, Dtype, Recipe, Selection, Status
 from tinymetafed_codegen.spec import SoundOptions
 from tinymetafed_codegen.toolchain import compiler_flags

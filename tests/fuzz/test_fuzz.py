@@ -11,7 +11,7 @@ import fuzzer
 import pytest
 
 from tinymetafed_codegen.locate import find
-from tinymetafed_codegen.optional_messages import STORE_REQUESTS
+from tinymetafed_codegen.optional_messages.store_messages import STORE_REQUESTS
 from tinymetafed_codegen.protocol import REQUESTS, Fetch, State, Status
 
 # One group per model: each is compiled once, and two workers share the work.
