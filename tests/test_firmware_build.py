@@ -17,7 +17,7 @@ from small_runs import sine
 from tinymetafed.devices import firmware
 from tinymetafed.devices.running import build_firmware
 from tinymetafed.runs.setup import design_of
-from tinymetafed_codegen import board_key, boards
+from tinymetafed_codegen import board_key, board_requirements, boards
 from tinymetafed_codegen.locate import find, root
 
 SINE = find("examples/sine.toml")
@@ -34,7 +34,7 @@ def build_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def board(request: pytest.FixtureRequest) -> str:
     name: str = request.param
     if lacking := [tool for tool in boards.missing_tools(name) if tool.to_build]:
-        pytest.skip(f"{lacking[0].name} is not installed: {boards.remedy(lacking)}")
+        pytest.skip(f"{lacking[0].name} is not installed: {board_requirements.remedy(lacking)}")
     return name
 
 

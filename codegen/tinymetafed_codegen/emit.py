@@ -23,7 +23,7 @@ from . import (
     simulation_abi,
     work,
 )
-from .boards import Board
+from .board_facts import Board
 from .cpp_literals import float_literal, hexadecimal_literal, in_lines
 from .design import Design
 from .files import OWNER_ONLY, write_if_changed

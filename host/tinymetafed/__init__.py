@@ -13,7 +13,8 @@ from tinymetafed_codegen import __version__
 from tinymetafed_codegen.errors import Error, UsageError
 
 if TYPE_CHECKING:
-    from tinymetafed_codegen.boards import Board, BoardError, BoardWarning
+    from tinymetafed_codegen.board_errors import BoardError, BoardWarning
+    from tinymetafed_codegen.board_facts import Board
     from tinymetafed_codegen.budget import BudgetError
     from tinymetafed_codegen.manifest import ArenaMap, ModelManifest
     from tinymetafed_codegen.memory_prices import MemoryPrice
@@ -243,11 +244,8 @@ _WHERE = {
         "UntrustedError",
     ),
     ".runs.tensorflow": ("ModelFileError",),
-    "tinymetafed_codegen.boards": (
-        "Board",
-        "BoardError",
-        "BoardWarning",
-    ),
+    "tinymetafed_codegen.board_errors": ("BoardError", "BoardWarning"),
+    "tinymetafed_codegen.board_facts": ("Board",),
     "tinymetafed_codegen.budget": ("BudgetError",),
     "tinymetafed_codegen.manifest": (
         "ArenaMap",

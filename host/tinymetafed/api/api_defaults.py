@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tinymetafed_codegen import spec
-from tinymetafed_codegen.boards import Line
+from tinymetafed_codegen.board_facts import Line
 from tinymetafed_codegen.ops import LOSSES as _LOSSES
 
 from ..runs import TEST_URL

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from tinymetafed_codegen import work
-from tinymetafed_codegen.boards import Board
+from tinymetafed_codegen.board_facts import Board
 from tinymetafed_codegen.design import Design
 from tinymetafed_codegen.errors import UsageError
 from tinymetafed_codegen.manifest import ModelManifest

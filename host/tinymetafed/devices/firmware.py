@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tinymetafed_codegen import board_key
-from tinymetafed_codegen.boards import Board
+from tinymetafed_codegen.board_facts import Board
 from tinymetafed_codegen.files import locked, write_if_changed
 from tinymetafed_codegen.locate import PLATFORMIO_CONFIG, platformio_config
 from tinymetafed_codegen.manifest import ModelManifest

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tinymetafed_codegen import protocol
-from tinymetafed_codegen.boards import Board, Estimates
+from tinymetafed_codegen.board_facts import Board, Estimates
 from tinymetafed_codegen.errors import UsageError
 from tinymetafed_codegen.flash_store import StoreFacts
 from tinymetafed_codegen.graph import Graph
