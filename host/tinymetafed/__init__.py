@@ -39,27 +39,19 @@ if TYPE_CHECKING:
     from .api.estimating import Cost, DailyEstimate, Day, estimate_day
     from .api.loaded_experiment import Experiment, Generated, LayerChoice, choose_layers, codegen, load
     from .api.many_runs import SweepTable, paper, sweep
-    from .api.measuring import (
-        BoardSpeed,
+    from .api.measuring_boards import (
         bench_activations,
         bench_adaptation,
-        bench_all,
         bench_authentication,
         bench_board,
-        bench_budget,
-        bench_byzantine,
-        bench_downlink,
-        bench_gains,
         bench_grid,
         bench_kernels,
         bench_memory,
-        bench_simulation,
-        bench_soak,
         bench_sound,
-        bench_uplink,
-        bench_wire,
         count_instructions,
     )
+    from .api.measuring_lines import bench_downlink, bench_soak, bench_uplink, bench_wire
+    from .api.measuring_runs import bench_all, bench_budget, bench_byzantine, bench_gains, bench_simulation
     from .api.progress import ProgressEvent, ProgressOption, watching
     from .api.run_handle import (
         History,
@@ -75,6 +67,7 @@ if TYPE_CHECKING:
     from .api.terminal import Terminal
     from .api.this_machine import board, examine, example, missing_tools
     from .bench import BenchError
+    from .bench.board_speed import BoardSpeed
     from .devices.link.link_errors import LaunchError, LinkError
     from .devices.link.record import RecordingError
     from .experiments import SweepError, SweepFailed
@@ -154,26 +147,29 @@ _WHERE = {
         "paper",
         "sweep",
     ),
-    ".api.measuring": (
-        "BoardSpeed",
+    ".api.measuring_boards": (
         "bench_activations",
         "bench_adaptation",
-        "bench_all",
         "bench_authentication",
         "bench_board",
-        "bench_budget",
-        "bench_downlink",
-        "bench_byzantine",
-        "bench_gains",
         "bench_grid",
         "bench_kernels",
         "bench_memory",
-        "bench_simulation",
-        "bench_soak",
         "bench_sound",
+        "count_instructions",
+    ),
+    ".api.measuring_lines": (
+        "bench_downlink",
+        "bench_soak",
         "bench_uplink",
         "bench_wire",
-        "count_instructions",
+    ),
+    ".api.measuring_runs": (
+        "bench_all",
+        "bench_budget",
+        "bench_byzantine",
+        "bench_gains",
+        "bench_simulation",
     ),
     ".api.progress": (
         "ProgressEvent",
@@ -194,6 +190,7 @@ _WHERE = {
     ".api.this_machine": ("board", "examine", "example", "missing_tools"),
     ".api.terminal": ("Terminal",),
     ".bench": ("BenchError",),
+    ".bench.board_speed": ("BoardSpeed",),
     ".devices.link.link_errors": (
         "LaunchError",
         "LinkError",
