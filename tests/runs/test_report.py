@@ -30,7 +30,7 @@ from run_values import (
 from tinymetafed.federation.result import CurveExample, Evaluation, ScatterExample
 from tinymetafed.learn.metric import Metric
 from tinymetafed.learn.weights import sha256
-from tinymetafed.runs import charts, report, store
+from tinymetafed.runs import charts, report, store, store_format
 from tinymetafed.runs.journal import Entry, RoundEntry, RunHeader, RunResult
 from tinymetafed.runs.report import comparison_page, run_page, score_charts
 from tinymetafed.runs.run_data import StoreError
@@ -106,7 +106,7 @@ def write_run(folder: Path, text: str, entries: list[Entry], result: RunResult |
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "run.db").unlink(missing_ok=True)
     with closing(sqlite3.connect(folder / "run.db", isolation_level=None)) as database:
-        database.executescript(store._SCHEMA)
+        database.executescript(store_format.SCHEMA)
         database.execute("PRAGMA synchronous = OFF")  # test data need not survive a power failure
         writer = store.RunStore(folder, database)
         writer.append(first or begun(text), WEIGHTS)

@@ -22,7 +22,7 @@ from ..federation.meta_test import Collapsed
 from ..federation.result import Adaptation
 from ..learn.tasks import HELD_OUT
 from ..learn.weights import Floats, sha256
-from ..runs import adapted, export, exporting, foreign_parts, report, scoring, store, training
+from ..runs import adapted, export, exporting, foreign_parts, report, run_folder, scoring, store, training
 from ..runs.journal import RunResult
 from ..runs.run_data import RunData, StoreError
 from ..runs.setup import design_of, set_up
@@ -556,7 +556,7 @@ def _whole_run(folder: Path, begun: bool = False) -> Iterator[None]:
             if begun:
                 yield
             else:
-                with store.claimed(folder):
+                with run_folder.claimed(folder):
                     yield
         except Collapsed:
             report.write(store.read_run(folder))
