@@ -53,19 +53,13 @@ if TYPE_CHECKING:
     from .api.measuring_lines import bench_downlink, bench_soak, bench_uplink, bench_wire
     from .api.measuring_runs import bench_all, bench_budget, bench_byzantine, bench_gains, bench_simulation
     from .api.progress import ProgressEvent, ProgressOption, watching
-    from .api.run_handle import (
-        History,
-        Run,
-        compare,
-        new_run_folder,
-        open_run,
-        resume,
-        simulate,
-        train,
-    )
+    from .api.run_handle import Run, compare, open_run
+    from .api.run_history import History
     from .api.starting import import_model, monitor, new_project
     from .api.terminal import Terminal
     from .api.this_machine import board, examine, example, missing_tools
+    from .api.training_runs import resume, simulate, train
+    from .api.whole_runs import new_run_folder
     from .bench import BenchError
     from .bench.board_speed import BoardSpeed
     from .devices.link.link_errors import LaunchError, LinkError
@@ -176,19 +170,13 @@ _WHERE = {
         "ProgressOption",
         "watching",
     ),
-    ".api.run_handle": (
-        "History",
-        "Run",
-        "compare",
-        "new_run_folder",
-        "open_run",
-        "resume",
-        "simulate",
-        "train",
-    ),
+    ".api.run_handle": ("Run", "compare", "open_run"),
+    ".api.run_history": ("History",),
     ".api.starting": ("import_model", "monitor", "new_project"),
     ".api.this_machine": ("board", "examine", "example", "missing_tools"),
     ".api.terminal": ("Terminal",),
+    ".api.training_runs": ("resume", "simulate", "train"),
+    ".api.whole_runs": ("new_run_folder",),
     ".bench": ("BenchError",),
     ".bench.board_speed": ("BoardSpeed",),
     ".devices.link.link_errors": (
