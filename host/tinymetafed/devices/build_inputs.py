@@ -46,15 +46,10 @@ def inputs_digest(board: Board, generated: Path, command: Sequence[str], environ
     return digest.hexdigest()
 
 
-def compilers_digest(board: Board, generated: Path, environment: Mapping[str, str]) -> str:
-    """The SHA-256 of what object files depend on beside the content of their sources, and flags.
-
-    That is the board's tools, the compilers' variables, and which headers were generated: sources ask for some of them with
-    __has_include, which SCons does not follow.
-    """
+def compilers_digest(board: Board, environment: Mapping[str, str]) -> str:
+    """The SHA-256 of what object files depend on beside sources and flags: the board's tools and the compilers' variables."""
     variables = sorted((name, value) for name, value in environment.items() if name in _COMPILERS_READ)
-    headers = [str(path.relative_to(generated)) for path in _files(generated)]
-    return hashlib.sha256(json.dumps([variables, list(_tools(board)), headers]).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([variables, list(_tools(board))]).encode()).hexdigest()
 
 
 def _files(folder: Path) -> Iterator[Path]:

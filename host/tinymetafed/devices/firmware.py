@@ -111,12 +111,11 @@ def build(
         if generated is not None and is_built(stamp, inputs, program):  # PlatformIO would take a second to see it
             return _firmware(board, program, generated)
         stamp.unlink(missing_ok=True)
-        environment["TINYMETAFED_OBJECTS"] = ""
+        objects = build_root() / "objects"  # of equal sources and flags, for all models
+        objects.mkdir(exist_ok=True)
+        shared = objects / compilers_digest(board, environment)[:16]
         has_key = bool(environment.get(board_key.VARIABLE))  # what a key is compiled into stays in its build folder
-        if generated is not None and not has_key:
-            objects = build_root() / "objects"  # of equal sources and flags, for all models
-            objects.mkdir(exist_ok=True)
-            environment["TINYMETAFED_OBJECTS"] = str(objects / compilers_digest(board, generated, environment)[:16])
+        environment["TINYMETAFED_OBJECTS"] = "" if has_key else str(shared)
         if quiet:
             done = subprocess.run(
                 [*command, "--silent"], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
