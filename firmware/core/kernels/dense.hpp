@@ -1,6 +1,8 @@
 // Dense layer: forward, and backward fused with the SGD update; kernel is [inputs, units], bias [units].
 #pragma once
 
+#include <kernels/adjacent.hpp>  // in angle brackets: a port that comes first in the include path may have its own version
+
 #include "relu.hpp"
 
 namespace tmf::kernels {
@@ -20,15 +22,20 @@ struct Dense {
   // Writes dx if kDx, with 0 where x is 0 if kMask (x from a ReLU). Update changes kernel and bias, or leaves them (Hold).
   template <typename Update, bool kDx, bool kMask, typename T>
   static void backward(const T* x, const T* dy, T* dx, T* kernel, T* bias, T rate) {
-    int i = 0;
-    for (; i + kInputTile <= kInputs; i += kInputTile)
-      backward_tile<kInputTile, Update, kDx, kMask>(x + i, dy, dx + i, kernel + i * kUnits, rate);
-    if constexpr (kInputs % kInputTile != 0)
-      backward_tile<kInputs % kInputTile, Update, kDx, kMask>(x + i, dy, dx + i, kernel + i * kUnits, rate);
+    if constexpr (kDx) {
+      constexpr int kTile = Update::kMoves && kInputTile > 4 ? 4 : kInputTile;
+      int i = 0;
+      for (; i + kTile <= kInputs; i += kTile)
+        backward_tile<kTile, Update, kMask>(x + i, dy, dx + i, kernel + i * kUnits, rate);
+      if constexpr (kInputs % kTile != 0)
+        backward_tile<kInputs % kTile, Update, kMask>(x + i, dy, dx + i, kernel + i * kUnits, rate);
+    }
     if constexpr (Update::kMoves) {
       int u = 0;
-      for (; u + kUnitTile <= kUnits; u += kUnitTile) bias_tile<kUnitTile, Update>(dy + u, bias + u, rate);
-      if constexpr (kUnits % kUnitTile != 0) bias_tile<kUnits % kUnitTile, Update>(dy + u, bias + u, rate);
+      for (; u + kUnitTile <= kUnits; u += kUnitTile)
+        update_tile<kUnitTile, Update, kDx>(x, dy + u, kernel + u, bias + u, rate);
+      if constexpr (kUnits % kUnitTile != 0)
+        update_tile<kUnits % kUnitTile, Update, kDx>(x, dy + u, kernel + u, bias + u, rate);
     }
   }
 
@@ -40,9 +47,8 @@ struct Dense {
     for (int t = 0; t < kTile; ++t) sum[t] = bias[t] - T{};  // to every lane of T; + T{} would turn -0 into +0
 #pragma GCC unroll 4
     for (int i = 0; i < kInputs; ++i) {
-      const T xi = x[i];
-#pragma GCC unroll 8
-      for (int t = 0; t < kTile; ++t) sum[t] += xi * kernel[t];
+      const T input = x[i];
+      add_products<kTile>(sum, kernel, input);
       kernel += kUnits;
     }
 #pragma GCC unroll 8
@@ -50,36 +56,68 @@ struct Dense {
   }
 
   // Visits each weight once: adds its contribution to dx with the old value, then updates it.
-  template <int kTile, typename Update, bool kDx, bool kMask, typename T>
+  template <int kTile, typename Update, bool kMask, typename T>
   static void backward_tile(const T* x, const T* dy, T* dx, T* kernel, T rate) {
-    T input[kTile];
+    constexpr int kRun = kUnits < 4 ? kUnits : 4;
     T sum[kTile];
 #pragma GCC unroll 8
-    for (int t = 0; t < kTile; ++t) {
-      input[t] = x[t];
-      sum[t] = T{};
-    }
-    for (int u = 0; u < kUnits; ++u) {
-      const T gradient = dy[u];
-      const T step = rate * gradient;
+    for (int t = 0; t < kTile; ++t) sum[t] = T{};
+    int u = 0;
+    for (; u + kRun <= kUnits; u += kRun) backward_run<kRun, kTile, Update>(x, dy + u, kernel + u, sum, rate);
+    if constexpr (kUnits % kRun != 0) backward_run<kUnits % kRun, kTile, Update>(x, dy + u, kernel + u, sum, rate);
 #pragma GCC unroll 8
-      for (int t = 0; t < kTile; ++t) {
-        const T weight = kernel[t * kUnits];
-        if constexpr (kDx) sum[t] += weight * gradient;
-        if constexpr (Update::kMoves) Update::move(kernel + t * kUnits, weight, step * input[t], rate);
+    for (int t = 0; t < kTile; ++t) dx[t] = masked_by<kMask>(sum[t], x + t);
+  }
+
+  // The weights between a tile of inputs and kRun units.
+  template <int kRun, int kTile, typename Update, typename T>
+  static void backward_run(const T* x, const T* dy, T* kernel, T (&sum)[kTile], T rate) {
+    T gradient[kRun];
+#pragma GCC unroll 4
+    for (int r = 0; r < kRun; ++r) gradient[r] = dy[r];
+    if constexpr (Update::kMoves) {
+      T step[kRun];
+#pragma GCC unroll 4
+      for (int r = 0; r < kRun; ++r) step[r] = rate * gradient[r];
+#pragma GCC unroll 8
+      for (int t = 0; t < kTile; ++t, kernel += kUnits) {
+        const T input = x[t];
+        if constexpr (Update::kSubtracts) {
+          add_dot_subtract_products<kRun>(sum[t], kernel, gradient, step, input);
+        } else {
+#pragma GCC unroll 4
+          for (int r = 0; r < kRun; ++r) {
+            const T weight = kernel[r];
+            sum[t] += weight * gradient[r];
+            Update::move(kernel + r, weight, step[r] * input, rate);
+          }
+        }
       }
-      ++kernel;
-    }
-    if constexpr (kDx) {
-#pragma GCC unroll 8
-      for (int t = 0; t < kTile; ++t) dx[t] = masked<kMask>(sum[t], input[t]);
+    } else {
+      add_dots<kTile, kRun, kUnits>(sum, kernel, gradient);
     }
   }
 
-  template <int kTile, typename Update, typename T>
-  static void bias_tile(const T* dy, T* bias, T rate) {
+  // Updates the biases of a tile of units, and their weights if those have not moved yet.
+  template <int kTile, typename Update, bool kBiasOnly, typename T>
+  static void update_tile(const T* x, const T* dy, T* kernel, T* bias, T rate) {
+    T step[kTile];
 #pragma GCC unroll 8
-    for (int t = 0; t < kTile; ++t) Update::move(bias + t, bias[t], rate * dy[t], rate);
+    for (int t = 0; t < kTile; ++t) step[t] = rate * dy[t];
+#pragma GCC unroll 8
+    for (int t = 0; t < kTile; ++t) Update::move(bias + t, bias[t], T{step[t]}, rate);
+    if constexpr (!kBiasOnly) {
+#pragma GCC unroll 2
+      for (int i = 0; i < kInputs; ++i, kernel += kUnits) {
+        const T input = x[i];
+        if constexpr (Update::kSubtracts) {
+          subtract_products<kTile>(kernel, step, input);
+        } else {
+#pragma GCC unroll 8
+          for (int t = 0; t < kTile; ++t) Update::move(kernel + t, kernel[t], step[t] * input, rate);
+        }
+      }
+    }
   }
 };
 

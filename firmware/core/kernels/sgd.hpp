@@ -9,7 +9,7 @@ namespace tmf::kernels {
 
 // For frozen weights: no update.
 struct Hold {
-  static constexpr bool kMoves = false;
+  static constexpr bool kMoves = false, kSubtracts = false;
 
   template <typename T>
   static void move(T*, const T&, const T&, const T&) {}
@@ -21,6 +21,7 @@ struct Hold {
 template <uint32_t kWeightDecay = 0, uint32_t kMomentum = 0, uint32_t kVelocity = 0>
 struct Sgd {
   static constexpr bool kMoves = true;
+  static constexpr bool kSubtracts = kWeightDecay == 0 && kMomentum == 0;  // w <- w - rate gradient, and nothing else
 
   // `weight` is *place, which the caller has loaded already; `change` is rate gradient.
   template <typename T>
@@ -39,7 +40,7 @@ struct Sgd {
 // does not change.
 template <uint32_t kWeightDecay, uint32_t kSum>
 struct Accumulate {
-  static constexpr bool kMoves = true;
+  static constexpr bool kMoves = true, kSubtracts = false;
 
   template <typename T>
   static void move(T* place, const T& weight, T change, const T& rate) {

@@ -1,0 +1,41 @@
+// Products with numbers that lie side by side in memory: a port may have its own version of this file for its processor.
+#pragma once
+
+namespace tmf::kernels {
+
+// sum[i] += x * from[i].
+template <int kCount, typename T, typename W>
+inline void add_products(T* sum, const W* from, const T& x) {
+#pragma GCC unroll 8
+  for (int i = 0; i < kCount; ++i) sum[i] += x * from[i];
+}
+
+// sums[row] += from[row * kApart + i] * factors[i], in ascending order of i.
+template <int kRows, int kCount, int kApart, typename T>
+inline void add_dots(T* sums, const T* from, const T* factors) {
+#pragma GCC unroll 8
+  for (int row = 0; row < kRows; ++row) {
+#pragma GCC unroll 8
+    for (int i = 0; i < kCount; ++i) sums[row] += from[row * kApart + i] * factors[i];
+  }
+}
+
+// place[i] -= steps[i] * x.
+template <int kCount, typename T>
+inline void subtract_products(T* place, const T* steps, const T& x) {
+#pragma GCC unroll 8
+  for (int i = 0; i < kCount; ++i) place[i] = place[i] - steps[i] * x;
+}
+
+// sum += place[i] * factors[i], in ascending order of i; then place[i] -= steps[i] * x.
+template <int kCount, typename T>
+inline void add_dot_subtract_products(T& sum, T* place, const T* factors, const T* steps, const T& x) {
+#pragma GCC unroll 8
+  for (int i = 0; i < kCount; ++i) {
+    const T weight = place[i];
+    sum += weight * factors[i];
+    place[i] = weight - steps[i] * x;
+  }
+}
+
+}  // namespace tmf::kernels
