@@ -10,7 +10,7 @@ from pydantic import Field
 from .layer import LayerSpec
 from .op import Op, OpError, Parameter, Shape, tile
 from .weighted import WeightedSpec
-from .window import SINGLE, Axis, ImagePadding, Pair, margins_of_axes
+from .window import SINGLE, Axis, ImagePadding, Pair, flattened, margins_of_axes
 
 
 class Conv2dSpec(WeightedSpec):
@@ -66,8 +66,9 @@ class Conv2d(Op):
     def cpp_type(self) -> str:
         """The C++ type of the kernels."""
         channels, filters = self.input_shape[-1], self.output_shape[-1]
+        rows, columns = flattened(self.rows, self.columns)
         return (
-            f"kernels::Conv2d<{self.rows.cpp_type()}, {self.columns.cpp_type()}, "
+            f"kernels::Conv2d<{rows.cpp_type()}, {columns.cpp_type()}, "
             f"/*channels=*/{channels}, /*filters=*/{filters}, "
             f"/*relu=*/{str(self.relu).lower()}, /*filter_tile=*/{tile(filters)}, /*channel_tile=*/{tile(channels)}>"
         )

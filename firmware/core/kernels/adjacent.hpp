@@ -3,20 +3,35 @@
 
 namespace tmf::kernels {
 
-// sum[i] += x * from[i].
-template <int kCount, typename T, typename W>
-inline void add_products(T* sum, const W* from, const T& x) {
+// sums[p * kCount + i] += values[p] * from[i].
+template <int kValues, int kCount, typename T, typename W>
+inline void add_products(T* sums, const W* from, const T* values) {
 #pragma GCC unroll 8
-  for (int i = 0; i < kCount; ++i) sum[i] += x * from[i];
+  for (int i = 0; i < kCount; ++i) {
+#pragma GCC unroll 8
+    for (int p = 0; p < kValues; ++p) sums[p * kCount + i] += values[p] * from[i];
+  }
 }
 
-// sums[row] += from[row * kApart + i] * factors[i], in ascending order of i.
-template <int kRows, int kCount, int kApart, typename T>
+// The same with values that lie side by side in memory.
+template <int kValues, int kCount, typename T>
+inline void add_outer_products(T* sums, const T* from, const T* values) {
+  T value[kValues];
+#pragma GCC unroll 8
+  for (int p = 0; p < kValues; ++p) value[p] = values[p];
+  add_products<kValues, kCount>(sums, from, value);
+}
+
+// sums[p * kRows + row] += from[row * kApart + i] * factors[p * kCount + i], in ascending order of i.
+template <int kVectors, int kRows, int kCount, int kApart, typename T>
 inline void add_dots(T* sums, const T* from, const T* factors) {
 #pragma GCC unroll 8
-  for (int row = 0; row < kRows; ++row) {
+  for (int i = 0; i < kCount; ++i) {
 #pragma GCC unroll 8
-    for (int i = 0; i < kCount; ++i) sums[row] += from[row * kApart + i] * factors[i];
+    for (int row = 0; row < kRows; ++row) {
+#pragma GCC unroll 8
+      for (int p = 0; p < kVectors; ++p) sums[p * kRows + row] += from[row * kApart + i] * factors[p * kCount + i];
+    }
   }
 }
 

@@ -1,6 +1,8 @@
 // 2-D convolution over [height, width, channels]: forward, and backward with an SGD update that stores no weight gradient.
 #pragma once
 
+#include <kernels/adjacent.hpp>  // in angle brackets: a port that comes first in the include path may have its own version
+
 #include "axis.hpp"
 #include "bias.hpp"
 #include "pairs.hpp"
@@ -68,36 +70,32 @@ struct Conv2d {
     const int next_x = inputs_apart(at.down * Rows::kStride, at.right * Columns::kStride);
     const int next_y = outputs_apart(at.down, at.right);
     constexpr int kUnroll = kPixels == 2 && kChannels % 2 == 0 ? 2 : 1;  // consecutive loads take fewer cycles each
-    T sum[kPixels][kTile];
+    T sum[kPixels * kTile];
 #pragma GCC unroll 8
     for (int t = 0; t < kTile; ++t) {
 #pragma GCC unroll 2
-      for (int p = 0; p < kPixels; ++p) sum[p][t] = bias[t] - T{};  // to every lane of T; + T{} would turn -0 into +0
+      for (int p = 0; p < kPixels; ++p) sum[p * kTile + t] = bias[t] - T{};  // to every lane of T; + T{} would turn -0 into +0
     }
     for (int r = Rows::first(at.row); r < last_row; ++r) {
       const T* pixel = x + inputs_apart(top + r, left + first_column);
       const W* weight = kernel + (r * Columns::kKernel + first_column) * kChannels * kFilters;
       // The columns and channels of a kernel row are contiguous in both x and kernel: one loop covers them.
       for (int n = (last_column - first_column) * kChannels; n > 0; n -= kUnroll) {
+        T value[kUnroll][kPixels];
 #pragma GCC unroll 2
         for (int u = 0; u < kUnroll; ++u) {
-          T value[kPixels];
 #pragma GCC unroll 2
-          for (int p = 0; p < kPixels; ++p) value[p] = pixel[p * next_x];
-          ++pixel;
-#pragma GCC unroll 8
-          for (int t = 0; t < kTile; ++t) {
-#pragma GCC unroll 2
-            for (int p = 0; p < kPixels; ++p) sum[p][t] += value[p] * weight[t];
-          }
-          weight += kFilters;
+          for (int p = 0; p < kPixels; ++p) value[u][p] = pixel[p * next_x + u];
         }
+        pixel += kUnroll;
+#pragma GCC unroll 2
+        for (int u = 0; u < kUnroll; ++u, weight += kFilters) add_products<kPixels, kTile>(sum, weight, value[u]);
       }
     }
 #pragma GCC unroll 2
     for (int p = 0; p < kPixels; ++p, y += next_y) {
 #pragma GCC unroll 8
-      for (int t = 0; t < kTile; ++t) y[t] = rectified<kRelu>(sum[p][t]);
+      for (int t = 0; t < kTile; ++t) y[t] = rectified<kRelu>(sum[p * kTile + t]);
     }
   }
 
@@ -130,39 +128,36 @@ struct Conv2d {
     // Inputs one stride apart belong to neighbouring outputs.
     const int next_y = outputs_apart(at.down / Rows::kStride, at.right / Columns::kStride);
     const int next_x = inputs_apart(at.down, at.right);
-    constexpr int kUnroll = kPixels == 2 && kFilters % 2 == 0 ? 2 : 1;
-    T sum[kPixels][kTile];
-#pragma GCC unroll 8
-    for (int t = 0; t < kTile; ++t) {
-#pragma GCC unroll 2
-      for (int p = 0; p < kPixels; ++p) sum[p][t] = T{};
-    }
+    constexpr int kRun = at_most(kFilters, 4);
+    T sum[kPixels * kTile];
+#pragma GCC unroll 16
+    for (int t = 0; t < kPixels * kTile; ++t) sum[t] = T{};
     for (int r = Rows::first_element(at.row); r < last_row; r += Rows::kStride) {
       for (int c = Columns::first_element(at.column); c < last_column; c += Columns::kStride) {
         const T* gradient = dy + outputs_apart(Rows::out(at.row, r), Columns::out(at.column, c));
         const T* weight = kernel + (r * Columns::kKernel + c) * kChannels * kFilters;
-        for (int f = 0; f < kFilters; f += kUnroll) {
-#pragma GCC unroll 2
-          for (int u = 0; u < kUnroll; ++u) {
-            T value[kPixels];
-#pragma GCC unroll 2
-            for (int p = 0; p < kPixels; ++p) value[p] = gradient[p * next_y];
-            ++gradient;
-#pragma GCC unroll 8
-            for (int t = 0; t < kTile; ++t) {
-#pragma GCC unroll 2
-              for (int p = 0; p < kPixels; ++p) sum[p][t] += weight[t * kFilters] * value[p];
-            }
-            ++weight;
-          }
-        }
+        for (int f = kRun; f <= kFilters; f += kRun, gradient += kRun, weight += kRun)
+          add_gradients<kRun, kPixels, kTile>(gradient, next_y, weight, sum);
+        if constexpr (kFilters % kRun != 0) add_gradients<kFilters % kRun, kPixels, kTile>(gradient, next_y, weight, sum);
       }
     }
 #pragma GCC unroll 2
     for (int p = 0; p < kPixels; ++p, x += next_x, dx += next_x) {
 #pragma GCC unroll 8
-      for (int t = 0; t < kTile; ++t) dx[t] = masked<kMask>(sum[p][t], x[t]);
+      for (int t = 0; t < kTile; ++t) dx[t] = masked_by<kMask>(sum[p * kTile + t], x + t);
     }
+  }
+
+  // Adds the products of kRun filters' gradients.
+  template <int kRun, int kPixels, int kTile, typename T>
+  static void add_gradients(const T* gradient, int next, const T* weight, T* sum) {
+    T value[kPixels * kRun];
+#pragma GCC unroll 2
+    for (int p = 0; p < kPixels; ++p) {
+#pragma GCC unroll 4
+      for (int i = 0; i < kRun; ++i) value[p * kRun + i] = gradient[p * next + i];
+    }
+    add_dots<kPixels, kTile, kRun, kFilters>(sum, weight, value);
   }
 
   template <typename Update, typename T>
@@ -204,21 +199,14 @@ struct Conv2d {
   // Sums the gradient of one kernel element, for kCount channels and kTile filters, in registers and applies it immediately.
   template <int kCount, int kTile, typename Update, typename T>
   static void update_tile(const T* x, const T* dy, int rows, int columns, T* kernel, T rate) {
-    T sum[kCount][kTile];
-#pragma GCC unroll 8
-    for (int c = 0; c < kCount; ++c) {
-#pragma GCC unroll 8
-      for (int t = 0; t < kTile; ++t) sum[c][t] = T{};
-    }
+    T sum[kCount * kTile];
+#pragma GCC unroll 16
+    for (int t = 0; t < kCount * kTile; ++t) sum[t] = T{};
     for (int row = 0; row < rows; ++row) {
       const T* pixel = x + row * Rows::kStride * Columns::kIn * kChannels;
       const T* gradient = dy + row * Columns::kOut * kFilters;
       for (int n = columns; n > 0; --n) {
-#pragma GCC unroll 8
-        for (int t = 0; t < kTile; ++t) {
-#pragma GCC unroll 8
-          for (int c = 0; c < kCount; ++c) sum[c][t] += pixel[c] * gradient[t];
-        }
+        add_outer_products<kCount, kTile>(sum, gradient, pixel);
         pixel += Columns::kStride * kChannels;
         gradient += kFilters;
       }
@@ -226,7 +214,7 @@ struct Conv2d {
 #pragma GCC unroll 8
     for (int c = 0; c < kCount; ++c) {
 #pragma GCC unroll 8
-      for (int t = 0; t < kTile; ++t, ++kernel) Update::move(kernel, *kernel, rate * sum[c][t], rate);
+      for (int t = 0; t < kTile; ++t, ++kernel) Update::move(kernel, *kernel, rate * sum[c * kTile + t], rate);
       kernel += kFilters - kTile;
     }
   }

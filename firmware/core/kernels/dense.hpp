@@ -48,7 +48,7 @@ struct Dense {
 #pragma GCC unroll 4
     for (int i = 0; i < kInputs; ++i) {
       const T input = x[i];
-      add_products<kTile>(sum, kernel, input);
+      add_products<1, kTile>(sum, kernel, &input);
       kernel += kUnits;
     }
 #pragma GCC unroll 8
@@ -94,7 +94,7 @@ struct Dense {
         }
       }
     } else {
-      add_dots<kTile, kRun, kUnits>(sum, kernel, gradient);
+      add_dots<1, kTile, kRun, kUnits>(sum, kernel, gradient);
     }
   }
 

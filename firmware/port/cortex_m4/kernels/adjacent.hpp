@@ -10,52 +10,86 @@ namespace tmf::kernels {
 template <int kCount>
 using Numbers = float[kCount];
 
-template <int kCount>
-inline void add_products(float* sum, const float* from, const float& x) {
+template <int kValues, int kCount>
+inline void add_products(float* sums, const float* from, const float* values) {
+  float product, other;
   if constexpr (kCount == 8) {
-    asm("vldmia %[from], {s0-s7}\n\t"
-        "vmul.f32 s0, s0, %[x]\n\t"
-        "vmul.f32 s1, s1, %[x]\n\t"
-        "vmul.f32 s2, s2, %[x]\n\t"
-        "vmul.f32 s3, s3, %[x]\n\t"
-        "vmul.f32 s4, s4, %[x]\n\t"
-        "vmul.f32 s5, s5, %[x]\n\t"
-        "vmul.f32 s6, s6, %[x]\n\t"
-        "vmul.f32 s7, s7, %[x]\n\t"
-        "vadd.f32 %0, %0, s0\n\t"
-        "vadd.f32 %1, %1, s1\n\t"
-        "vadd.f32 %2, %2, s2\n\t"
-        "vadd.f32 %3, %3, s3\n\t"
-        "vadd.f32 %4, %4, s4\n\t"
-        "vadd.f32 %5, %5, s5\n\t"
-        "vadd.f32 %6, %6, s6\n\t"
-        "vadd.f32 %7, %7, s7"
-        : "+t"(sum[0]), "+t"(sum[1]), "+t"(sum[2]), "+t"(sum[3]), "+t"(sum[4]), "+t"(sum[5]), "+t"(sum[6]), "+t"(sum[7])
-        : [from] "r"(from), [x] "t"(x), "m"(*reinterpret_cast<const Numbers<8>*>(from))
-        : "s0", "s1", "s2", "s3", "s4", "s5", "s6", "s7");
-  } else if constexpr (kCount >= 4) {
-    asm("vldmia %[from], {s0-s3}\n\t"
-        "vmul.f32 s0, s0, %[x]\n\t"
-        "vmul.f32 s1, s1, %[x]\n\t"
-        "vmul.f32 s2, s2, %[x]\n\t"
-        "vmul.f32 s3, s3, %[x]\n\t"
-        "vadd.f32 %0, %0, s0\n\t"
-        "vadd.f32 %1, %1, s1\n\t"
-        "vadd.f32 %2, %2, s2\n\t"
-        "vadd.f32 %3, %3, s3"
-        : "+t"(sum[0]), "+t"(sum[1]), "+t"(sum[2]), "+t"(sum[3])
-        : [from] "r"(from), [x] "t"(x), "m"(*reinterpret_cast<const Numbers<4>*>(from))
-        : "s0", "s1", "s2", "s3");
-    add_products<kCount - 4>(sum + 4, from + 4, x);
+    register float a asm("s0"), b asm("s1"), c asm("s2"), d asm("s3"), e asm("s4"), f asm("s5"), g asm("s6"), h asm("s7");
+    asm("vldmia %8, {s0-s7}"
+        : "=t"(a), "=t"(b), "=t"(c), "=t"(d), "=t"(e), "=t"(f), "=t"(g), "=t"(h)
+        : "r"(from), "m"(*reinterpret_cast<const Numbers<8>*>(from)));
+#pragma GCC unroll 8
+    for (int p = 0; p < kValues; ++p, sums += 8) {
+      asm("vmul.f32 %[t], %[w0], %[x]\n\t"
+          "vmul.f32 %[u], %[w1], %[x]\n\t"
+          "vadd.f32 %0, %0, %[t]\n\t"
+          "vadd.f32 %1, %1, %[u]\n\t"
+          "vmul.f32 %[t], %[w2], %[x]\n\t"
+          "vmul.f32 %[u], %[w3], %[x]\n\t"
+          "vadd.f32 %2, %2, %[t]\n\t"
+          "vadd.f32 %3, %3, %[u]\n\t"
+          "vmul.f32 %[t], %[w4], %[x]\n\t"
+          "vmul.f32 %[u], %[w5], %[x]\n\t"
+          "vadd.f32 %4, %4, %[t]\n\t"
+          "vadd.f32 %5, %5, %[u]\n\t"
+          "vmul.f32 %[t], %[w6], %[x]\n\t"
+          "vmul.f32 %[u], %[w7], %[x]\n\t"
+          "vadd.f32 %6, %6, %[t]\n\t"
+          "vadd.f32 %7, %7, %[u]"
+          : "+t"(sums[0]), "+t"(sums[1]), "+t"(sums[2]), "+t"(sums[3]), "+t"(sums[4]), "+t"(sums[5]), "+t"(sums[6]), "+t"(sums[7]),
+            [t] "=&t"(product), [u] "=&t"(other)
+          : [x] "t"(values[p]), [w0] "t"(a), [w1] "t"(b), [w2] "t"(c), [w3] "t"(d), [w4] "t"(e), [w5] "t"(f), [w6] "t"(g),
+            [w7] "t"(h));
+    }
+  } else if constexpr (kCount == 4) {
+    register float a asm("s0"), b asm("s1"), c asm("s2"), d asm("s3");
+    asm("vldmia %4, {s0-s3}"
+        : "=t"(a), "=t"(b), "=t"(c), "=t"(d)
+        : "r"(from), "m"(*reinterpret_cast<const Numbers<4>*>(from)));
+#pragma GCC unroll 8
+    for (int p = 0; p < kValues; ++p, sums += 4) {
+      asm("vmul.f32 %[t], %[w0], %[x]\n\t"
+          "vmul.f32 %[u], %[w1], %[x]\n\t"
+          "vadd.f32 %0, %0, %[t]\n\t"
+          "vadd.f32 %1, %1, %[u]\n\t"
+          "vmul.f32 %[t], %[w2], %[x]\n\t"
+          "vmul.f32 %[u], %[w3], %[x]\n\t"
+          "vadd.f32 %2, %2, %[t]\n\t"
+          "vadd.f32 %3, %3, %[u]"
+          : "+t"(sums[0]), "+t"(sums[1]), "+t"(sums[2]), "+t"(sums[3]), [t] "=&t"(product), [u] "=&t"(other)
+          : [x] "t"(values[p]), [w0] "t"(a), [w1] "t"(b), [w2] "t"(c), [w3] "t"(d));
+    }
   } else {
-#pragma GCC unroll 4
-    for (int i = 0; i < kCount; ++i) sum[i] += x * from[i];
+    // The compiler's own loads, which it distributes over all registers.
+#pragma GCC unroll 8
+    for (int i = 0; i < kCount; ++i) {
+      const float factor = from[i];
+#pragma GCC unroll 8
+      for (int p = 0; p < kValues; ++p) sums[p * kCount + i] += values[p] * factor;
+    }
   }
 }
 
-// Two rows of four.
+template <int kValues, int kCount>
+inline void add_outer_products(float* sums, const float* from, const float* values) {
+  if constexpr (kValues == 4 && kCount == 4) {
+    register float a asm("s4"), b asm("s5"), c asm("s6"), d asm("s7");
+    asm("vldmia %4, {s4-s7}"
+        : "=t"(a), "=t"(b), "=t"(c), "=t"(d)
+        : "r"(values), "m"(*reinterpret_cast<const Numbers<4>*>(values)));
+    const float value[] = {a, b, c, d};
+    add_products<4, 4>(sums, from, value);
+  } else {
+    float value[kValues];
+#pragma GCC unroll 8
+    for (int p = 0; p < kValues; ++p) value[p] = values[p];
+    add_products<kValues, kCount>(sums, from, value);
+  }
+}
+
+// Two rows of four numbers times one vector, and times two.
 template <int kApart>
-inline void add_two_dots(float& first, float& second, const float* from, const float* factors) {
+inline void add_two_dots(float* sums, const float* from, const float* factors) {
   const float* const next = from + kApart;
   asm("vldmia %[from], {s0-s3}\n\t"
       "vldmia %[next], {s4-s7}\n\t"
@@ -63,34 +97,68 @@ inline void add_two_dots(float& first, float& second, const float* from, const f
       "vmul.f32 s4, s4, %[f0]\n\t"
       "vmul.f32 s1, s1, %[f1]\n\t"
       "vmul.f32 s5, s5, %[f1]\n\t"
-      "vadd.f32 %[first], %[first], s0\n\t"
-      "vadd.f32 %[second], %[second], s4\n\t"
+      "vadd.f32 %[a], %[a], s0\n\t"
+      "vadd.f32 %[b], %[b], s4\n\t"
       "vmul.f32 s2, s2, %[f2]\n\t"
       "vmul.f32 s6, s6, %[f2]\n\t"
-      "vadd.f32 %[first], %[first], s1\n\t"
-      "vadd.f32 %[second], %[second], s5\n\t"
+      "vadd.f32 %[a], %[a], s1\n\t"
+      "vadd.f32 %[b], %[b], s5\n\t"
       "vmul.f32 s3, s3, %[f3]\n\t"
       "vmul.f32 s7, s7, %[f3]\n\t"
-      "vadd.f32 %[first], %[first], s2\n\t"
-      "vadd.f32 %[second], %[second], s6\n\t"
-      "vadd.f32 %[first], %[first], s3\n\t"
-      "vadd.f32 %[second], %[second], s7"
-      : [first] "+t"(first), [second] "+t"(second)
+      "vadd.f32 %[a], %[a], s2\n\t"
+      "vadd.f32 %[b], %[b], s6\n\t"
+      "vadd.f32 %[a], %[a], s3\n\t"
+      "vadd.f32 %[b], %[b], s7"
+      : [a] "+t"(sums[0]), [b] "+t"(sums[1])
       : [from] "r"(from), [next] "r"(next), [f0] "t"(factors[0]), [f1] "t"(factors[1]), [f2] "t"(factors[2]),
         [f3] "t"(factors[3]), "m"(*reinterpret_cast<const Numbers<4>*>(from)), "m"(*reinterpret_cast<const Numbers<4>*>(next))
       : "s0", "s1", "s2", "s3", "s4", "s5", "s6", "s7");
 }
 
-template <int kRows, int kCount, int kApart>
+// A row of four numbers times two vectors.
+inline void add_dots_of_two(float& first, float& second, const float* from, const float* factors) {
+  float product, other;
+  asm("vldmia %[from], {s0-s3}\n\t"
+      "vmul.f32 %[t], s0, %[f0]\n\t"
+      "vmul.f32 %[u], s0, %[g0]\n\t"
+      "vadd.f32 %[a], %[a], %[t]\n\t"
+      "vadd.f32 %[b], %[b], %[u]\n\t"
+      "vmul.f32 %[t], s1, %[f1]\n\t"
+      "vmul.f32 %[u], s1, %[g1]\n\t"
+      "vadd.f32 %[a], %[a], %[t]\n\t"
+      "vadd.f32 %[b], %[b], %[u]\n\t"
+      "vmul.f32 %[t], s2, %[f2]\n\t"
+      "vmul.f32 %[u], s2, %[g2]\n\t"
+      "vadd.f32 %[a], %[a], %[t]\n\t"
+      "vadd.f32 %[b], %[b], %[u]\n\t"
+      "vmul.f32 %[t], s3, %[f3]\n\t"
+      "vmul.f32 %[u], s3, %[g3]\n\t"
+      "vadd.f32 %[a], %[a], %[t]\n\t"
+      "vadd.f32 %[b], %[b], %[u]"
+      : [a] "+t"(first), [b] "+t"(second), [t] "=&t"(product), [u] "=&t"(other)
+      : [from] "r"(from), [f0] "t"(factors[0]), [f1] "t"(factors[1]), [f2] "t"(factors[2]), [f3] "t"(factors[3]),
+        [g0] "t"(factors[4]), [g1] "t"(factors[5]), [g2] "t"(factors[6]), [g3] "t"(factors[7]),
+        "m"(*reinterpret_cast<const Numbers<4>*>(from))
+      : "s0", "s1", "s2", "s3");
+}
+
+template <int kVectors, int kRows, int kCount, int kApart>
 inline void add_dots(float* sums, const float* from, const float* factors) {
-  if constexpr (kRows >= 2 && kCount == 4) {
-    add_two_dots<kApart>(sums[0], sums[1], from, factors);
-    add_dots<kRows - 2, kCount, kApart>(sums + 2, from + 2 * kApart, factors);
+  if constexpr (kCount == 4 && kVectors == 2) {
+#pragma GCC unroll 8
+    for (int row = 0; row < kRows; ++row) add_dots_of_two(sums[row], sums[kRows + row], from + row * kApart, factors);
+  } else if constexpr (kCount == 4 && kVectors == 1 && kRows >= 2) {
+    add_two_dots<kApart>(sums, from, factors);
+    add_dots<1, kRows - 2, 4, kApart>(sums + 2, from + 2 * kApart, factors);
   } else {
 #pragma GCC unroll 8
-    for (int row = 0; row < kRows; ++row) {
-#pragma GCC unroll 4
-      for (int i = 0; i < kCount; ++i) sums[row] += from[row * kApart + i] * factors[i];
+    for (int i = 0; i < kCount; ++i) {
+#pragma GCC unroll 8
+      for (int row = 0; row < kRows; ++row) {
+        const float number = from[row * kApart + i];
+#pragma GCC unroll 8
+        for (int p = 0; p < kVectors; ++p) sums[p * kRows + row] += number * factors[p * kCount + i];
+      }
     }
   }
 }
