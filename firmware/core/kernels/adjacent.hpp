@@ -1,11 +1,13 @@
 // Products with numbers that lie side by side in memory: a port may have its own version of this file for its processor.
 #pragma once
 
+#include "relu.hpp"
+
 namespace tmf::kernels {
 
 // sums[p * kCount + i] += values[p] * from[i].
 template <int kValues, int kCount, typename T, typename W>
-inline void add_products(T* sums, const W* from, const T* values) {
+[[gnu::always_inline]] inline void add_products(T* sums, const W* from, const T* values) {
 #pragma GCC unroll 8
   for (int i = 0; i < kCount; ++i) {
 #pragma GCC unroll 8
@@ -15,7 +17,7 @@ inline void add_products(T* sums, const W* from, const T* values) {
 
 // The same with values that lie side by side in memory.
 template <int kValues, int kCount, typename T>
-inline void add_outer_products(T* sums, const T* from, const T* values) {
+[[gnu::always_inline]] inline void add_outer_products(T* sums, const T* from, const T* values) {
   T value[kValues];
 #pragma GCC unroll 8
   for (int p = 0; p < kValues; ++p) value[p] = values[p];
@@ -24,7 +26,7 @@ inline void add_outer_products(T* sums, const T* from, const T* values) {
 
 // sums[p * kRows + row] += from[row * kApart + i] * factors[p * kCount + i], in ascending order of i.
 template <int kVectors, int kRows, int kCount, int kApart, typename T>
-inline void add_dots(T* sums, const T* from, const T* factors) {
+[[gnu::always_inline]] inline void add_dots(T* sums, const T* from, const T* factors) {
 #pragma GCC unroll 8
   for (int i = 0; i < kCount; ++i) {
 #pragma GCC unroll 8
@@ -35,16 +37,23 @@ inline void add_dots(T* sums, const T* from, const T* factors) {
   }
 }
 
+// to[i] = a layer's output.
+template <bool kRelu, int kCount, typename T>
+[[gnu::always_inline]] inline void store_rectified(T* to, const T* sums) {
+#pragma GCC unroll 8
+  for (int i = 0; i < kCount; ++i) to[i] = rectified<kRelu>(sums[i]);
+}
+
 // place[i] -= steps[i] * x.
 template <int kCount, typename T>
-inline void subtract_products(T* place, const T* steps, const T& x) {
+[[gnu::always_inline]] inline void subtract_products(T* place, const T* steps, const T& x) {
 #pragma GCC unroll 8
   for (int i = 0; i < kCount; ++i) place[i] = place[i] - steps[i] * x;
 }
 
 // sum += place[i] * factors[i], in ascending order of i; then place[i] -= steps[i] * x.
 template <int kCount, typename T>
-inline void add_dot_subtract_products(T& sum, T* place, const T* factors, const T* steps, const T& x) {
+[[gnu::always_inline]] inline void add_dot_subtract_products(T& sum, T* place, const T* factors, const T* steps, const T& x) {
 #pragma GCC unroll 8
   for (int i = 0; i < kCount; ++i) {
     const T weight = place[i];

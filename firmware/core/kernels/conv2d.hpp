@@ -5,7 +5,7 @@
 
 #include "axis.hpp"
 #include "bias.hpp"
-#include "pairs.hpp"
+#include "column_tiles.hpp"
 #include "relu.hpp"
 
 namespace tmf::kernels {
@@ -18,6 +18,12 @@ struct Conv2d {
   // W is T, or float if T is a vector and the weights are frozen, hence the same in all lanes.
   template <typename T, typename W>
   static void forward(const T* x, const W* kernel, const W* bias, T* y) {
+    if constexpr (kShortRows) {
+      int f = 0;
+      for (; f + kForwardTile <= kFilters; f += kForwardTile) forward_rows<kForwardTile>(x, kernel + f, bias + f, y + f);
+      if constexpr (kFilters % kForwardTile != 0) forward_rows<kFilters % kForwardTile>(x, kernel + f, bias + f, y + f);
+      return;
+    }
     using Walk = Pairs<Outputs<Rows>, Outputs<Columns>>;
     constexpr bool kHasSingles = Walk::has_singles();
     Walk::for_each([=](const Pair& at) {
@@ -48,9 +54,71 @@ struct Conv2d {
   static constexpr int kUpdateFilters =
       at_most(kFilterTile, kAccumulators / (kUpdateChannels == 3 ? 4 : at_least(kUpdateChannels, 2)));
 
+  // Whether a kernel row has so few weights for each filter that it is unrolled.
+  static constexpr bool kShortRows = Columns::kKernel * kChannels <= 4 || Columns::kKernel == 1;
+
   // Distance from one pixel to another in memory, in values.
   static constexpr int inputs_apart(int down, int right) { return (down * Columns::kIn + right) * kChannels; }
   static constexpr int outputs_apart(int down, int right) { return (down * Columns::kOut + right) * kFilters; }
+
+  template <int kTile, typename T, typename W>
+  static void forward_rows(const T* x, const W* kernel, const W* bias, T* y) {
+    for (int row = 0; row < Rows::kOut; ++row) {
+      const int first = Rows::first(row);
+      ColumnTiles<Outputs<Columns>, kAccumulators / kTile>::for_each(
+          ShortRows<kTile, T, W>{x + inputs_apart(Rows::start(row) + first, 0), kernel + first * Columns::kKernel * kChannels * kFilters,
+                                 bias, y + outputs_apart(row, 0), Rows::last(row) - first});
+    }
+  }
+
+  // Neighbouring output pixels of kTile filters, which use kernel rows that are unrolled.
+  template <int kTile, typename T, typename W>
+  struct ShortRows {
+    const T* x;
+    const W* kernel;
+    const W* bias;
+    T* y;
+    int rows;
+
+    template <int kPixels, typename Tile>
+    [[gnu::always_inline]] void visit(const Tile& tile) const {
+      const T* pixel = x + inputs_apart(0, tile.from());
+      const W* weight = kernel;
+      T sum[kPixels * kTile];
+#pragma GCC unroll 8
+      for (int t = 0; t < kTile; ++t) {
+        const T start = bias[t] - T{};
+#pragma GCC unroll 16
+        for (int p = 0; p < kPixels; ++p) sum[p * kTile + t] = start;
+      }
+      for (int n = rows; n > 0; --n, pixel += inputs_apart(1, 0)) {
+#pragma GCC unroll 4
+        for (int c = 0; c < Columns::kKernel; ++c) {
+#pragma GCC unroll 4
+          for (int channel = 0; channel < kChannels; ++channel, weight += kFilters) {
+            T value[kPixels];
+            bool all = true;
+#pragma GCC unroll 16
+            for (int p = 0; p < kPixels; ++p) {
+              if (tile.uses(p, c))
+                value[p] = pixel[tile.partner(p, c) * kChannels + channel];
+              else
+                all = false;
+            }
+            if (all) {
+              add_products<kPixels, kTile>(sum, weight, value);
+              continue;
+            }
+#pragma GCC unroll 16
+            for (int p = 0; p < kPixels; ++p)
+              if (tile.uses(p, c)) add_products<1, kTile>(sum + p * kTile, weight, value + p);
+          }
+        }
+      }
+#pragma GCC unroll 16
+      for (int p = 0; p < kPixels; ++p) store_rectified<kRelu, kTile>(y + outputs_apart(0, tile.place + p), sum + p * kTile);
+    }
+  };
 
   template <int kPixels, typename T, typename W>
   static void forward_pixels(const T* x, const W* kernel, const W* bias, T* y, const Pair& at) {
@@ -93,10 +161,7 @@ struct Conv2d {
       }
     }
 #pragma GCC unroll 2
-    for (int p = 0; p < kPixels; ++p, y += next_y) {
-#pragma GCC unroll 8
-      for (int t = 0; t < kTile; ++t) y[t] = rectified<kRelu>(sum[p * kTile + t]);
-    }
+    for (int p = 0; p < kPixels; ++p, y += next_y) store_rectified<kRelu, kTile>(y, sum + p * kTile);
   }
 
   template <bool kMask, typename T>
@@ -150,7 +215,7 @@ struct Conv2d {
 
   // Adds the products of kRun filters' gradients.
   template <int kRun, int kPixels, int kTile, typename T>
-  static void add_gradients(const T* gradient, int next, const T* weight, T* sum) {
+  [[gnu::always_inline]] static void add_gradients(const T* gradient, int next, const T* weight, T* sum) {
     T value[kPixels * kRun];
 #pragma GCC unroll 2
     for (int p = 0; p < kPixels; ++p) {

@@ -51,8 +51,7 @@ struct Dense {
       add_products<1, kTile>(sum, kernel, &input);
       kernel += kUnits;
     }
-#pragma GCC unroll 8
-    for (int t = 0; t < kTile; ++t) y[t] = rectified<kRelu>(sum[t]);
+    store_rectified<kRelu, kTile>(y, sum);
   }
 
   // Visits each weight once: adds its contribution to dx with the old value, then updates it.

@@ -11,7 +11,7 @@ template <int kCount>
 using Numbers = float[kCount];
 
 template <int kValues, int kCount>
-inline void add_products(float* sums, const float* from, const float* values) {
+[[gnu::always_inline]] inline void add_products(float* sums, const float* from, const float* values) {
   float product, other;
   if constexpr (kCount == 8) {
     register float a asm("s0"), b asm("s1"), c asm("s2"), d asm("s3"), e asm("s4"), f asm("s5"), g asm("s6"), h asm("s7");
@@ -71,7 +71,7 @@ inline void add_products(float* sums, const float* from, const float* values) {
 }
 
 template <int kValues, int kCount>
-inline void add_outer_products(float* sums, const float* from, const float* values) {
+[[gnu::always_inline]] inline void add_outer_products(float* sums, const float* from, const float* values) {
   if constexpr (kValues == 4 && kCount == 4) {
     register float a asm("s4"), b asm("s5"), c asm("s6"), d asm("s7");
     asm("vldmia %4, {s4-s7}"
@@ -89,7 +89,7 @@ inline void add_outer_products(float* sums, const float* from, const float* valu
 
 // Two rows of four numbers times one vector, and times two.
 template <int kApart>
-inline void add_two_dots(float* sums, const float* from, const float* factors) {
+[[gnu::always_inline]] inline void add_two_dots(float* sums, const float* from, const float* factors) {
   const float* const next = from + kApart;
   asm("vldmia %[from], {s0-s3}\n\t"
       "vldmia %[next], {s4-s7}\n\t"
@@ -116,7 +116,7 @@ inline void add_two_dots(float* sums, const float* from, const float* factors) {
 }
 
 // A row of four numbers times two vectors.
-inline void add_dots_of_two(float& first, float& second, const float* from, const float* factors) {
+[[gnu::always_inline]] inline void add_dots_of_two(float& first, float& second, const float* from, const float* factors) {
   float product, other;
   asm("vldmia %[from], {s0-s3}\n\t"
       "vmul.f32 %[t], s0, %[f0]\n\t"
@@ -143,7 +143,7 @@ inline void add_dots_of_two(float& first, float& second, const float* from, cons
 }
 
 template <int kVectors, int kRows, int kCount, int kApart>
-inline void add_dots(float* sums, const float* from, const float* factors) {
+[[gnu::always_inline]] inline void add_dots(float* sums, const float* from, const float* factors) {
   if constexpr (kCount == 4 && kVectors == 2) {
 #pragma GCC unroll 8
     for (int row = 0; row < kRows; ++row) add_dots_of_two(sums[row], sums[kRows + row], from + row * kApart, factors);
@@ -163,8 +163,39 @@ inline void add_dots(float* sums, const float* from, const float* factors) {
   }
 }
 
+// Up to infinity, floats above 0 are ordered like their bits; the bits of negative ones and of NaN are larger.
+template <bool kRelu, int kCount>
+[[gnu::always_inline]] inline void store_rectified(float* to, const float* sums) {
+  if constexpr (kRelu && kCount >= 4) {
+    asm("vmov r0, %[s0]\n\t"
+        "vmov r1, %[s1]\n\t"
+        "vmov r2, %[s2]\n\t"
+        "vmov r3, %[s3]\n\t"
+        "cmp r0, #0x7f800000\n\t"
+        "it hi\n\t"
+        "movhi r0, #0\n\t"
+        "cmp r1, #0x7f800000\n\t"
+        "it hi\n\t"
+        "movhi r1, #0\n\t"
+        "cmp r2, #0x7f800000\n\t"
+        "it hi\n\t"
+        "movhi r2, #0\n\t"
+        "cmp r3, #0x7f800000\n\t"
+        "it hi\n\t"
+        "movhi r3, #0\n\t"
+        "stmia %[to], {r0-r3}"
+        : "=m"(*reinterpret_cast<Numbers<4>*>(to))
+        : [to] "r"(to), [s0] "t"(sums[0]), [s1] "t"(sums[1]), [s2] "t"(sums[2]), [s3] "t"(sums[3])
+        : "r0", "r1", "r2", "r3", "cc");
+    store_rectified<kRelu, kCount - 4>(to + 4, sums + 4);
+  } else {
+#pragma GCC unroll 8
+    for (int i = 0; i < kCount; ++i) to[i] = rectified<kRelu>(sums[i]);
+  }
+}
+
 template <int kCount>
-inline void subtract_products(float* place, const float* steps, const float& x) {
+[[gnu::always_inline]] inline void subtract_products(float* place, const float* steps, const float& x) {
   if constexpr (kCount == 8) {
     asm("vldmia %[place], {s0-s7}\n\t"
         "vmul.f32 s8, %[s0], %[x]\n\t"
@@ -210,7 +241,7 @@ inline void subtract_products(float* place, const float* steps, const float& x) 
 }
 
 template <int kCount>
-inline void add_dot_subtract_products(float& sum, float* place, const float* factors, const float* steps, const float& x) {
+[[gnu::always_inline]] inline void add_dot_subtract_products(float& sum, float* place, const float* factors, const float* steps, const float& x) {
   if constexpr (kCount == 4) {
     asm("vldmia %[place], {s0-s3}\n\t"
         "vmul.f32 s4, s0, %[f0]\n\t"
