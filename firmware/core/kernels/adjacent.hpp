@@ -24,15 +24,15 @@ template <int kValues, int kCount, typename T>
   add_products<kValues, kCount>(sums, from, value);
 }
 
-// sums[p * kRows + row] += from[row * kApart + i] * factors[p * kCount + i], in ascending order of i.
-template <int kVectors, int kRows, int kCount, int kApart, typename T>
-[[gnu::always_inline]] inline void add_dots(T* sums, const T* from, const T* factors) {
+// sums[p * kRows + row] += from[row * apart + i] * factors[p * kCount + i], in ascending order of i.
+template <int kVectors, int kRows, int kCount, typename T, typename A, typename B>
+[[gnu::always_inline]] inline void add_dots(T* sums, const A* from, int apart, const B* factors) {
 #pragma GCC unroll 8
   for (int i = 0; i < kCount; ++i) {
 #pragma GCC unroll 8
     for (int row = 0; row < kRows; ++row) {
 #pragma GCC unroll 8
-      for (int p = 0; p < kVectors; ++p) sums[p * kRows + row] += from[row * kApart + i] * factors[p * kCount + i];
+      for (int p = 0; p < kVectors; ++p) sums[p * kRows + row] += from[row * apart + i] * factors[p * kCount + i];
     }
   }
 }

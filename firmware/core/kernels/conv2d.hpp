@@ -6,6 +6,7 @@
 #include "axis.hpp"
 #include "bias.hpp"
 #include "column_tiles.hpp"
+#include "depthwise_conv2d.hpp"
 #include "relu.hpp"
 
 namespace tmf::kernels {
@@ -24,13 +25,14 @@ struct Conv2d {
       if constexpr (kFilters % kForwardTile != 0) forward_rows<kFilters % kForwardTile>(x, kernel + f, bias + f, y + f);
       return;
     }
-    using Walk = Pairs<Outputs<Rows>, Outputs<Columns>>;
+    constexpr int kPixels = kNarrowOutput ? GroupSize<Outputs<Rows>, Outputs<Columns>, 8>::kValue : 2;
+    using Walk = Groups<Outputs<Rows>, Outputs<Columns>, kPixels>;
     constexpr bool kHasSingles = Walk::has_singles();
-    Walk::for_each([=](const Pair& at) {
+    Walk::for_each([=](const Group& at) {
       if (kHasSingles && at.is_single())
         forward_pixels<1>(x, kernel, bias, y, at);
       else
-        forward_pixels<2>(x, kernel, bias, y, at);
+        forward_pixels<kPixels>(x, kernel, bias, y, at);
     });
   }
 
@@ -54,8 +56,11 @@ struct Conv2d {
   static constexpr int kUpdateFilters =
       at_most(kFilterTile, kAccumulators / (kUpdateChannels == 3 ? 4 : at_least(kUpdateChannels, 2)));
 
+  // Few filters, or few channels, leave room for the sums of more than two pixels, each a product of two vectors.
+  static constexpr bool kNarrowOutput = kFilters < 4 && kChannels >= 4, kNarrowInput = kChannels < 4 && kFilters >= 4;
+
   // Whether a kernel row has so few weights for each filter that it is unrolled.
-  static constexpr bool kShortRows = Columns::kKernel * kChannels <= 4 || Columns::kKernel == 1;
+  static constexpr bool kShortRows = (Columns::kKernel * kChannels <= 4 || Columns::kKernel == 1) && !kNarrowOutput;
 
   // Distance from one pixel to another in memory, in values.
   static constexpr int inputs_apart(int down, int right) { return (down * Columns::kIn + right) * kChannels; }
@@ -121,8 +126,12 @@ struct Conv2d {
   };
 
   template <int kPixels, typename T, typename W>
-  static void forward_pixels(const T* x, const W* kernel, const W* bias, T* y, const Pair& at) {
+  static void forward_pixels(const T* x, const W* kernel, const W* bias, T* y, const Group& at) {
     y += outputs_apart(at.row, at.column);
+    if constexpr (kNarrowOutput) {
+      for (int f = 0; f < kFilters; ++f) forward_filter<kPixels>(x, kernel + f, bias + f, y + f, at);
+      return;
+    }
     int f = 0;
     for (; f + kForwardTile <= kFilters; f += kForwardTile)
       forward_tile<kPixels, kForwardTile>(x, kernel + f, bias + f, y + f, at);
@@ -131,7 +140,7 @@ struct Conv2d {
   }
 
   template <int kPixels, int kTile, typename T, typename W>
-  static void forward_tile(const T* x, const W* kernel, const W* bias, T* y, const Pair& at) {
+  static void forward_tile(const T* x, const W* kernel, const W* bias, T* y, const Group& at) {
     const int top = Rows::start(at.row), left = Columns::start(at.column);
     const int last_row = Rows::last(at.row);
     const int first_column = Columns::first(at.column), last_column = Columns::last(at.column);
@@ -164,21 +173,64 @@ struct Conv2d {
     for (int p = 0; p < kPixels; ++p, y += next_y) store_rectified<kRelu, kTile>(y, sum + p * kTile);
   }
 
+  // Outputs of a single filter.
+  template <int kPixels, typename T, typename W>
+  static void forward_filter(const T* x, const W* kernel, const W* bias, T* y, const Group& at) {
+    const int top = Rows::start(at.row), left = Columns::start(at.column);
+    const int last_row = Rows::last(at.row);
+    const int first_column = Columns::first(at.column), last_column = Columns::last(at.column);
+    const int next_x = inputs_apart(at.down * Rows::kStride, at.right * Columns::kStride);
+    const int next_y = outputs_apart(at.down, at.right);
+    T sum[kPixels];
+#pragma GCC unroll 8
+    for (int p = 0; p < kPixels; ++p) sum[p] = *bias - T{};
+    for (int r = Rows::first(at.row); r < last_row; ++r) {
+      const T* pixel = x + inputs_apart(top + r, left + first_column);
+      const W* weight = kernel + (r * Columns::kKernel + first_column) * kChannels * kFilters;
+      for (int n = last_column - first_column; n > 0; --n, pixel += kChannels, weight += kChannels * kFilters)
+        add_pixel_dots<kPixels, kChannels, kFilters>(sum, pixel, next_x, weight);
+    }
+#pragma GCC unroll 8
+    for (int p = 0; p < kPixels; ++p) y[p * next_y] = rectified<kRelu>(sum[p]);
+  }
+
+  // Adds to each pixel's sum the products of its kDepth values with weights that are kApart places apart.
+  template <int kPixels, int kDepth, int kApart, typename T, typename W>
+  [[gnu::always_inline]] static void add_pixel_dots(T* sum, const T* pixel, int next, const W* weight) {
+    constexpr int kRuns = kDepth / 4 * 4;
+    for (int i = 0; i < kRuns; i += 4) add_run_dots<kPixels, 4, kApart>(sum, pixel + i, next, weight + i * kApart);
+    if constexpr (kDepth % 4 != 0)
+      add_run_dots<kPixels, kDepth % 4, kApart>(sum, pixel + kRuns, next, weight + kRuns * kApart);
+  }
+  template <int kPixels, int kRun, int kApart, typename T, typename W>
+  [[gnu::always_inline]] static void add_run_dots(T* sum, const T* pixel, int next, const W* weight) {
+    W factor[kRun];
+#pragma GCC unroll 4
+    for (int i = 0; i < kRun; ++i) factor[i] = weight[i * kApart];
+    add_dots<1, kPixels, kRun>(sum, pixel, next, factor);
+  }
+
   template <bool kMask, typename T>
   static void input_gradient(const T* x, const T* dy, T* dx, const T* kernel) {
-    using Walk = Pairs<Inputs<Rows>, Inputs<Columns>>;
+    constexpr int kPixels = kNarrowInput ? GroupSize<Inputs<Rows>, Inputs<Columns>, 8>::kValue : 2;
+    using Walk = Groups<Inputs<Rows>, Inputs<Columns>, kPixels>;
     constexpr bool kHasSingles = Walk::has_singles();
-    Walk::for_each([=](const Pair& at) {
+    Walk::for_each([=](const Group& at) {
       if (kHasSingles && at.is_single())
         gradient_pixels<1, kMask>(x, dy, dx, kernel, at);
       else
-        gradient_pixels<2, kMask>(x, dy, dx, kernel, at);
+        gradient_pixels<kPixels, kMask>(x, dy, dx, kernel, at);
     });
   }
 
   template <int kPixels, bool kMask, typename T>
-  static void gradient_pixels(const T* x, const T* dy, T* dx, const T* kernel, const Pair& at) {
+  static void gradient_pixels(const T* x, const T* dy, T* dx, const T* kernel, const Group& at) {
     const int pixel = inputs_apart(at.row, at.column);
+    if constexpr (kNarrowInput) {
+      for (int channel = 0; channel < kChannels; ++channel)
+        gradient_channel<kPixels, kMask>(x + pixel + channel, dy, dx + pixel + channel, kernel + channel * kFilters, at);
+      return;
+    }
     int c = 0;
     for (; c + kGradientTile <= kChannels; c += kGradientTile)
       gradient_tile<kPixels, kGradientTile, kMask>(x + pixel + c, dy, dx + pixel + c, kernel + c * kFilters, at);
@@ -188,7 +240,7 @@ struct Conv2d {
 
   // Sums the gradients from all output pixels that read these input pixels.
   template <int kPixels, int kTile, bool kMask, typename T>
-  static void gradient_tile(const T* x, const T* dy, T* dx, const T* kernel, const Pair& at) {
+  static void gradient_tile(const T* x, const T* dy, T* dx, const T* kernel, const Group& at) {
     const int last_row = Rows::last_element(at.row), last_column = Columns::last_element(at.column);
     // Inputs one stride apart belong to neighbouring outputs.
     const int next_y = outputs_apart(at.down / Rows::kStride, at.right / Columns::kStride);
@@ -213,6 +265,25 @@ struct Conv2d {
     }
   }
 
+  // The same for a single channel.
+  template <int kPixels, bool kMask, typename T>
+  static void gradient_channel(const T* x, const T* dy, T* dx, const T* kernel, const Group& at) {
+    const int last_row = Rows::last_element(at.row), last_column = Columns::last_element(at.column);
+    const int next_y = outputs_apart(at.down / Rows::kStride, at.right / Columns::kStride);
+    const int next_x = inputs_apart(at.down, at.right);
+    T sum[kPixels];
+#pragma GCC unroll 8
+    for (int p = 0; p < kPixels; ++p) sum[p] = T{};
+    for (int r = Rows::first_element(at.row); r < last_row; r += Rows::kStride) {
+      for (int c = Columns::first_element(at.column); c < last_column; c += Columns::kStride) {
+        const T* gradient = dy + outputs_apart(Rows::out(at.row, r), Columns::out(at.column, c));
+        add_pixel_dots<kPixels, kFilters, 1>(sum, gradient, next_y, kernel + (r * Columns::kKernel + c) * kChannels * kFilters);
+      }
+    }
+#pragma GCC unroll 8
+    for (int p = 0; p < kPixels; ++p) dx[p * next_x] = masked_by<kMask>(sum[p], x + p * next_x);
+  }
+
   // Adds the products of kRun filters' gradients.
   template <int kRun, int kPixels, int kTile, typename T>
   [[gnu::always_inline]] static void add_gradients(const T* gradient, int next, const T* weight, T* sum) {
@@ -222,7 +293,7 @@ struct Conv2d {
 #pragma GCC unroll 4
       for (int i = 0; i < kRun; ++i) value[p * kRun + i] = gradient[p * next + i];
     }
-    add_dots<kPixels, kTile, kRun, kFilters>(sum, weight, value);
+    add_dots<kPixels, kTile, kRun>(sum, weight, kFilters, value);
   }
 
   template <typename Update, typename T>
@@ -284,5 +355,9 @@ struct Conv2d {
     }
   }
 };
+
+// A single channel and a single filter: each output pixel adds the same products in the same order as of a depthwise convolution.
+template <typename Rows, typename Columns, bool kRelu, int kFilterTile, int kChannelTile>
+struct Conv2d<Rows, Columns, 1, 1, kRelu, kFilterTile, kChannelTile> : DepthwiseConv2d<Rows, Columns, 1, kRelu, 1> {};
 
 }  // namespace tmf::kernels

@@ -93,7 +93,7 @@ struct Dense {
         }
       }
     } else {
-      add_dots<1, kTile, kRun, kUnits>(sum, kernel, gradient);
+      add_dots<1, kTile, kRun>(sum, kernel, kUnits, gradient);
     }
   }
 

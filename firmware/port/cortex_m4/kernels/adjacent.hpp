@@ -88,9 +88,7 @@ template <int kValues, int kCount>
 }
 
 // Two rows of four numbers times one vector, and times two.
-template <int kApart>
-[[gnu::always_inline]] inline void add_two_dots(float* sums, const float* from, const float* factors) {
-  const float* const next = from + kApart;
+[[gnu::always_inline]] inline void add_two_dots(float* sums, const float* from, const float* next, const float* factors) {
   asm("vldmia %[from], {s0-s3}\n\t"
       "vldmia %[next], {s4-s7}\n\t"
       "vmul.f32 s0, s0, %[f0]\n\t"
@@ -142,20 +140,20 @@ template <int kApart>
       : "s0", "s1", "s2", "s3");
 }
 
-template <int kVectors, int kRows, int kCount, int kApart>
-[[gnu::always_inline]] inline void add_dots(float* sums, const float* from, const float* factors) {
+template <int kVectors, int kRows, int kCount>
+[[gnu::always_inline]] inline void add_dots(float* sums, const float* from, int apart, const float* factors) {
   if constexpr (kCount == 4 && kVectors == 2) {
 #pragma GCC unroll 8
-    for (int row = 0; row < kRows; ++row) add_dots_of_two(sums[row], sums[kRows + row], from + row * kApart, factors);
+    for (int row = 0; row < kRows; ++row) add_dots_of_two(sums[row], sums[kRows + row], from + row * apart, factors);
   } else if constexpr (kCount == 4 && kVectors == 1 && kRows >= 2) {
-    add_two_dots<kApart>(sums, from, factors);
-    add_dots<1, kRows - 2, 4, kApart>(sums + 2, from + 2 * kApart, factors);
+    add_two_dots(sums, from, from + apart, factors);
+    add_dots<1, kRows - 2, 4>(sums + 2, from + 2 * apart, apart, factors);
   } else {
 #pragma GCC unroll 8
     for (int i = 0; i < kCount; ++i) {
 #pragma GCC unroll 8
       for (int row = 0; row < kRows; ++row) {
-        const float number = from[row * kApart + i];
+        const float number = from[row * apart + i];
 #pragma GCC unroll 8
         for (int p = 0; p < kVectors; ++p) sums[p * kRows + row] += number * factors[p * kCount + i];
       }
