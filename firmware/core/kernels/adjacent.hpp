@@ -5,6 +5,13 @@
 
 namespace tmf::kernels {
 
+// sums[i] += from[i].
+template <int kCount, typename T>
+[[gnu::always_inline]] inline void add_adjacent(T* sums, const T* from) {
+#pragma GCC unroll 8
+  for (int i = 0; i < kCount; ++i) sums[i] += from[i];
+}
+
 // sums[p * kCount + i] += values[p] * from[i].
 template <int kValues, int kCount, typename T, typename W>
 [[gnu::always_inline]] inline void add_products(T* sums, const W* from, const T* values) {

@@ -25,7 +25,7 @@ struct Conv2d {
       if constexpr (kFilters % kForwardTile != 0) forward_rows<kFilters % kForwardTile>(x, kernel + f, bias + f, y + f);
       return;
     }
-    constexpr int kPixels = kNarrowOutput ? GroupSize<Outputs<Rows>, Outputs<Columns>, 8>::kValue : 2;
+    constexpr int kPixels = kNarrowOutput ? GroupSize<Outputs<Rows>, Outputs<Columns>, many_pixels(kFilters)>::kValue : 2;
     using Walk = Groups<Outputs<Rows>, Outputs<Columns>, kPixels>;
     constexpr bool kHasSingles = Walk::has_singles();
     Walk::for_each([=](const Group& at) {
@@ -52,12 +52,15 @@ struct Conv2d {
   // by filters for the update.
   static constexpr int kForwardTile = at_most(kFilterTile, kAccumulators / 2);
   static constexpr int kGradientTile = at_most(kChannelTile, kAccumulators / 2);
-  static constexpr int kUpdateChannels = at_most(kChannels, 4);
+  static constexpr int kUpdateChannels = at_most(kChannels, kFilters == 1 ? 8 : 4);
   static constexpr int kUpdateFilters =
       at_most(kFilterTile, kAccumulators / (kUpdateChannels == 3 ? 4 : at_least(kUpdateChannels, 2)));
 
   // Few filters, or few channels, leave room for the sums of more than two pixels, each a product of two vectors.
   static constexpr bool kNarrowOutput = kFilters < 4 && kChannels >= 4, kNarrowInput = kChannels < 4 && kFilters >= 4;
+  static constexpr int many_pixels(int depth) {
+    return depth == 3 ? kAccumulators / 4 : at_most(at_least(kAccumulators / depth, 2), 8);
+  }
 
   // Whether a kernel row has so few weights for each filter that it is unrolled.
   static constexpr bool kShortRows = (Columns::kKernel * kChannels <= 4 || Columns::kKernel == 1) && !kNarrowOutput;
@@ -129,7 +132,7 @@ struct Conv2d {
   static void forward_pixels(const T* x, const W* kernel, const W* bias, T* y, const Group& at) {
     y += outputs_apart(at.row, at.column);
     if constexpr (kNarrowOutput) {
-      for (int f = 0; f < kFilters; ++f) forward_filter<kPixels>(x, kernel + f, bias + f, y + f, at);
+      forward_filters<kPixels>(x, kernel, bias, y, at);
       return;
     }
     int f = 0;
@@ -173,46 +176,57 @@ struct Conv2d {
     for (int p = 0; p < kPixels; ++p, y += next_y) store_rectified<kRelu, kTile>(y, sum + p * kTile);
   }
 
-  // Outputs of a single filter.
+  // Outputs of all filters, which are few.
   template <int kPixels, typename T, typename W>
-  static void forward_filter(const T* x, const W* kernel, const W* bias, T* y, const Group& at) {
+  static void forward_filters(const T* x, const W* kernel, const W* bias, T* y, const Group& at) {
     const int top = Rows::start(at.row), left = Columns::start(at.column);
     const int last_row = Rows::last(at.row);
     const int first_column = Columns::first(at.column), last_column = Columns::last(at.column);
     const int next_x = inputs_apart(at.down * Rows::kStride, at.right * Columns::kStride);
     const int next_y = outputs_apart(at.down, at.right);
-    T sum[kPixels];
+    T sum[kFilters * kPixels];
+#pragma GCC unroll 4
+    for (int f = 0; f < kFilters; ++f) {
 #pragma GCC unroll 8
-    for (int p = 0; p < kPixels; ++p) sum[p] = *bias - T{};
+      for (int p = 0; p < kPixels; ++p) sum[f * kPixels + p] = bias[f] - T{};
+    }
     for (int r = Rows::first(at.row); r < last_row; ++r) {
       const T* pixel = x + inputs_apart(top + r, left + first_column);
       const W* weight = kernel + (r * Columns::kKernel + first_column) * kChannels * kFilters;
       for (int n = last_column - first_column; n > 0; --n, pixel += kChannels, weight += kChannels * kFilters)
-        add_pixel_dots<kPixels, kChannels, kFilters>(sum, pixel, next_x, weight);
+        add_pixel_dots<kPixels, kFilters, kChannels, 1, kFilters>(sum, pixel, next_x, weight);
     }
 #pragma GCC unroll 8
-    for (int p = 0; p < kPixels; ++p) y[p * next_y] = rectified<kRelu>(sum[p]);
+    for (int p = 0; p < kPixels; ++p, y += next_y) {
+#pragma GCC unroll 4
+      for (int f = 0; f < kFilters; ++f) y[f] = rectified<kRelu>(sum[f * kPixels + p]);
+    }
   }
 
-  // Adds to each pixel's sum the products of its kDepth values with weights that are kApart places apart.
-  template <int kPixels, int kDepth, int kApart, typename T, typename W>
+  // Adds to the sums of kVectors vectors of weights, for each pixel, the products of its kDepth values with the vector. Vectors
+  // are kNext places apart, and their weights kApart.
+  template <int kPixels, int kVectors, int kDepth, int kNext, int kApart, typename T, typename W>
   [[gnu::always_inline]] static void add_pixel_dots(T* sum, const T* pixel, int next, const W* weight) {
     constexpr int kRuns = kDepth / 4 * 4;
-    for (int i = 0; i < kRuns; i += 4) add_run_dots<kPixels, 4, kApart>(sum, pixel + i, next, weight + i * kApart);
+    for (int i = 0; i < kRuns; i += 4)
+      add_run_dots<kPixels, kVectors, 4, kNext, kApart>(sum, pixel + i, next, weight + i * kApart);
     if constexpr (kDepth % 4 != 0)
-      add_run_dots<kPixels, kDepth % 4, kApart>(sum, pixel + kRuns, next, weight + kRuns * kApart);
+      add_run_dots<kPixels, kVectors, kDepth % 4, kNext, kApart>(sum, pixel + kRuns, next, weight + kRuns * kApart);
   }
-  template <int kPixels, int kRun, int kApart, typename T, typename W>
+  template <int kPixels, int kVectors, int kRun, int kNext, int kApart, typename T, typename W>
   [[gnu::always_inline]] static void add_run_dots(T* sum, const T* pixel, int next, const W* weight) {
-    W factor[kRun];
+    W factor[kVectors * kRun];
 #pragma GCC unroll 4
-    for (int i = 0; i < kRun; ++i) factor[i] = weight[i * kApart];
-    add_dots<1, kPixels, kRun>(sum, pixel, next, factor);
+    for (int v = 0; v < kVectors; ++v) {
+#pragma GCC unroll 4
+      for (int i = 0; i < kRun; ++i) factor[v * kRun + i] = weight[v * kNext + i * kApart];
+    }
+    add_dots<kVectors, kPixels, kRun>(sum, pixel, next, factor);
   }
 
   template <bool kMask, typename T>
   static void input_gradient(const T* x, const T* dy, T* dx, const T* kernel) {
-    constexpr int kPixels = kNarrowInput ? GroupSize<Inputs<Rows>, Inputs<Columns>, 8>::kValue : 2;
+    constexpr int kPixels = kNarrowInput ? GroupSize<Inputs<Rows>, Inputs<Columns>, many_pixels(kChannels)>::kValue : 2;
     using Walk = Groups<Inputs<Rows>, Inputs<Columns>, kPixels>;
     constexpr bool kHasSingles = Walk::has_singles();
     Walk::for_each([=](const Group& at) {
@@ -227,8 +241,7 @@ struct Conv2d {
   static void gradient_pixels(const T* x, const T* dy, T* dx, const T* kernel, const Group& at) {
     const int pixel = inputs_apart(at.row, at.column);
     if constexpr (kNarrowInput) {
-      for (int channel = 0; channel < kChannels; ++channel)
-        gradient_channel<kPixels, kMask>(x + pixel + channel, dy, dx + pixel + channel, kernel + channel * kFilters, at);
+      gradient_channels<kPixels, kMask>(x + pixel, dy, dx + pixel, kernel, at);
       return;
     }
     int c = 0;
@@ -265,23 +278,27 @@ struct Conv2d {
     }
   }
 
-  // The same for a single channel.
+  // The same for all channels, which are few.
   template <int kPixels, bool kMask, typename T>
-  static void gradient_channel(const T* x, const T* dy, T* dx, const T* kernel, const Group& at) {
+  static void gradient_channels(const T* x, const T* dy, T* dx, const T* kernel, const Group& at) {
     const int last_row = Rows::last_element(at.row), last_column = Columns::last_element(at.column);
     const int next_y = outputs_apart(at.down / Rows::kStride, at.right / Columns::kStride);
     const int next_x = inputs_apart(at.down, at.right);
-    T sum[kPixels];
-#pragma GCC unroll 8
-    for (int p = 0; p < kPixels; ++p) sum[p] = T{};
+    T sum[kChannels * kPixels];
+#pragma GCC unroll 16
+    for (int t = 0; t < kChannels * kPixels; ++t) sum[t] = T{};
     for (int r = Rows::first_element(at.row); r < last_row; r += Rows::kStride) {
       for (int c = Columns::first_element(at.column); c < last_column; c += Columns::kStride) {
         const T* gradient = dy + outputs_apart(Rows::out(at.row, r), Columns::out(at.column, c));
-        add_pixel_dots<kPixels, kFilters, 1>(sum, gradient, next_y, kernel + (r * Columns::kKernel + c) * kChannels * kFilters);
+        const T* weight = kernel + (r * Columns::kKernel + c) * kChannels * kFilters;
+        add_pixel_dots<kPixels, kChannels, kFilters, kFilters, 1>(sum, gradient, next_y, weight);
       }
     }
 #pragma GCC unroll 8
-    for (int p = 0; p < kPixels; ++p) dx[p * next_x] = masked_by<kMask>(sum[p], x + p * next_x);
+    for (int p = 0; p < kPixels; ++p, x += next_x, dx += next_x) {
+#pragma GCC unroll 4
+      for (int c = 0; c < kChannels; ++c) dx[c] = masked_by<kMask>(sum[c * kPixels + p], x + c);
+    }
   }
 
   // Adds the products of kRun filters' gradients.
@@ -293,7 +310,10 @@ struct Conv2d {
 #pragma GCC unroll 4
       for (int i = 0; i < kRun; ++i) value[p * kRun + i] = gradient[p * next + i];
     }
-    add_dots<kPixels, kTile, kRun>(sum, weight, kFilters, value);
+    if constexpr (kFilters == 1)
+      add_products<kPixels, kTile>(sum, weight, value);
+    else
+      add_dots<kPixels, kTile, kRun>(sum, weight, kFilters, value);
   }
 
   template <typename Update, typename T>
@@ -335,6 +355,7 @@ struct Conv2d {
   // Sums the gradient of one kernel element, for kCount channels and kTile filters, in registers and applies it immediately.
   template <int kCount, int kTile, typename Update, typename T>
   static void update_tile(const T* x, const T* dy, int rows, int columns, T* kernel, T rate) {
+    constexpr bool kTransposed = kTile < 4 && kCount > kTile;  // the longer row of sums takes fewer loads
     T sum[kCount * kTile];
 #pragma GCC unroll 16
     for (int t = 0; t < kCount * kTile; ++t) sum[t] = T{};
@@ -342,7 +363,10 @@ struct Conv2d {
       const T* pixel = x + row * Rows::kStride * Columns::kIn * kChannels;
       const T* gradient = dy + row * Columns::kOut * kFilters;
       for (int n = columns; n > 0; --n) {
-        add_outer_products<kCount, kTile>(sum, gradient, pixel);
+        if constexpr (kTransposed)
+          add_outer_products<kTile, kCount>(sum, pixel, gradient);
+        else
+          add_outer_products<kCount, kTile>(sum, gradient, pixel);
         pixel += Columns::kStride * kChannels;
         gradient += kFilters;
       }
@@ -350,7 +374,7 @@ struct Conv2d {
 #pragma GCC unroll 8
     for (int c = 0; c < kCount; ++c) {
 #pragma GCC unroll 8
-      for (int t = 0; t < kTile; ++t, ++kernel) Update::move(kernel, *kernel, rate * sum[c * kTile + t], rate);
+      for (int t = 0; t < kTile; ++t, ++kernel) Update::move(kernel, *kernel, rate * sum[kTransposed ? t * kCount + c : c * kTile + t], rate);
       kernel += kFilters - kTile;
     }
   }

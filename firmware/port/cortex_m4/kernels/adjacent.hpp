@@ -10,6 +10,37 @@ namespace tmf::kernels {
 template <int kCount>
 using Numbers = float[kCount];
 
+template <int kCount>
+[[gnu::always_inline]] inline void add_adjacent(float* sums, const float* from) {
+  if constexpr (kCount == 8) {
+    asm("vldmia %[from], {s0-s7}\n\t"
+        "vadd.f32 %0, %0, s0\n\t"
+        "vadd.f32 %1, %1, s1\n\t"
+        "vadd.f32 %2, %2, s2\n\t"
+        "vadd.f32 %3, %3, s3\n\t"
+        "vadd.f32 %4, %4, s4\n\t"
+        "vadd.f32 %5, %5, s5\n\t"
+        "vadd.f32 %6, %6, s6\n\t"
+        "vadd.f32 %7, %7, s7"
+        : "+t"(sums[0]), "+t"(sums[1]), "+t"(sums[2]), "+t"(sums[3]), "+t"(sums[4]), "+t"(sums[5]), "+t"(sums[6]), "+t"(sums[7])
+        : [from] "r"(from), "m"(*reinterpret_cast<const Numbers<8>*>(from))
+        : "s0", "s1", "s2", "s3", "s4", "s5", "s6", "s7");
+  } else if constexpr (kCount >= 4) {
+    asm("vldmia %[from], {s0-s3}\n\t"
+        "vadd.f32 %0, %0, s0\n\t"
+        "vadd.f32 %1, %1, s1\n\t"
+        "vadd.f32 %2, %2, s2\n\t"
+        "vadd.f32 %3, %3, s3"
+        : "+t"(sums[0]), "+t"(sums[1]), "+t"(sums[2]), "+t"(sums[3])
+        : [from] "r"(from), "m"(*reinterpret_cast<const Numbers<4>*>(from))
+        : "s0", "s1", "s2", "s3");
+    add_adjacent<kCount - 4>(sums + 4, from + 4);
+  } else {
+#pragma GCC unroll 4
+    for (int i = 0; i < kCount; ++i) sums[i] += from[i];
+  }
+}
+
 template <int kValues, int kCount>
 [[gnu::always_inline]] inline void add_products(float* sums, const float* from, const float* values) {
   float product, other;
@@ -59,6 +90,9 @@ template <int kValues, int kCount>
           : "+t"(sums[0]), "+t"(sums[1]), "+t"(sums[2]), "+t"(sums[3]), [t] "=&t"(product), [u] "=&t"(other)
           : [x] "t"(values[p]), [w0] "t"(a), [w1] "t"(b), [w2] "t"(c), [w3] "t"(d));
     }
+  } else if constexpr (kValues == 1 && kCount > 4) {
+    add_products<1, 4>(sums, from, values);
+    add_products<1, kCount - 4>(sums + 4, from + 4, values);
   } else {
     // The compiler's own loads, which it distributes over all registers.
 #pragma GCC unroll 8
@@ -140,11 +174,50 @@ template <int kValues, int kCount>
       : "s0", "s1", "s2", "s3");
 }
 
+// A row of four numbers times three vectors.
+[[gnu::always_inline]] inline void add_dots_of_three(float& first, float& second, float& third, const float* from, const float* factors) {
+  float product, other;
+  asm("vldmia %[from], {s0-s3}\n\t"
+      "vmul.f32 %[t], s0, %[f0]\n\t"
+      "vmul.f32 %[u], s0, %[g0]\n\t"
+      "vadd.f32 %[a], %[a], %[t]\n\t"
+      "vmul.f32 %[t], s0, %[h0]\n\t"
+      "vadd.f32 %[b], %[b], %[u]\n\t"
+      "vadd.f32 %[c], %[c], %[t]\n\t"
+      "vmul.f32 %[t], s1, %[f1]\n\t"
+      "vmul.f32 %[u], s1, %[g1]\n\t"
+      "vadd.f32 %[a], %[a], %[t]\n\t"
+      "vmul.f32 %[t], s1, %[h1]\n\t"
+      "vadd.f32 %[b], %[b], %[u]\n\t"
+      "vadd.f32 %[c], %[c], %[t]\n\t"
+      "vmul.f32 %[t], s2, %[f2]\n\t"
+      "vmul.f32 %[u], s2, %[g2]\n\t"
+      "vadd.f32 %[a], %[a], %[t]\n\t"
+      "vmul.f32 %[t], s2, %[h2]\n\t"
+      "vadd.f32 %[b], %[b], %[u]\n\t"
+      "vadd.f32 %[c], %[c], %[t]\n\t"
+      "vmul.f32 %[t], s3, %[f3]\n\t"
+      "vmul.f32 %[u], s3, %[g3]\n\t"
+      "vadd.f32 %[a], %[a], %[t]\n\t"
+      "vmul.f32 %[t], s3, %[h3]\n\t"
+      "vadd.f32 %[b], %[b], %[u]\n\t"
+      "vadd.f32 %[c], %[c], %[t]"
+      : [a] "+t"(first), [b] "+t"(second), [c] "+t"(third), [t] "=&t"(product), [u] "=&t"(other)
+      : [from] "r"(from), [f0] "t"(factors[0]), [f1] "t"(factors[1]), [f2] "t"(factors[2]), [f3] "t"(factors[3]),
+        [g0] "t"(factors[4]), [g1] "t"(factors[5]), [g2] "t"(factors[6]), [g3] "t"(factors[7]), [h0] "t"(factors[8]),
+        [h1] "t"(factors[9]), [h2] "t"(factors[10]), [h3] "t"(factors[11]), "m"(*reinterpret_cast<const Numbers<4>*>(from))
+      : "s0", "s1", "s2", "s3");
+}
+
 template <int kVectors, int kRows, int kCount>
 [[gnu::always_inline]] inline void add_dots(float* sums, const float* from, int apart, const float* factors) {
   if constexpr (kCount == 4 && kVectors == 2) {
 #pragma GCC unroll 8
     for (int row = 0; row < kRows; ++row) add_dots_of_two(sums[row], sums[kRows + row], from + row * apart, factors);
+  } else if constexpr (kCount == 4 && kVectors == 3) {
+#pragma GCC unroll 8
+    for (int row = 0; row < kRows; ++row)
+      add_dots_of_three(sums[row], sums[kRows + row], sums[2 * kRows + row], from + row * apart, factors);
   } else if constexpr (kCount == 4 && kVectors == 1 && kRows >= 2) {
     add_two_dots(sums, from, from + apart, factors);
     add_dots<1, kRows - 2, 4>(sums + 2, from + 2 * apart, apart, factors);
