@@ -99,7 +99,7 @@ struct Conv2d {
 #pragma GCC unroll 16
         for (int p = 0; p < kPixels; ++p) sum[p * kTile + t] = start;
       }
-      for (int n = rows; n > 0; --n, pixel += inputs_apart(1, 0)) {
+      for (int n = Rows::kKernel == 1 ? 1 : rows; n > 0; --n, pixel += inputs_apart(1, 0)) {
 #pragma GCC unroll 4
         for (int c = 0; c < Columns::kKernel; ++c) {
 #pragma GCC unroll 4

@@ -121,6 +121,23 @@ template <int kValues, int kCount>
   }
 }
 
+// A row of four numbers times a vector; here the last addition waits for the one before.
+[[gnu::always_inline]] inline void add_dot(float& sum, const float* from, const float* factors) {
+  asm("vldmia %[from], {s0-s3}\n\t"
+      "vmul.f32 s0, s0, %[f0]\n\t"
+      "vmul.f32 s1, s1, %[f1]\n\t"
+      "vadd.f32 %[sum], %[sum], s0\n\t"
+      "vmul.f32 s2, s2, %[f2]\n\t"
+      "vadd.f32 %[sum], %[sum], s1\n\t"
+      "vmul.f32 s3, s3, %[f3]\n\t"
+      "vadd.f32 %[sum], %[sum], s2\n\t"
+      "vadd.f32 %[sum], %[sum], s3"
+      : [sum] "+t"(sum)
+      : [from] "r"(from), [f0] "t"(factors[0]), [f1] "t"(factors[1]), [f2] "t"(factors[2]), [f3] "t"(factors[3]),
+        "m"(*reinterpret_cast<const Numbers<4>*>(from))
+      : "s0", "s1", "s2", "s3");
+}
+
 // Two rows of four numbers times one vector, and times two.
 [[gnu::always_inline]] inline void add_two_dots(float* sums, const float* from, const float* next, const float* factors) {
   asm("vldmia %[from], {s0-s3}\n\t"
@@ -218,6 +235,8 @@ template <int kVectors, int kRows, int kCount>
 #pragma GCC unroll 8
     for (int row = 0; row < kRows; ++row)
       add_dots_of_three(sums[row], sums[kRows + row], sums[2 * kRows + row], from + row * apart, factors);
+  } else if constexpr (kCount == 4 && kVectors == 1 && kRows == 1) {
+    add_dot(sums[0], from, factors);
   } else if constexpr (kCount == 4 && kVectors == 1 && kRows >= 2) {
     add_two_dots(sums, from, from + apart, factors);
     add_dots<1, kRows - 2, 4>(sums + 2, from + 2 * apart, apart, factors);
