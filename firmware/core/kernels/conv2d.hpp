@@ -1,12 +1,13 @@
 // 2-D convolution over [height, width, channels]: forward, and backward with an SGD update that stores no weight gradient.
 #pragma once
 
-#include <kernels/adjacent.hpp>  // in angle brackets: a port that comes first in the include path may have its own version
+// In angle brackets: a folder that comes first in the include path may have its own versions.
+#include <kernels/adjacent.hpp>
+#include <kernels/depthwise_conv2d.hpp>
 
 #include "axis.hpp"
 #include "bias.hpp"
 #include "column_tiles.hpp"
-#include "depthwise_conv2d.hpp"
 #include "relu.hpp"
 
 namespace tmf::kernels {
@@ -207,11 +208,11 @@ struct Conv2d {
   // are kNext places apart, and their weights kApart.
   template <int kPixels, int kVectors, int kDepth, int kNext, int kApart, typename T, typename W>
   [[gnu::always_inline]] static void add_pixel_dots(T* sum, const T* pixel, int next, const W* weight) {
-    constexpr int kRuns = kDepth / 4 * 4;
-    for (int i = 0; i < kRuns; i += 4)
-      add_run_dots<kPixels, kVectors, 4, kNext, kApart>(sum, pixel + i, next, weight + i * kApart);
-    if constexpr (kDepth % 4 != 0)
-      add_run_dots<kPixels, kVectors, kDepth % 4, kNext, kApart>(sum, pixel + kRuns, next, weight + kRuns * kApart);
+    constexpr int kRun = at_most(kDepth, 4), kRuns = kDepth / kRun * kRun;
+    for (int i = 0; i < kRuns; i += kRun)
+      add_run_dots<kPixels, kVectors, kRun, kNext, kApart>(sum, pixel + i, next, weight + i * kApart);
+    if constexpr (kDepth % kRun != 0)
+      add_run_dots<kPixels, kVectors, kDepth % kRun, kNext, kApart>(sum, pixel + kRuns, next, weight + kRuns * kApart);
   }
   template <int kPixels, int kVectors, int kRun, int kNext, int kApart, typename T, typename W>
   [[gnu::always_inline]] static void add_run_dots(T* sum, const T* pixel, int next, const W* weight) {
