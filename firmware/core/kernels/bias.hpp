@@ -1,7 +1,7 @@
 // Update of a convolution's bias. Its gradient adds dy over the output pixels, in ascending order, to 0.
 #pragma once
 
-#include <kernels/adjacent.hpp>  // in angle brackets: a port that comes first in the include path may have its own version
+#include "sgd.hpp"
 
 namespace tmf::kernels {
 
@@ -11,8 +11,7 @@ void move_bias_tile(const T* dy, T* bias, T rate) {
 #pragma GCC unroll 8
   for (int t = 0; t < kTile; ++t) sum[t] = T{};
   for (int n = kPixels; n > 0; --n, dy += kFilters) add_adjacent<kTile>(sum, dy);
-#pragma GCC unroll 8
-  for (int t = 0; t < kTile; ++t) Update::move(bias + t, bias[t], rate * sum[t], rate);
+  move_adjacent<Update, kTile>(bias, sum, rate);
 }
 
 // dy is [kPixels, kFilters], bias [kFilters].

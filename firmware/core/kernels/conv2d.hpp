@@ -373,10 +373,11 @@ struct Conv2d {
       }
     }
 #pragma GCC unroll 8
-    for (int c = 0; c < kCount; ++c) {
+    for (int c = 0; c < kCount; ++c, kernel += kFilters) {
+      T gradient[kTile];
 #pragma GCC unroll 8
-      for (int t = 0; t < kTile; ++t, ++kernel) Update::move(kernel, *kernel, rate * sum[kTransposed ? t * kCount + c : c * kTile + t], rate);
-      kernel += kFilters - kTile;
+      for (int t = 0; t < kTile; ++t) gradient[t] = sum[kTransposed ? t * kCount + c : c * kTile + t];
+      move_adjacent<Update, kTile>(kernel, gradient, rate);
     }
   }
 };

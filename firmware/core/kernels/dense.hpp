@@ -3,7 +3,7 @@
 
 #include <kernels/adjacent.hpp>  // in angle brackets: a port that comes first in the include path may have its own version
 
-#include "relu.hpp"
+#include "sgd.hpp"
 
 namespace tmf::kernels {
 
@@ -100,12 +100,11 @@ struct Dense {
   // Updates the biases of a tile of units, and their weights if those have not moved yet.
   template <int kTile, typename Update, bool kBiasOnly, typename T>
   static void update_tile(const T* x, const T* dy, T* kernel, T* bias, T rate) {
-    T step[kTile];
-#pragma GCC unroll 8
-    for (int t = 0; t < kTile; ++t) step[t] = rate * dy[t];
-#pragma GCC unroll 8
-    for (int t = 0; t < kTile; ++t) Update::move(bias + t, bias[t], T{step[t]}, rate);
+    move_adjacent<Update, kTile>(bias, dy, rate);
     if constexpr (!kBiasOnly) {
+      T step[kTile];
+#pragma GCC unroll 8
+      for (int t = 0; t < kTile; ++t) step[t] = rate * dy[t];
 #pragma GCC unroll 2
       for (int i = 0; i < kInputs; ++i, kernel += kUnits) {
         const T input = x[i];

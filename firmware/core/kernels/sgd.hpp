@@ -1,6 +1,8 @@
 // Stochastic gradient descent on one weight. A kernel's backward pass calls it for each gradient immediately.
 #pragma once
 
+#include <kernels/adjacent.hpp>  // in angle brackets: a port that comes first in the include path may have its own version
+
 #include <cstdint>
 
 #include "math.hpp"
@@ -48,5 +50,16 @@ struct Accumulate {
     place[kSum] += change;
   }
 };
+
+// Changes kCount weights that lie side by side.
+template <typename Update, int kCount, typename T>
+[[gnu::always_inline]] inline void move_adjacent(T* place, const T* gradients, const T& rate) {
+  if constexpr (Update::kSubtracts) {
+    subtract_products<kCount>(place, gradients, rate);
+  } else {
+#pragma GCC unroll 8
+    for (int i = 0; i < kCount; ++i) Update::move(place + i, place[i], rate * gradients[i], rate);
+  }
+}
 
 }  // namespace tmf::kernels

@@ -286,43 +286,44 @@ template <bool kRelu, int kCount>
 
 template <int kCount>
 [[gnu::always_inline]] inline void subtract_products(float* place, const float* steps, const float& x) {
+  float product, other;
   if constexpr (kCount == 8) {
     asm("vldmia %[place], {s0-s7}\n\t"
-        "vmul.f32 s8, %[s0], %[x]\n\t"
-        "vmul.f32 s9, %[s1], %[x]\n\t"
-        "vmul.f32 s10, %[s2], %[x]\n\t"
-        "vmul.f32 s11, %[s3], %[x]\n\t"
-        "vsub.f32 s0, s0, s8\n\t"
-        "vsub.f32 s1, s1, s9\n\t"
-        "vsub.f32 s2, s2, s10\n\t"
-        "vsub.f32 s3, s3, s11\n\t"
-        "vmul.f32 s8, %[s4], %[x]\n\t"
-        "vmul.f32 s9, %[s5], %[x]\n\t"
-        "vmul.f32 s10, %[s6], %[x]\n\t"
-        "vmul.f32 s11, %[s7], %[x]\n\t"
-        "vsub.f32 s4, s4, s8\n\t"
-        "vsub.f32 s5, s5, s9\n\t"
-        "vsub.f32 s6, s6, s10\n\t"
-        "vsub.f32 s7, s7, s11\n\t"
+        "vmul.f32 %[t], %[s0], %[x]\n\t"
+        "vmul.f32 %[u], %[s1], %[x]\n\t"
+        "vsub.f32 s0, s0, %[t]\n\t"
+        "vsub.f32 s1, s1, %[u]\n\t"
+        "vmul.f32 %[t], %[s2], %[x]\n\t"
+        "vmul.f32 %[u], %[s3], %[x]\n\t"
+        "vsub.f32 s2, s2, %[t]\n\t"
+        "vsub.f32 s3, s3, %[u]\n\t"
+        "vmul.f32 %[t], %[s4], %[x]\n\t"
+        "vmul.f32 %[u], %[s5], %[x]\n\t"
+        "vsub.f32 s4, s4, %[t]\n\t"
+        "vsub.f32 s5, s5, %[u]\n\t"
+        "vmul.f32 %[t], %[s6], %[x]\n\t"
+        "vmul.f32 %[u], %[s7], %[x]\n\t"
+        "vsub.f32 s6, s6, %[t]\n\t"
+        "vsub.f32 s7, s7, %[u]\n\t"
         "vstmia %[place], {s0-s7}"
-        : "+m"(*reinterpret_cast<Numbers<8>*>(place))
+        : [t] "=&t"(product), [u] "=&t"(other), "+m"(*reinterpret_cast<Numbers<8>*>(place))
         : [place] "r"(place), [x] "t"(x), [s0] "t"(steps[0]), [s1] "t"(steps[1]), [s2] "t"(steps[2]), [s3] "t"(steps[3]),
           [s4] "t"(steps[4]), [s5] "t"(steps[5]), [s6] "t"(steps[6]), [s7] "t"(steps[7])
-        : "s0", "s1", "s2", "s3", "s4", "s5", "s6", "s7", "s8", "s9", "s10", "s11");
+        : "s0", "s1", "s2", "s3", "s4", "s5", "s6", "s7");
   } else if constexpr (kCount >= 4) {
     asm("vldmia %[place], {s0-s3}\n\t"
-        "vmul.f32 s4, %[s0], %[x]\n\t"
-        "vmul.f32 s5, %[s1], %[x]\n\t"
-        "vmul.f32 s6, %[s2], %[x]\n\t"
-        "vmul.f32 s7, %[s3], %[x]\n\t"
-        "vsub.f32 s0, s0, s4\n\t"
-        "vsub.f32 s1, s1, s5\n\t"
-        "vsub.f32 s2, s2, s6\n\t"
-        "vsub.f32 s3, s3, s7\n\t"
+        "vmul.f32 %[t], %[s0], %[x]\n\t"
+        "vmul.f32 %[u], %[s1], %[x]\n\t"
+        "vsub.f32 s0, s0, %[t]\n\t"
+        "vsub.f32 s1, s1, %[u]\n\t"
+        "vmul.f32 %[t], %[s2], %[x]\n\t"
+        "vmul.f32 %[u], %[s3], %[x]\n\t"
+        "vsub.f32 s2, s2, %[t]\n\t"
+        "vsub.f32 s3, s3, %[u]\n\t"
         "vstmia %[place], {s0-s3}"
-        : "+m"(*reinterpret_cast<Numbers<4>*>(place))
+        : [t] "=&t"(product), [u] "=&t"(other), "+m"(*reinterpret_cast<Numbers<4>*>(place))
         : [place] "r"(place), [x] "t"(x), [s0] "t"(steps[0]), [s1] "t"(steps[1]), [s2] "t"(steps[2]), [s3] "t"(steps[3])
-        : "s0", "s1", "s2", "s3", "s4", "s5", "s6", "s7");
+        : "s0", "s1", "s2", "s3");
     subtract_products<kCount - 4>(place + 4, steps + 4, x);
   } else {
 #pragma GCC unroll 4
