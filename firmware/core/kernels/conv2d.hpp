@@ -66,6 +66,10 @@ struct Conv2d {
   // Whether a kernel row has so few weights for each filter that it is unrolled.
   static constexpr bool kShortRows = (Columns::kKernel * kChannels <= 4 || Columns::kKernel == 1) && !kNarrowOutput;
 
+  // Whether the sums of all weights of a kernel row fit into registers, for kRowFilters filters.
+  static constexpr bool kWholeRows = Columns::kKernel > 1 && Columns::kKernel * kChannels <= 4 && kAccumulators >= 16 && kFilters > 1;
+  static constexpr int kRowFilters = at_most(kFilterTile, 4);
+
   // Distance from one pixel to another in memory, in values.
   static constexpr int inputs_apart(int down, int right) { return (down * Columns::kIn + right) * kChannels; }
   static constexpr int outputs_apart(int down, int right) { return (down * Columns::kOut + right) * kFilters; }
@@ -100,32 +104,44 @@ struct Conv2d {
 #pragma GCC unroll 16
         for (int p = 0; p < kPixels; ++p) sum[p * kTile + t] = start;
       }
-      for (int n = Rows::kKernel == 1 ? 1 : rows; n > 0; --n, pixel += inputs_apart(1, 0)) {
+      for (int row = Rows::kKernel == 1 ? 1 : rows; row > 0; --row, pixel += inputs_apart(1, 0)) {
 #pragma GCC unroll 4
         for (int c = 0; c < Columns::kKernel; ++c) {
+          const T* at = pixel;
+          for (int n = kChannels / kUnrolled; n > 0; --n, at += kUnrolled) {
 #pragma GCC unroll 4
-          for (int channel = 0; channel < kChannels; ++channel, weight += kFilters) {
-            T value[kPixels];
-            bool all = true;
-#pragma GCC unroll 16
-            for (int p = 0; p < kPixels; ++p) {
-              if (tile.uses(p, c))
-                value[p] = pixel[tile.partner(p, c) * kChannels + channel];
-              else
-                all = false;
-            }
-            if (all) {
-              add_products<kPixels, kTile>(sum, weight, value);
-              continue;
-            }
-#pragma GCC unroll 16
-            for (int p = 0; p < kPixels; ++p)
-              if (tile.uses(p, c)) add_products<1, kTile>(sum + p * kTile, weight, value + p);
+            for (int channel = 0; channel < kUnrolled; ++channel, weight += kFilters)
+              add_column<kPixels>(tile, c, at + channel, weight, sum);
           }
         }
       }
 #pragma GCC unroll 16
       for (int p = 0; p < kPixels; ++p) store_rectified<kRelu, kTile>(y + outputs_apart(0, tile.place + p), sum + p * kTile);
+    }
+
+   private:
+    // Channels of a kernel column that are unrolled.
+    static constexpr int kUnrolled = kChannels <= 4 ? kChannels : kChannels % 2 == 0 ? 2 : 1;
+
+    // Adds the products of one channel of a kernel column, for the pixels that use it: for most tiles, all do.
+    template <int kPixels, typename Tile>
+    [[gnu::always_inline]] static void add_column(const Tile& tile, int c, const T* pixel, const W* weight, T* sum) {
+      T value[kPixels];
+      bool all = true;
+#pragma GCC unroll 16
+      for (int p = 0; p < kPixels; ++p) {
+        if (tile.uses(p, c))
+          value[p] = pixel[tile.partner(p, c) * kChannels];
+        else
+          all = false;
+      }
+      if (all) {
+        add_products<kPixels, kTile>(sum, weight, value);
+        return;
+      }
+#pragma GCC unroll 16
+      for (int p = 0; p < kPixels; ++p)
+        if (tile.uses(p, c)) add_products<1, kTile>(sum + p * kTile, weight, value + p);
     }
   };
 
@@ -319,6 +335,13 @@ struct Conv2d {
 
   template <typename Update, typename T>
   static void update(const T* x, const T* dy, T* kernel, T rate) {
+    if constexpr (kWholeRows) {
+      int f = 0;
+      for (; f + kRowFilters <= kFilters; f += kRowFilters) update_rows<kRowFilters, Update>(x, dy + f, kernel + f, rate);
+      if constexpr (kFilters % kRowFilters != 0)
+        update_rows<kFilters % kRowFilters, Update>(x, dy + f, kernel + f, rate);
+      return;
+    }
     for (int r = 0; r < Rows::kKernel; ++r) {
       const int first_row = Rows::first_out(r), rows = Rows::last_out(r) - first_row;
       for (int c = 0; c < Columns::kKernel; ++c) {
@@ -341,6 +364,41 @@ struct Conv2d {
           kernel += kChannels % kUpdateChannels * kFilters;
         }
       }
+    }
+  }
+
+  // Sums the gradients of a whole kernel row for kTile filters: its values lie side by side in x.
+  template <int kTile, typename Update, typename T>
+  static void update_rows(const T* x, const T* dy, T* kernel, T rate) {
+    using Of = Outputs<Columns>;
+    constexpr int kCount = Columns::kKernel * kChannels;
+    constexpr int kLeft = at_most(Columns::first_out(0), Columns::kOut);  // outputs that begin left of the image
+    for (int r = 0; r < Rows::kKernel; ++r) {
+      T sum[kCount * kTile];
+#pragma GCC unroll 16
+      for (int t = 0; t < kCount * kTile; ++t) sum[t] = T{};
+      for (int row = Rows::first_out(r); row < Rows::last_out(r); ++row) {
+        const T* line = x + inputs_apart(Rows::start(row) + r, 0);
+        const T* gradient = dy + outputs_apart(row, 0);
+        for (int out = 0; out < kLeft; ++out, gradient += kFilters) add_part_of_row<kTile>(sum, line, gradient, out);
+        const T* pixel = line + inputs_apart(0, Columns::start(kLeft));
+        for (int n = Of::kWhole; n > 0; --n, pixel += inputs_apart(0, Columns::kStride), gradient += kFilters)
+          add_outer_products<kCount, kTile>(sum, gradient, pixel);
+        for (int out = kLeft + Of::kWhole; out < Columns::kOut; ++out, gradient += kFilters)
+          add_part_of_row<kTile>(sum, line, gradient, out);
+      }
+#pragma GCC unroll 4
+      for (int c = 0; c < kCount; ++c, kernel += kFilters) move_adjacent<Update, kTile>(kernel, sum + c * kTile, rate);
+    }
+  }
+
+  // Adds the products of an output whose kernel row lies on the image in part.
+  template <int kTile, typename T>
+  [[gnu::always_inline]] static void add_part_of_row(T* sum, const T* line, const T* gradient, int out) {
+#pragma GCC unroll 4
+    for (int c = 0; c < Columns::kKernel; ++c) {
+      if (Outputs<Columns>::uses(out, c))
+        add_outer_products<kChannels, kTile>(sum + c * kChannels * kTile, gradient, line + inputs_apart(0, Columns::start(out) + c));
     }
   }
 

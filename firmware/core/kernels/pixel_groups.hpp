@@ -28,8 +28,7 @@ struct Outputs {
   static constexpr bool alike(int out) { return Axis::outputs_alike(out); }
   static constexpr int kReach = Axis::kKernel - 1;  // at most so many at a border have a window that is not whole
   // How many have a whole window.
-  static constexpr int kWhole = (Axis::kIn - Axis::kKernel - Axis::start(0)) / Axis::kStride -
-                                (Axis::kStride - 1 - Axis::start(0)) / Axis::kStride + 1;
+  static constexpr int kWhole = Axis::last_whole_out() < Axis::first_out(0) ? 0 : Axis::last_whole_out() - Axis::first_out(0) + 1;
   static constexpr bool whole(int out) { return Axis::first(out) == 0 && Axis::last(out) == Axis::kKernel; }
   static constexpr int input(int out, int element) { return Axis::start(out) + element; }
   static constexpr bool uses(int out, int element) { return input(out, element) >= 0 && input(out, element) < Axis::kIn; }
@@ -42,8 +41,9 @@ struct Inputs {
   static constexpr int kCount = Axis::kIn, kNext = Axis::kStride;
   static constexpr bool alike(int in) { return Axis::inputs_alike(in); }
   static constexpr int kReach = Axis::kKernel - 1;
+  // How many pixels are alike from the first one with a whole window on, in steps of kNext.
   static constexpr int kWhole =
-      (at_most(Axis::kOut * Axis::kStride + Axis::start(0), Axis::kIn) - at_least(Axis::kKernel - 1 + Axis::start(0), 0)) /
+      at_least(at_most(Axis::kOut * Axis::kStride + Axis::start(0), Axis::kIn) - at_least(Axis::kKernel - 1 + Axis::start(0), 0), 0) /
       Axis::kStride;
   static constexpr bool whole(int in) {
     return Axis::first_element(in) < Axis::kStride && Axis::last_element(in) == Axis::kKernel;
