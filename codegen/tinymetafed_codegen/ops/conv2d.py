@@ -32,7 +32,7 @@ class Conv2d(Op):
     kind: ClassVar[str] = "conv2d"
     spec: ClassVar[type[LayerSpec]] = Conv2dSpec
     header: ClassVar[str] = "conv2d.hpp"
-    flash_bytes: ClassVar[tuple[int, ...]] = (1_700, 1_700, 1_300)
+    flash_bytes: ClassVar[tuple[int, ...]] = (2_300, 2_200, 1_100)
     tiled: ClassVar[bool] = True
     template: ClassVar[str] = "weighted.hpp.j2"
     can_fuse_relu: ClassVar[bool] = True
