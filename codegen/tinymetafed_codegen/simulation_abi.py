@@ -222,16 +222,24 @@ class Samples(Struct):
 
 
 @dataclass(frozen=True)
+class RunClients(Struct):
+    """The clients of one run in a call, and the weights that they start from."""
+
+    global_weights: Annotated[Floats, _READ_FLOATS, "[kGlobalCount], as every client of the run receives them"]
+    client_count: Annotated[U32, "number of the run's clients"]
+    seed: Annotated[U32, "as in Train"]
+    round: Annotated[U32, "as in Train"]
+
+
+@dataclass(frozen=True)
 class Training(Struct):
     """What the clients train, on which samples and from which weights."""
 
-    global_weights: Annotated[Floats, _READ_FLOATS, "[kGlobalCount], as every client receives them"]
+    runs: Annotated[Sequence[RunClients], Several(RunClients), "the runs, in the order of their clients"]
     recipe: Annotated[Bytes, _READ_BYTES, "protocol::Recipe in its wire format: what each client trains and sends"]
     samples: Annotated[Sequence[Samples], Several(Samples), "one per phase of the recipe, with `count` rows of each client"]
     clients: Annotated[Words, _READ_WORDS, "[client_count], the number of each client as in Train"]
-    client_count: Annotated[U32, "number of clients in this call"]
-    seed: Annotated[U32, "as in Train"]
-    round: Annotated[U32, "as in Train"]
+    client_count: Annotated[U32, "number of clients in this call, of all runs"]
     threads: Annotated[U32, "most threads to use"]
     lanes: Annotated[U32, "clients per vector: kLanes, or 1 for one client after the other"]
     local_weights: Annotated[
@@ -259,7 +267,9 @@ class Updates(Struct):
         Words | None, _WRITTEN_WORDS, "[clients], bytes of each client's samples on the wire; null: samples are not sent"
     ]
     total: Annotated[
-        Floats | None, _WRITTEN_FLOATS, "[kGlobalCount], to which the updates are added in client order; null: they are not"
+        Floats | None,
+        _WRITTEN_FLOATS,
+        "[kGlobalCount], to which all updates are added in client order; null: they are not",
     ]
 
 
@@ -303,7 +313,7 @@ class Function:
 MAKE_SAMPLES = Function("make_samples", (OwnSamples,), "Makes the samples of clients as boards would, on one thread.")
 TRAIN_ROUND = Function("train_round", (Training, Updates), "Trains every client for one round and encodes its update.")
 ADAPT = Function("adapt", (Training, Evaluation), "Computes every client's outputs, trains it, and computes its outputs again.")
-STRUCTS: tuple[type[Struct], ...] = (Samples, Training, Updates, Evaluation, OwnSamples)
+STRUCTS: tuple[type[Struct], ...] = (Samples, RunClients, Training, Updates, Evaluation, OwnSamples)
 FUNCTIONS = (MAKE_SAMPLES, TRAIN_ROUND, ADAPT)
 HASH_SYMBOL = "simulation_abi_hash"  # the function of the library that returns its hash
 

@@ -46,11 +46,25 @@ class Group {
         recipe_(recipe),
         first_(first),
         size_(training.client_count - first < Lanes<T>::kCount ? training.client_count - first : Lanes<T>::kCount),
-        memory_(memory) {}
+        memory_(memory) {
+    const RunClients* run = training.runs;
+    uint32_t end = run->client_count;  // of the run's clients
+    for (uint32_t lane = 0; lane < Lanes<T>::kCount; ++lane) {
+      while (client(lane) >= end) end += (++run)->client_count;
+      runs_[lane] = run;
+    }
+  }
 
   // Sets the weights of every lane to the start of a round.
   void load() {
-    for (uint32_t i = 0; i < model::kGlobalCount; ++i) memory_.weights[i] = in_every_lane<T>(training_.global_weights[i]);
+    const float* const first = runs_[0]->global_weights;
+    if (runs_[Lanes<T>::kCount - 1] == runs_[0]) {
+      for (uint32_t i = 0; i < model::kGlobalCount; ++i) memory_.weights[i] = in_every_lane<T>(first[i]);
+    } else {
+      for (uint32_t i = 0; i < model::kGlobalCount; ++i)
+        for (uint32_t lane = 0; lane < Lanes<T>::kCount; ++lane)
+          Lanes<T>::put(memory_.weights + i, lane, runs_[lane]->global_weights[i]);
+    }
     Model::start_local(memory_.weights);
     for (uint32_t i = model::kParameterCount; i < model::kStateCount; ++i) memory_.weights[i] = T{};  // velocities or gradients
   }
@@ -70,7 +84,7 @@ class Group {
       if (training_.local_weights != nullptr) {
         start = training_.local_weights + size_t{client(lane)} * kLocalCount;
       } else {
-        redraw_local(memory_.one, {training_.seed, training_.clients[client(lane)], training_.round});
+        redraw_local(memory_.one, key(lane));
       }
       for (uint32_t i = 0; i != kLocalCount; ++i) Lanes<T>::put(memory_.weights + model::kGlobalCount + i, lane, start[i]);
     }
@@ -134,11 +148,11 @@ class Group {
       float* const residual =
           updates.residuals == nullptr ? nullptr : updates.residuals + size_t{first_ + lane} * model::kGlobalCount;
       float* const change = memory_.update.change;
-      for (uint32_t i = 0; i < model::kGlobalCount; ++i)
-        change[i] = Lanes<T>::get(memory_.weights + i, lane) - training_.global_weights[i];
+      const float* const start = runs_[lane]->global_weights;
+      for (uint32_t i = 0; i < model::kGlobalCount; ++i) change[i] = Lanes<T>::get(memory_.weights + i, lane) - start[i];
       if (residual != nullptr)
         for (uint32_t i = 0; i < model::kGlobalCount; ++i) change[i] += residual[i];
-      fault = static_cast<uint8_t>(send_one(updates, first_ + lane, residual));
+      fault = static_cast<uint8_t>(send_one(updates, lane, residual));
       if (fault == static_cast<uint8_t>(Status::kOk) && training_.local_weights != nullptr) keep_local(lane);
       if (updates.sample_bytes != nullptr) updates.sample_bytes[first_ + lane] = streamed_bytes(first_ + lane);
     }
@@ -152,6 +166,9 @@ class Group {
   }
 
   uint32_t client(uint32_t lane) const { return first_ + (lane < size_ ? lane : size_ - 1); }
+
+  // Of the random numbers of a lane's client in its round.
+  Key key(uint32_t lane) const { return {runs_[lane]->seed, training_.clients[client(lane)], runs_[lane]->round}; }
 
   void keep_local(uint32_t lane) {
     float* const end = training_.local_weights + size_t{first_ + lane} * kLocalCount;
@@ -177,15 +194,15 @@ class Group {
     }
   }
 
-  Status send_one(const Updates& updates, uint32_t client, float* residual) {
+  Status send_one(const Updates& updates, uint32_t lane, float* residual) {
     auto& update = memory_.update;
-    const Key key = {training_.seed, training_.clients[client], training_.round};
+    const uint32_t client = first_ + lane;
     const auto change = [&update](uint32_t i) { return update.change[i]; };
     const size_t first = size_t{client} * recipe_.top_k;
     PrivateUpdate noise;
-    const Key selection = SecureSum::selection_key(PrivateUpdate::selection_key(key));
+    const Key selection = SecureSum::selection_key(PrivateUpdate::selection_key(key(lane)));
     Status status = update.select(model::kLayerEnds, recipe_, selection);
-    if (status == Status::kOk) status = noise.draw(update, change, key);
+    if (status == Status::kOk) status = noise.draw(update, change, key(lane));
     if (status == Status::kOk) status = update.take(noise.noised(change), recipe_.uplink);
     if (status == Status::kOk) status = update.decode(updates.indices + first, updates.values + first);
     if (status == Status::kOk) status = update.measure(updates.messages[client], updates.message_bytes[client]);
@@ -228,6 +245,7 @@ class Group {
   const uint32_t first_;
   const uint32_t size_;
   Workspace<T>& memory_;
+  const RunClients* runs_[Lanes<T>::kCount];  // of each lane
 };
 
 // One thread's workspaces, allocated at first use: one for vectors, one for a single client.

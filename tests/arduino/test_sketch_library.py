@@ -29,7 +29,7 @@ from tinymetafed.learn.weights import initial
 from tinymetafed.projects import new
 from tinymetafed.runs.exported_weights import library_design, trained
 from tinymetafed.simulation.batches import Batch
-from tinymetafed.simulation.kernels import TrainingClients, open_kernels
+from tinymetafed.simulation.kernels import ClientRound, TrainingClients, open_kernels
 from tinymetafed.wire.frame import Decoder, encode
 from tinymetafed_codegen import boards
 from tinymetafed_codegen.design import Design
@@ -220,7 +220,7 @@ def test_what_a_sketch_learns_has_the_simulations_bits(class_sketch: tuple[Desig
     kernels = open_kernels(library_design(made), 1)
     batch, weights = Batch.of([samples]), np.zeros((1, n), np.float32)
     clients = TrainingClients(made.experiment.run.seed, [HELD_OUT], 0)
-    (status,), _, _ = kernels.adapt(received, Recipe(phases), [batch, batch], clients, batch, weights)
+    (status,), _, _ = kernels.adapt(ClientRound(received, Recipe(phases), [batch, batch], clients), batch, weights)
     assert status == Status.OK and session.fetch(0, n).tobytes() == weights[0].tobytes()
 
     for x, target in zip(samples.inputs, samples.targets, strict=True):

@@ -9,7 +9,7 @@ from small_runs import OMNIGLOT, SINE, omniglot, sine
 from tinymetafed.bench import jax_round, simulation_cost
 from tinymetafed.learn.codecs.delta import Sparse
 from tinymetafed.runs.setup import design_of
-from tinymetafed.simulation.kernels import open_kernels
+from tinymetafed.simulation.kernels import ClientRound, open_kernels
 from tinymetafed_codegen import graph
 from tinymetafed_codegen.protocol import Recipe
 from tinymetafed_codegen.spec import Experiment
@@ -24,7 +24,7 @@ def test_jax_trains_to_the_same_weights(experiment: Experiment, source: str) -> 
     trained = jax_round.compile_round(graph.build(experiment.model), start, trial.recipe.phases, trial.samples)()
     n = len(trial.received)
     recipe = Recipe(trial.recipe.phases, n)
-    updates, _ = trial.kernels.train_round(trial.received, recipe, trial.samples, trial.taking_part, streamed=False)
+    updates, _ = trial.kernels.train_round(ClientRound(trial.received, recipe, trial.samples, trial.taking_part))
     for client, update in enumerate(updates):
         assert isinstance(update, Sparse)
         for tensor in trial.kernels.manifest.global_tensors:

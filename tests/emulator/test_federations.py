@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 from small_runs import DATA, OMNIGLOT, Quiet, needs_data, needs_qemu, omniglot
 
-from tinymetafed.learn.tasks import omniglot as drawings
 from tinymetafed.runs import training
 from tinymetafed.runs.setup import set_up
 from tinymetafed.runs.store import read_run
 
 pytestmark = [needs_data, pytest.mark.xdist_group("federations"), pytest.mark.usefixtures("built_once", "patient")]
 
-READ_CHARACTERS = drawings.read_characters
 # Two rounds of two boards each, with two drawings of two characters, and a network with a local layer.
 SHORT = (
     "task.ways=2",
@@ -46,16 +43,6 @@ CASES: dict[str, tuple[str, ...]] = {
     **{f"error feedback and kept starts, {kind}": (*KEEPING, f"strategy.selection={kind}") for kind in SELECTIONS},
     "error feedback and kept starts, f16 up": (*KEEPING, "strategy.uplink=f16"),
 }
-
-
-@pytest.fixture(autouse=True)
-def drawings_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(drawings, "read_characters", lambda archives: read(tuple(archives)))
-
-
-@cache
-def read(archives: tuple[Path, ...]) -> Any:
-    return READ_CHARACTERS(archives)
 
 
 def same(url: str, clients: int, keys: tuple[str, ...], folder: Path) -> None:

@@ -13,7 +13,7 @@ from tinymetafed.learn.codecs import delta
 from tinymetafed.learn.strategies import open_strategy
 from tinymetafed.runs import training
 from tinymetafed.runs.setup import design_of, set_up
-from tinymetafed.simulation.kernels import TrainingClients, open_kernels
+from tinymetafed.simulation.kernels import ClientRound, TrainingClients, open_kernels
 from tinymetafed_codegen.protocol import Configure, Dtype, Fetch, Predict, Program, Recipe, Selection, Status
 
 EXPERIMENT = PRIVATE["private"]
@@ -26,7 +26,7 @@ def simulated(board: Board, token: int) -> delta.Sparse:
     kernels, recipe = open_kernels(made, 1), open_strategy(EXPERIMENT, made.manifest).training_recipe()
     samples = [kernels.samples(SEED, [CLIENT], ROUND, phase.sample_set, phase.count) for phase in recipe.phases]
     received = board.load(token, board.weights())
-    (outcome,), _ = kernels.train_round(received, recipe, samples, TrainingClients(SEED, [CLIENT], ROUND), streamed=False)
+    (outcome,), _ = kernels.train_round(ClientRound(received, recipe, samples, TrainingClients(SEED, [CLIENT], ROUND)))
     assert isinstance(outcome, delta.Sparse)
     return outcome
 

@@ -18,7 +18,7 @@ from tinymetafed.learn.codecs import delta
 from tinymetafed.learn.codecs.delta import Sparse
 from tinymetafed.learn.strategies import open_strategy
 from tinymetafed.runs.setup import design_of
-from tinymetafed.simulation.kernels import Kernels, TrainingClients, open_kernels
+from tinymetafed.simulation.kernels import ClientRound, Kernels, TrainingClients, open_kernels
 from tinymetafed_codegen import boards, private_update, spec
 from tinymetafed_codegen.design import design
 from tinymetafed_codegen.private_update import PrivateUpdateFacts
@@ -65,7 +65,7 @@ class Round:
     def _run(self, kernels: Kernels, recipe: Recipe) -> list[Sparse]:
         weights = np.random.default_rng(5).uniform(-0.3, 0.3, 1120).astype(np.float32)
         samples = [kernels.samples(1, CLIENTS, ROUND, phase.sample_set, phase.count) for phase in recipe.phases]
-        outcomes, _ = kernels.train_round(weights, recipe, samples, TrainingClients(1, CLIENTS, ROUND), streamed=False)
+        outcomes, _ = kernels.train_round(ClientRound(weights, recipe, samples, TrainingClients(1, CLIENTS, ROUND)))
         assert not any(isinstance(outcome, Status) for outcome in outcomes)
         return [outcome for outcome in outcomes if isinstance(outcome, Sparse)]
 

@@ -26,7 +26,7 @@ from tinymetafed.runs.setup import Setup, design_of, set_up
 from tinymetafed.runs.store import read_run
 from tinymetafed.simulation import simulated_clients, vector_units
 from tinymetafed.simulation.batches import Batch
-from tinymetafed.simulation.kernels import Kernels, TrainingClients, open_kernels
+from tinymetafed.simulation.kernels import ClientRound, Kernels, TrainingClients, open_kernels
 from tinymetafed_codegen.protocol import SampleSet, Status
 from tinymetafed_codegen.spec import Experiment, SpecError, parse
 from tinymetafed_codegen.toolchain import BuildError
@@ -109,9 +109,11 @@ def round_of(experiment: Experiment, simulation: Kernels, clients: int) -> tuple
     recipe = strategy.training_recipe()
     samples = [simulation.samples(3, range(clients), 5, phase.sample_set, phase.count) for phase in recipe.phases]
     taking_part = TrainingClients(3, range(clients), 5)
-    updates, _ = simulation.train_round(received, recipe, samples, taking_part, streamed=False)
+    updates, _ = simulation.train_round(ClientRound(received, recipe, samples, taking_part))
     test = simulation.samples(3, range(clients), 0, SampleSet.ADAPT, 7)
-    faults, before, after = simulation.adapt(received, recipe, samples, TrainingClients(3, range(clients), 0), test)
+    faults, before, after = simulation.adapt(
+        ClientRound(received, recipe, samples, TrainingClients(3, range(clients), 0)), test
+    )
     assert set(faults) == {Status.OK} and (before != after).any()
     return updates, before, after
 
@@ -152,9 +154,9 @@ def test_a_nan_of_one_client_stays_in_its_lane() -> None:
     recipe = strategy.training_recipe()
     samples = [simulation.samples(1, range(5), 0, phase.sample_set, phase.count) for phase in recipe.phases]
     taking_part = TrainingClients(1, range(5), 0)
-    whole, _ = simulation.train_round(received, recipe, samples, taking_part, streamed=False)
+    whole, _ = simulation.train_round(ClientRound(received, recipe, samples, taking_part))
     samples[0].targets[2, 3] = np.nan
-    spoilt, _ = simulation.train_round(received, recipe, samples, taking_part, streamed=False)
+    spoilt, _ = simulation.train_round(ClientRound(received, recipe, samples, taking_part))
     assert spoilt[2] == Status.NOT_FINITE
     for i in (0, 1, 3, 4):
         one, other = whole[i], spoilt[i]

@@ -15,7 +15,7 @@ from small_runs import SINE, sine
 from tinymetafed.runs.setup import design_of
 from tinymetafed.simulation.batches import Batch
 from tinymetafed.simulation.compilation import compile_kernels
-from tinymetafed.simulation.kernels import Kernels, TrainingClients, open_kernels
+from tinymetafed.simulation.kernels import ClientRound, Kernels, TrainingClients, open_kernels
 from tinymetafed.simulation.vector_units import vector_units
 from tinymetafed_codegen import emit
 from tinymetafed_codegen import simulation_abi as abi
@@ -111,10 +111,12 @@ def test_read_only_outputs_and_values_out_of_range_are_refused() -> None:
 def test_nested_and_repeated_structs_lie_where_cpp_reads_them() -> None:
     rows = [abi.Samples(None, floats(1), floats(1), n / 2, 1) for n in range(3)]
     recipe, status = np.zeros(9, np.uint8), np.zeros(1, np.uint8)
-    filled = abi.Training(floats(1), recipe, rows, np.ones(1, np.uint32), 1, 7, 8, 1, 1, None, status).to_c()
-    del rows
+    runs = [abi.RunClients(floats(1), 1, seed, 8) for seed in (7, 9)]
+    filled = abi.Training(runs, recipe, rows, np.ones(2, np.uint32), 2, 1, 1, None, status).to_c()
+    del rows, runs
     assert [filled.samples[n].scale for n in range(3)] == [0, 0.5, 1]  # type: ignore[attr-defined]
-    assert (filled.local_weights, filled.seed, filled.statuses) == (None, 7, status.ctypes.data)  # type: ignore[attr-defined]
+    assert [filled.runs[n].seed for n in range(2)] == [7, 9]  # type: ignore[attr-defined]
+    assert (filled.local_weights, filled.statuses) == (None, status.ctypes.data)  # type: ignore[attr-defined]
     assert ctypes.sizeof(filled) == ctypes.sizeof(abi.Training.c_type())
 
 
@@ -126,4 +128,4 @@ def test_samples_of_another_size_than_a_phase_trains_are_refused() -> None:
     for n_clients, count in ((2, 15), (1, 16), (2, 17)):
         batch = Batch(floats(n_clients, count, 1), floats(n_clients, count, 1))
         with pytest.raises(ValueError, match=r"needs samples of \(2, 16\)"):
-            kernels.train_round(weights, Recipe((phase,), 1), [batch], clients, streamed=False)
+            kernels.train_round(ClientRound(weights, Recipe((phase,), 1), [batch], clients))

@@ -17,7 +17,7 @@ from tinymetafed.learn.strategies.interface import choose_clients
 from tinymetafed.learn.weights import Floats, initial
 from tinymetafed.runs.setup import Setup, set_up
 from tinymetafed.simulation.batches import Batch
-from tinymetafed.simulation.kernels import Kernels, SentMessages, TrainingClients, open_kernels
+from tinymetafed.simulation.kernels import ClientRound, Kernels, SentMessages, TrainingClients, open_kernels
 from tinymetafed.wire.frame import encode
 from tinymetafed.wire.messages import tail_capacity
 from tinymetafed_codegen import protocol
@@ -41,7 +41,7 @@ def trained(
     kernels: Kernels, setup: Setup, recipe: Recipe, weights: Floats, residuals: Floats | None = None
 ) -> tuple[list[Sparse], SentMessages]:
     samples, taking_part = given(kernels, recipe, residuals)
-    updates, sent = kernels.train_round(weights, recipe, samples, taking_part, streamed=False)
+    updates, sent = kernels.train_round(ClientRound(weights, recipe, samples, taking_part))
     assert all(isinstance(update, Sparse) for update in updates)
     return [update for update in updates if isinstance(update, Sparse)], sent
 
@@ -100,10 +100,10 @@ def test_the_sum_of_calls_is_the_mean_of_all_updates(kernels: Kernels, setup: Se
     updates, sent = trained(kernels, setup, recipe, weights)
     total = np.zeros_like(weights)
     samples, taking_part = given(kernels, recipe)
-    statuses, counted = kernels.add_round(total, weights, recipe, samples, taking_part, streamed=False)
+    statuses, counted = kernels.add_round(total, ClientRound(weights, recipe, samples, taking_part))
     assert statuses == [Status.OK] * CLIENTS and counted == sent
     assert (total / np.float32(CLIENTS)).tobytes() == aggregate.mean(updates, weights.size).tobytes()
-    kernels.add_round(total, weights, recipe, samples, taking_part, streamed=False)
+    kernels.add_round(total, ClientRound(weights, recipe, samples, taking_part))
     assert (total / np.float32(2 * CLIENTS)).tobytes() == aggregate.mean(updates * 2, weights.size).tobytes()
 
 

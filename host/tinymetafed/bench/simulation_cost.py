@@ -22,7 +22,7 @@ from ..learn.weights import Floats, initial, local_start
 from ..runs.setup import measured_design
 from ..simulation.batches import Batch
 from ..simulation.compilation import BOARD, compile_kernels
-from ..simulation.kernels import Kernels, TrainingClients
+from ..simulation.kernels import ClientRound, Kernels, TrainingClients
 from ..simulation.vector_units import VectorUnit, choose
 from . import BenchError, jax_round, synthetic_samples
 from .kernel_cost import TEXTBOOK, TEXTBOOK_OPS
@@ -153,9 +153,8 @@ def _many(experiment: Experiment, trial: Trial, clients: int, observer: Observer
         part = chosen[at : at + block]
         samples = [_samples(kernels, part, phase.count, phase.sample_set) for phase in recipe.phases]
         taking_part = TrainingClients(experiment.run.seed, part, 0)
-        statuses, sent = kernels.add_round(
-            total, trial.received, recipe, samples, taking_part, streamed=kernels.manifest.streamed
-        )
+        asked = ClientRound(trial.received, recipe, samples, taking_part, kernels.manifest.streamed)
+        statuses, sent = kernels.add_round(total, asked)
         if any(status != Status.OK for status in statuses):
             raise BenchError("training failed; a learning rate that is too high is the usual cause")
         bytes_up += sent.message_bytes
@@ -225,7 +224,7 @@ class Trial:
     def once(self) -> float:
         """Runs one round and returns its duration in seconds."""
         began, worked = time.perf_counter(), time.process_time()
-        self.kernels.adapt(self.received, self.recipe, self.samples, self.taking_part, self._tests)
+        self.kernels.adapt(self._round(), self._tests)
         took, work = time.perf_counter() - began, time.process_time() - worked
         self.best = min(self.best, took * 1e6 / self.steps)
         self.best_cpu = min(self.best_cpu, work * 1e6 / self.steps)
@@ -233,11 +232,14 @@ class Trial:
 
     def once_with_update(self) -> None:
         """Runs one round in which clients send their updates too."""
-        total, streamed = np.zeros(self.received.size, np.float32), self.kernels.manifest.streamed
+        total = np.zeros(self.received.size, np.float32)
         worked = time.process_time()
-        self.kernels.add_round(total, self.received, self.recipe, self.samples, self.taking_part, streamed=streamed)
+        self.kernels.add_round(total, self._round())
         work = time.process_time() - worked
         self.best_round = min(self.best_round, work * 1e6 / len(self.taking_part.numbers))
+
+    def _round(self) -> ClientRound:
+        return ClientRound(self.received, self.recipe, self.samples, self.taking_part, self.kernels.manifest.streamed)
 
 
 def _samples(kernels: Kernels, clients: Sequence[int], count: int, chosen: SampleSet = SampleSet.SUPPORT) -> Batch:

@@ -22,7 +22,7 @@ from ..learn.tasks.adaptation_record import AdaptationRecord
 from ..learn.tasks.folder import Client, Folder
 from ..learn.weights import Floats, local_start
 from ..simulation.batches import Batch
-from ..simulation.kernels import Kernels, TrainingClients, open_kernels
+from ..simulation.kernels import ClientRound, Kernels, TrainingClients, open_kernels
 from .adapted import compute, record_of
 from .run_data import RunData
 from .setup import Setup
@@ -106,7 +106,7 @@ def of_files(run: RunData, made: Design, strategy: Strategy, files: Sequence[Pat
     kernels = open_kernels(library_design(made), 1)
     batch, weights = Batch.of([samples]), np.zeros((1, kernels.manifest.n_parameters), np.float32)
     taking_part = TrainingClients(made.experiment.run.seed, [HELD_OUT], 0)
-    (status,), _, _ = kernels.adapt(received, recipe, [batch] * len(recipe.phases), taking_part, batch, weights)
+    (status,), _, _ = kernels.adapt(ClientRound(received, recipe, [batch] * len(recipe.phases), taking_part), batch, weights)
     named = ", ".join(file.name for file in files)
     if status != Status.OK:
         raise ExportError(f"{named}: the model diverges in adaptation to these samples; lower [adaptation]'s learning rates")
@@ -189,5 +189,5 @@ def trained(kernels: Kernels, weights: Floats, phase: Phase, samples: Samples) -
     start = np.ascontiguousarray(weights[None], np.float32)
     taking_part = TrainingClients(0, [HELD_OUT], 0)
     received = np.ascontiguousarray(weights[: kernels.manifest.n_global])
-    (status,), first, last = kernels.adapt(received, Recipe((once,)), [batch], taking_part, batch, after, start)
+    (status,), first, last = kernels.adapt(ClientRound(received, Recipe((once,)), [batch], taking_part), batch, after, start)
     return status, first[0], last[0], after[0]

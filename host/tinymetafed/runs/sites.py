@@ -19,7 +19,7 @@ from ..devices.link.faults import FaultPlan
 from ..devices.running import Programs, running
 from ..federation.clients import Clients
 from ..federation.observer import Observer
-from ..simulation.kernels import open_kernels
+from ..simulation.kernels import ClientKernels, open_kernels
 from ..simulation.simulated_clients import SimulatedClients
 from .setup import Setup
 
@@ -92,10 +92,11 @@ class OnDevices:
 
 @dataclass(frozen=True)
 class InSimulation:
-    """A simulation in this process, on ``threads`` threads."""
+    """A simulation in this process, on ``threads`` threads, or with the kernels that several runs of its model share."""
 
     hold_seconds: ClassVar[float] = 0.25  # lost rounds take less time than this to repeat
-    threads: int
+    threads: int = 1
+    shared: ClientKernels | None = None
 
     def has_stores(self, setup: Setup) -> bool:
         """No: a simulation keeps state in memory."""
@@ -104,8 +105,10 @@ class InSimulation:
     @contextmanager
     def open(self, setup: Setup, observer: Observer) -> Iterator[tuple[Clients, Clients]]:
         """Compiles the kernels, unless they are cached."""
-        observer.stage("compiling the simulation")
-        kernels = open_kernels(setup.design, self.threads)
+        kernels = self.shared
+        if kernels is None or kernels.manifest.model_hash != setup.design.manifest.model_hash:
+            observer.stage("compiling the simulation")
+            kernels = open_kernels(setup.design, self.threads)
         clients = SimulatedClients(kernels, setup.strategy, setup.task)
         yield clients, clients
 

@@ -77,7 +77,12 @@ def train(
 
 def simulate(setup: Setup, threads: int, out: Path, observer: Observer) -> RunResult:
     """As ``train``, but simulated in this process on ``threads`` threads."""
-    return _begin(setup, InSimulation(threads), _asked(setup), out, observer)
+    return simulate_at(InSimulation(threads), setup, out, observer)
+
+
+def simulate_at(place: InSimulation, setup: Setup, out: Path, observer: Observer) -> RunResult:
+    """As ``simulate``, with the kernels or threads of a place."""
+    return _begin(setup, place, _asked(setup), out, observer)
 
 
 def resume(
@@ -125,7 +130,14 @@ def resume_simulated(
     path: Path, threads: int, observer: Observer, *, data: Path | None = None, rounds: int | None = None
 ) -> RunResult:
     """As ``resume``, but simulated in this process on ``threads`` threads; for runs on devices too."""
-    return _continue(path, lambda asked: InSimulation(threads), data, observer, rounds)
+    return resume_at(InSimulation(threads), path, observer, data=data, rounds=rounds)
+
+
+def resume_at(
+    place: InSimulation, path: Path, observer: Observer, *, data: Path | None = None, rounds: int | None = None
+) -> RunResult:
+    """As ``resume_simulated``, with the kernels or threads of a place."""
+    return _continue(path, lambda asked: place, data, observer, rounds)
 
 
 def _asked(setup: Setup) -> Asked:

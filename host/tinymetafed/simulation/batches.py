@@ -33,6 +33,26 @@ class Batch:
         scale = samples[0].scale if samples[0].levels is not None else 1.0
         return cls(_stack(parts), _stack([each.targets for each in samples]), scale)
 
+    @classmethod
+    def joined(cls, phases: Sequence[Sequence[Batch]]) -> list[Batch]:
+        """For each phase the batches of several runs as one, client after client.
+
+        Args:
+            phases: The batches of each run, one per phase. They have one dtype and scale.
+
+        Raises:
+            ValueError: They have not.
+        """
+        made: dict[tuple[int, ...], Batch] = {}  # by identity, as phases of a run may share a batch
+        for parts in (asked := list(zip(*phases, strict=True))):
+            if (key := tuple(id(part) for part in parts)) in made:
+                continue
+            if len({(part.inputs.dtype, part.scale) for part in parts}) > 1:
+                raise ValueError("the samples of several runs need one dtype and scale")
+            inputs, targets = (np.concatenate(arrays) for arrays in zip(*((p.inputs, p.targets) for p in parts), strict=True))
+            made[key] = cls(inputs, targets, parts[0].scale)
+        return [made[tuple(id(part) for part in parts)] for parts in asked]
+
     @property
     def count(self) -> int:
         """Number of samples per client."""

@@ -7,7 +7,9 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,6 +52,47 @@ class TrainingClients:
     round: int
     local_weights: Floats | None = None
     residuals: Floats | None = None
+
+
+@dataclass(frozen=True)
+class ClientRound:
+    """The clients of a run in one of its rounds, and what they train.
+
+    ``global_weights``: float32 [n_global], as every client receives them. ``recipe``: what each client trains and sends.
+    ``samples``: for each phase those of all clients. ``clients``: the clients; the state that they keep is updated.
+    ``streamed``: whether samples are sent to devices, so that their bytes count.
+    """
+
+    global_weights: Floats
+    recipe: Recipe
+    samples: Sequence[Batch]
+    clients: TrainingClients
+    streamed: bool = False
+
+
+TrainedRound = tuple[list[Sparse | Status], SentMessages]  # for each client its delta or why training failed; the traffic
+
+
+class ClientKernels(Protocol):
+    """What a run's clients need of kernels; see Kernels."""
+
+    @property
+    def manifest(self) -> ModelManifest: ...  # noqa: D102  # the class says it
+    @property
+    def lanes(self) -> int: ...  # noqa: D102
+    @property
+    def threads(self) -> int: ...  # noqa: D102
+
+    def samples(self, seed: int, clients: Sequence[int], round_: int, sample_set: SampleSet, count: int) -> Batch:
+        """Samples that boards would make themselves."""
+
+    def train_round(self, asked: ClientRound) -> TrainedRound:
+        """Trains all clients of a round."""
+
+    def adapt(
+        self, asked: ClientRound, test: Batch, weights: Floats | None = None, start: Floats | None = None
+    ) -> tuple[list[Status], Floats, Floats]:
+        """Adapts all clients and predicts their test samples before and after."""
 
 
 @dataclass(frozen=True)
@@ -98,45 +141,37 @@ class Kernels:
         self._call(abi.MAKE_SAMPLES, abi.OwnSamples(numbers, len(clients), seed, round_, sample_set, count, inputs, targets))
         return Batch(inputs, targets)
 
-    def train_round(
-        self,
-        global_weights: Floats,
-        recipe: Recipe,
-        samples: Sequence[Batch],
-        clients: TrainingClients,
-        *,
-        streamed: bool,
-    ) -> tuple[list[Sparse | Status], SentMessages]:
-        """Trains all clients for one round.
+    def train_round(self, asked: ClientRound) -> TrainedRound:
+        """Trains all clients of a round.
 
         Args:
-            global_weights: float32 [n_global], as every client receives them.
-            recipe: What each client trains and sends.
-            samples: For each phase the samples of all clients.
-            clients: The clients; the state that they keep is updated.
-            streamed: Whether samples are sent to devices, so that their bytes count.
+            asked: The round.
 
         Returns:
             For each client its delta, or the status that says why training failed; and the traffic.
         """
-        deltas = _Deltas.of((len(clients.numbers), recipe.top_k))
-        updates, statuses = self._round(global_weights, recipe, samples, clients, deltas, None, streamed=streamed)
+        return self.train_rounds([asked])[0]
+
+    def train_rounds(self, asked: Sequence[ClientRound]) -> list[TrainedRound]:
+        """As ``train_round`` for several runs of this model in one call, so that their clients fill vectors together.
+
+        Args:
+            asked: One round per run, with equal recipes, samples of one dtype, and all streamed or none.
+
+        Returns:
+            What ``train_round`` returns, for each run, with the same bits.
+        """
+        joined = _Joined.of(asked)
+        deltas = _Deltas.of((len(joined.numbers), asked[0].recipe.top_k))
+        statuses, sent = self._round(joined, deltas, None)
+        joined.keep_state()
         outcomes: list[Sparse | Status] = [
-            Sparse(updates.indices[i], updates.values[i]) if status == Status.OK else Status(status)
+            Sparse(deltas.indices[i], deltas.values[i]) if status == Status.OK else Status(status)
             for i, status in enumerate(statuses.tolist())
         ]
-        return outcomes, _sent(updates)
+        return [(outcomes[part], _total(sent[:, part])) for part in joined.parts]
 
-    def add_round(
-        self,
-        total: Floats,
-        global_weights: Floats,
-        recipe: Recipe,
-        samples: Sequence[Batch],
-        clients: TrainingClients,
-        *,
-        streamed: bool,
-    ) -> tuple[list[Status], SentMessages]:
+    def add_round(self, total: Floats, asked: ClientRound) -> tuple[list[Status], SentMessages]:
         """As ``train_round``, but adds the deltas to ``total``, float32 [n_global], in client order and keeps none of them.
 
         A round of many clients is the sum of several calls, so that its memory does not grow with its clients.
@@ -144,54 +179,37 @@ class Kernels:
         Returns:
             The status of each client's training, whose delta counts if it is OK; and the traffic.
         """
-        shape = len(clients.numbers), recipe.top_k
+        shape = len(asked.clients.numbers), asked.recipe.top_k
         if self._dropped is None or self._dropped.shape != shape:
             self._dropped = _Deltas.of(shape)
-        updates, statuses = self._round(global_weights, recipe, samples, clients, self._dropped, total, streamed=streamed)
-        return [Status(status) for status in statuses.tolist()], _sent(updates)
+        joined = _Joined.of([asked])
+        statuses, sent = self._round(joined, self._dropped, total)
+        return [Status(status) for status in statuses.tolist()], _total(sent)
 
-    def _round(
-        self,
-        global_weights: Floats,
-        recipe: Recipe,
-        samples: Sequence[Batch],
-        clients: TrainingClients,
-        deltas: _Deltas,
-        total: Floats | None,
-        *,
-        streamed: bool,
-    ) -> tuple[abi.Updates, NDArray[np.uint8]]:
-        messages, message_bytes, sample_bytes = np.zeros((3, len(clients.numbers)), np.uint32)
-        training = self._training(global_weights, recipe, samples, clients)
+    def _round(self, joined: _Joined, deltas: _Deltas, total: Floats | None) -> tuple[NDArray[np.uint8], NDArray[np.uint32]]:
+        """Each client's status, and what it sends: [messages, their bytes, bytes of samples][client]."""
+        sent = np.zeros((3, len(joined.numbers)), np.uint32)
+        messages, message_bytes, sample_bytes = sent
+        training = self._training(joined)
         updates = abi.Updates(
             indices=deltas.indices,
             values=deltas.values,
-            residuals=clients.residuals,
+            residuals=joined.residuals,
             messages=messages,
             message_bytes=message_bytes,
-            sample_bytes=sample_bytes if streamed else None,
+            sample_bytes=sample_bytes if joined.rounds[0].streamed else None,
             total=total,
         )
         self._call(abi.TRAIN_ROUND, training, updates)
-        return updates, training.statuses
+        return training.statuses, sent
 
     def adapt(
-        self,
-        global_weights: Floats,
-        recipe: Recipe,
-        samples: Sequence[Batch],
-        clients: TrainingClients,
-        test: Batch,
-        weights: Floats | None = None,
-        start: Floats | None = None,
+        self, asked: ClientRound, test: Batch, weights: Floats | None = None, start: Floats | None = None
     ) -> tuple[list[Status], Floats, Floats]:
         """Adapts all clients and predicts their test samples before and after.
 
         Args:
-            global_weights: float32 [n_global], as every client receives them.
-            recipe: What each client trains.
-            samples: For each phase the samples of all clients.
-            clients: The clients.
+            asked: What each client trains; nothing is sent.
             test: Test samples of all clients.
             weights: float32 [clients, n_parameters] to write the trained weights to, global ones first; None to drop them.
             start: float32 [clients, n_parameters], all weights to start from; None for the global ones and new local ones.
@@ -199,33 +217,33 @@ class Kernels:
         Returns:
             The status of each client's training, and the outputs before and after it, float32 [clients, count, output_size].
         """
-        before = np.zeros((len(clients.numbers), test.count, self.manifest.output_size), np.float32)
+        before = np.zeros((len(asked.clients.numbers), test.count, self.manifest.output_size), np.float32)
         after = np.zeros_like(before)
-        training = self._training(global_weights, recipe, samples, clients)
+        training = self._training(_Joined.of([asked]))
         self._call(abi.ADAPT, training, abi.Evaluation(test.arguments(), test.count, before, after, weights, start))
         return [Status(status) for status in training.statuses.tolist()], before, after
 
-    def _training(
-        self, global_weights: Floats, recipe: Recipe, samples: Sequence[Batch], clients: TrainingClients
-    ) -> abi.Training:
-        numbers = np.array(clients.numbers, np.uint32)
-        for phase, batch in zip(recipe.phases, samples, strict=True):
+    def _training(self, joined: _Joined) -> abi.Training:
+        recipe, numbers = joined.rounds[0].recipe, np.array(joined.numbers, np.uint32)
+        for phase, batch in zip(recipe.phases, joined.samples, strict=True):
             given, needed = batch.inputs.shape[:2], (numbers.size, phase.count)
             if given != needed:  # the library would read beyond the arrays
                 raise ValueError(f"a phase needs samples of {needed} (clients, count), the batch has {given}")
         return abi.Training(
-            global_weights=global_weights,
+            runs=[
+                abi.RunClients(each.global_weights, len(each.clients.numbers), each.clients.seed, each.clients.round)
+                for each in joined.rounds
+            ],
             recipe=_packed(recipe),
             samples=[
-                batch.arguments(sent) for batch, sent in zip(samples, self.manifest.passes_sent(recipe.phases), strict=True)
+                batch.arguments(sent)
+                for batch, sent in zip(joined.samples, self.manifest.passes_sent(recipe.phases), strict=True)
             ],
             clients=numbers,
             client_count=numbers.size,
-            seed=clients.seed,
-            round=clients.round,
             threads=self.threads,
             lanes=self.lanes if numbers.size > 1 else 1,
-            local_weights=clients.local_weights,
+            local_weights=joined.local_weights,
             statuses=np.zeros(numbers.size, np.uint8),
         )
 
@@ -234,9 +252,56 @@ class Kernels:
         self._functions[function.name](*(ctypes.byref(each) for each in filled))
 
 
-def _sent(updates: abi.Updates) -> SentMessages:
-    samples = 0 if updates.sample_bytes is None else int(updates.sample_bytes.sum())
-    return SentMessages(int(updates.messages.sum()), int(updates.message_bytes.sum()), samples)
+@dataclass(frozen=True)
+class _Joined:
+    """Rounds of several runs as one call passes them: their clients one run after the other.
+
+    ``parts``: the place of each run's clients. Arrays are as in ClientRound and TrainingClients, over all clients; those of a
+    single round are its own.
+    """
+
+    rounds: Sequence[ClientRound]
+    parts: Sequence[slice]
+    numbers: Sequence[int]
+    samples: Sequence[Batch]
+    local_weights: Floats | None
+    residuals: Floats | None
+
+    @classmethod
+    def of(cls, rounds: Sequence[ClientRound]) -> _Joined:
+        clients = [each.clients for each in rounds]
+        if len(rounds) == 1:
+            own, whole = clients[0], slice(0, len(clients[0].numbers))
+            return cls(rounds, [whole], own.numbers, rounds[0].samples, own.local_weights, own.residuals)
+        if len({(each.recipe, each.streamed) for each in rounds}) > 1:
+            raise ValueError("rounds of one call need equal recipes, and samples that are all streamed or none")
+        ends = np.cumsum([0, *(len(each.numbers) for each in clients)]).tolist()
+        return cls(
+            rounds,
+            [slice(begin, end) for begin, end in pairwise(ends)],
+            [number for each in clients for number in each.numbers],
+            Batch.joined([each.samples for each in rounds]),
+            _concatenated([each.local_weights for each in clients]),
+            _concatenated([each.residuals for each in clients]),
+        )
+
+    def keep_state(self) -> None:
+        """Copies the state after the round to the arrays that the rounds were given."""
+        if len(self.rounds) == 1:
+            return
+        for each, part in zip(self.rounds, self.parts, strict=True):
+            for joined, own in ((self.local_weights, each.clients.local_weights), (self.residuals, each.clients.residuals)):
+                if joined is not None and own is not None:
+                    own[:] = joined[part]
+
+
+def _concatenated(arrays: Sequence[Floats | None]) -> Floats | None:
+    given = [array for array in arrays if array is not None]
+    return np.concatenate(given) if given else None  # clients of one model keep a state or do not
+
+
+def _total(sent: NDArray[np.uint32]) -> SentMessages:
+    return SentMessages(*[sum(row) for row in sent.tolist()])
 
 
 @lru_cache(maxsize=16)  # a run uses two recipes in all of its rounds

@@ -22,7 +22,7 @@ from ..wire.frame import encode
 from ..wire.messages import load_bytes, masked_entries
 from .batches import Batch
 from .compilation import BOARD
-from .kernels import Kernels, SentMessages, TrainingClients
+from .kernels import ClientKernels, ClientRound, SentMessages, TrainingClients
 
 _LONGEST_RUN = 254  # most bytes without a zero that one COBS code covers
 URL = "simulation"  # the device's URL in the journal
@@ -31,7 +31,7 @@ URL = "simulation"  # the device's URL in the journal
 class SimulatedClients:
     """The clients of an experiment (clients.Clients), simulated; traffic is what devices would need on their lines."""
 
-    def __init__(self, kernels: Kernels, strategy: Strategy, task: Task) -> None:
+    def __init__(self, kernels: ClientKernels, strategy: Strategy, task: Task) -> None:
         self._kernels = kernels
         self._strategy = strategy
         self._task = task
@@ -66,7 +66,7 @@ class SimulatedClients:
         taking_part = TrainingClients(
             self._seed, clients, round_, self._kept_local_weights(clients), self._kept_residuals(clients)
         )
-        outcomes, sent = self._kernels.train_round(received, recipe, samples, taking_part, streamed=self._streams)
+        outcomes, sent = self._kernels.train_round(ClientRound(received, recipe, samples, taking_part, self._streams))
         served = []
         facts = strategy.secure_sum
         for client, outcome in zip(clients, outcomes, strict=True):
@@ -119,7 +119,9 @@ class SimulatedClients:
         n_global = self._strategy.n_global
         local = weights[n_global:].reshape(1, -1).copy() if weights.size > n_global else None
         taking_part = TrainingClients(self._seed, [client], 0, local)
-        _, _, outputs = self._kernels.adapt(weights[:n_global].copy(), Recipe(()), [], taking_part, Batch.of([test]))
+        _, _, outputs = self._kernels.adapt(
+            ClientRound(weights[:n_global].copy(), Recipe(()), [], taking_part), Batch.of([test])
+        )
         outputs_of_client: Floats = outputs[0]
         return outputs_of_client
 
@@ -145,7 +147,9 @@ class SimulatedClients:
             samples = self._samples(group, 0, recipe.phases)
             taking_part = TrainingClients(self._seed, group, 0)
             kept = np.zeros((len(group), self._kernels.manifest.n_parameters), np.float32) if keep else None
-            statuses, before, after = self._kernels.adapt(received, recipe, samples, taking_part, Batch.of(tests), kept)
+            statuses, before, after = self._kernels.adapt(
+                ClientRound(received, recipe, samples, taking_part), Batch.of(tests), kept
+            )
             for i, (client, status, test) in enumerate(zip(group, statuses, tests, strict=True)):
                 if status != Status.OK:
                     after[i] = np.nan

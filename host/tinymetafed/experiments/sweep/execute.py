@@ -1,9 +1,10 @@
-"""Runs a sweep, each run in a process of its own; finished runs are not repeated."""
+"""Runs a sweep in several processes; seeds of one cell share vector units; finished runs are not repeated."""
 
 from __future__ import annotations
 
 import itertools
 import json
+import math
 import multiprocessing
 import os
 import signal
@@ -11,6 +12,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -30,11 +32,14 @@ from ...learn.tasks import DataError, Task
 from ...learn.tasks.task_registry import open_task
 from ...learn.weights import initial, sha256
 from ...runs import training
-from ...runs.foreign_parts import of_experiment, remember
+from ...runs.foreign_parts import of_experiment, python_of, remember
 from ...runs.run_data import RunData
 from ...runs.setup import design_of, set_up
+from ...runs.sites import InSimulation
 from ...runs.store import read_run
 from ...simulation.kernels import open_kernels
+from ...simulation.lock_step import LockStep
+from ...simulation.vector_units import choose
 from .. import SweepFailed
 from .sweep_file import Run, Sweep
 
@@ -75,7 +80,7 @@ def execute(sweep: Sweep, out: Path, jobs: int, data: Path | None, observer: Obs
         _compile(missing, jobs, observer)
         observer.stage("runs", len(missing))
         # The longest runs first, so that all cores finish at nearly the same time.
-        queue = sorted(missing, key=_work)
+        queue = sorted(_together(missing, jobs), key=lambda runs: sum(map(_work, runs)))
         return short | _all(queue, out, jobs, data, observer)
 
 
@@ -214,6 +219,24 @@ def _work(run: Run) -> float:
     return -weights * experiment.run.rounds * experiment.run.devices_per_round * experiment.strategy.global_passes
 
 
+def _together(runs: Sequence[Run], jobs: int) -> list[list[Run]]:
+    """Groups of runs that one process simulates in lock-step: seeds of one cell, as many as fill the lanes and all jobs.
+
+    A run of a user's own Python code stays alone: code of several runs in one process might share its variables.
+    """
+    lanes = choose(None).lanes
+    groups: list[list[Run]] = []
+    for _, alike in itertools.groupby(runs, key=lambda run: run.cell.name):
+        same = list(alike)
+        experiment = same[0].experiment
+        per_round = experiment.run.devices_per_round
+        size = max(1, min(lanes // per_round, math.ceil(len(runs) / jobs)))
+        if experiment.data.is_unmeasured or python_of(dump(experiment)):  # a model's statistics may differ between seeds
+            size = 1
+        groups += [same[at : at + size] for at in range(0, len(same), size)]
+    return groups
+
+
 def _short_of_clients(runs: Sequence[Run], data: Path | None) -> dict[Path, str]:
     """Checks each task's data before the first run; the runs that have fewer clients than a round needs, by folder."""
     tasks: dict[tuple[str, int], list[Run]] = {}
@@ -239,37 +262,37 @@ def _compile(runs: Sequence[Run], jobs: int, observer: Observer) -> None:
             observer.advance()
 
 
-def _all(queue: list[Run], out: Path, jobs: int, data: Path | None, observer: Observer) -> dict[Path, str]:
+def _all(queue: list[list[Run]], out: Path, jobs: int, data: Path | None, observer: Observer) -> dict[Path, str]:
     """Runs the queue in order. Raises SweepFailed after the first failure and stops the other runs."""
     # A fork server that has all modules imported starts processes fast, and without threads of this process.
     method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
     context: Any = multiprocessing.get_context(method)
     if method == "forkserver":
         context.set_forkserver_preload([__name__])
-    running: dict[int, tuple[BaseProcess, Connection, Run]] = {}
+    running: dict[int, tuple[BaseProcess, Connection, list[Run]]] = {}
     diverged: dict[Path, str] = {}
     try:
         while queue or running:
             while queue and len(running) < jobs:
-                run = queue.pop(0)
+                runs = queue.pop(0)
                 ours, theirs = context.Pipe(duplex=False)
                 # As plain values: another process has not imported the modules of a user's own classes.
-                asked = (json.dumps(dump(run.experiment)), str(run.cell.source), out / run.folder, data)
-                process = context.Process(target=_simulate, args=(*asked, theirs))
+                asked = [_Asked(json.dumps(dump(run.experiment)), str(run.cell.source), out / run.folder, data) for run in runs]
+                process = context.Process(target=_simulate, args=(asked, theirs))
                 process.start()
                 theirs.close()
-                running[process.sentinel] = (process, ours, run)
+                running[process.sentinel] = (process, ours, runs)
             for sentinel in wait(list(running)):
-                process, answers, run = running.pop(sentinel)  # type: ignore[arg-type]
+                process, answers, runs = running.pop(sentinel)  # type: ignore[arg-type]
                 process.join()
-                kind, text = _answer(answers, process)
-                if kind == "failed":
-                    raise SweepFailed(f"{run.name}: {text}\nThe same command continues with what is finished.")
-                if kind == "diverged":
-                    diverged[run.folder] = f"diverged: {text}"
-                    observer.event(f"{run.name}: {text}")
-                observer.note(f"finished: {run.name}")
-                observer.advance()
+                for run, (kind, text) in zip(runs, _answers(answers, process, len(runs)), strict=True):
+                    if kind == "failed":
+                        raise SweepFailed(f"{run.name}: {text}\nThe same command continues with what is finished.")
+                    if kind == "diverged":
+                        diverged[run.folder] = f"diverged: {text}"
+                        observer.event(f"{run.name}: {text}")
+                    observer.note(f"finished: {run.name}")
+                    observer.advance()
     finally:
         for process, answers, _ in running.values():
             process.terminate()  # rounds are stored in transactions, so no finished round is lost
@@ -278,13 +301,13 @@ def _all(queue: list[Run], out: Path, jobs: int, data: Path | None, observer: Ob
     return diverged
 
 
-def _answer(answers: Connection, process: BaseProcess) -> tuple[str, str]:
+def _answers(answers: Connection, process: BaseProcess, count: int) -> list[tuple[str, str]]:
+    """The outcome of each of a process's runs: what happened, and its text."""
     with answers:
         try:
-            kind, text = answers.recv()
-            return str(kind), str(text)
+            return [(str(kind), str(text)) for kind, text in answers.recv()]
         except EOFError:
-            return "failed", f"its process ended with exit code {process.exitcode} without an answer"
+            return [("failed", f"its process ended with exit code {process.exitcode} without an answer")] * count
 
 
 class _Quiet:
@@ -303,25 +326,55 @@ class _Quiet:
         """Nothing."""
 
 
-def _simulate(experiment: str, source: str, folder: Path, data: Path | None, answer: Connection) -> None:
-    """Main function of a run's process: starts or resumes the run of an experiment in JSON, and sends its outcome."""
+@dataclass(frozen=True)
+class _Asked:
+    """A run that a process simulates: its experiment in JSON, the file's name, its folder and that of the data."""
+
+    experiment: str
+    source: str
+    folder: Path
+    data: Path | None
+
+
+def _simulate(asked: Sequence[_Asked], answer: Connection) -> None:
+    """Main function of a process: starts or resumes runs of one model in lock-step, and sends the outcome of each."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the sweep, which ends this process
     threading.Thread(target=_end_with_the_sweep, daemon=True).start()
+    if len(asked) == 1:
+        answer.send([_outcome(asked[0], InSimulation())])
+        return
+    first = asked[0]
     try:
-        named = parse(json.loads(experiment), source)
-        remember(of_experiment(named, source))  # in this process, too
-        if (folder / "run.db").exists():
-            training.resume_simulated(folder, 1, _Quiet(), data=data)
-        else:
-            training.simulate(set_up(named, source, data), 1, folder, _Quiet())
-    except Collapsed:
-        answer.send(("done", ""))  # it ran to its end, and the store has its figures
-    except (TrainingFailed, StrategyError) as error:
-        answer.send(("diverged", str(error)))  # a repetition would diverge too
+        kernels = open_kernels(design_of(parse(json.loads(first.experiment), first.source), first.source), 1)
     except Exception as error:
-        answer.send(("failed", f"{type(error).__name__}: {error}"))
-    else:
-        answer.send(("done", ""))
+        answer.send([("failed", f"{type(error).__name__}: {error}")] * len(asked))
+        return
+    lock_step = LockStep(kernels, len(asked))
+
+    def run(one: _Asked) -> tuple[str, str]:
+        with lock_step.member() as shared:
+            return _outcome(one, InSimulation(shared=shared))
+
+    with ThreadPoolExecutor(len(asked)) as threads:  # a thread for each run, as each waits for the others
+        answer.send(list(threads.map(run, asked)))
+
+
+def _outcome(asked: _Asked, place: InSimulation) -> tuple[str, str]:
+    """Simulates one run; whether it is done, has diverged or has failed, and the reason."""
+    try:
+        named = parse(json.loads(asked.experiment), asked.source)
+        remember(of_experiment(named, asked.source))  # in this process, too
+        if (asked.folder / "run.db").exists():
+            training.resume_at(place, asked.folder, _Quiet(), data=asked.data)
+        else:
+            training.simulate_at(place, set_up(named, asked.source, asked.data), asked.folder, _Quiet())
+    except Collapsed:
+        return "done", ""  # it ran to its end, and the store has its figures
+    except (TrainingFailed, StrategyError) as error:
+        return "diverged", str(error)  # a repetition would diverge too
+    except Exception as error:
+        return "failed", f"{type(error).__name__}: {error}"
+    return "done", ""
 
 
 def _end_with_the_sweep() -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import io
 import re
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Self
 
@@ -42,6 +44,7 @@ SMALL_SETS = (
     ),
 )
 WHOLE_SET = Archive("images_background.zip", _FILES + "images_background.zip")  # its content is checked, not its SHA-256
+_reading = threading.Lock()  # so that runs in several threads read the archives once
 IMAGE_PATH = re.compile(r"images_background[^/]*/(?P<character>[^/]+/character\d+)/\d+_(?P<drawer>\d+)\.png")
 
 
@@ -119,8 +122,10 @@ class Omniglot(Ways):
     def __init__(self, spec: OmniglotTask, data: Path | None, seed: int, clients: int = CLIENTS) -> None:
         """Reads the archives at ``data``, see ``find_archives``. Raises DataError if they have too few characters."""
         archives = find_archives(data)
-        self._characters = read_characters(archives)
-        self.data_sha256 = hashlib.sha256(" ".join(map(sha256_of, archives)).encode()).hexdigest()
+        content = tuple(map(sha256_of, archives))
+        with _reading:
+            self._characters = _characters_of(tuple(archives), content)
+        self.data_sha256 = hashlib.sha256(" ".join(content).encode()).hexdigest()
         super().__init__(spec, spec.shapes, seed, clients, DRAWERS)
         n = len(self._characters.names)
         n_test = round(n * HELD_OUT_SHARE)
@@ -154,6 +159,14 @@ class Omniglot(Ways):
         """The client's characters and their rotations."""
         names = self._characters.names
         return ", ".join(names[c] + (f" turned {90 * turns}°" if turns else "") for c, turns in self.classes(client))
+
+
+@lru_cache(maxsize=1)  # runs of several seeds share it; reading takes a second
+def _characters_of(archives: tuple[Path, ...], content: tuple[str, ...]) -> Characters:
+    """The characters of archives with these SHA-256, read-only."""
+    characters = read_characters(archives)
+    characters.levels.flags.writeable = False
+    return characters
 
 
 def _read_archive(archive: Path) -> dict[str, dict[int, Bytes]]:
