@@ -55,10 +55,7 @@ struct ColumnTiles {
   static constexpr bool kFew = Of::kCount <= at_least(Of::whole(0) ? kMost : kTwo, kBorders);
   static constexpr int kTiles = kFew ? 0 : ceil_div(Of::kCount - kBorders, at_least(rounded_down(kMost), Of::kNext));
   static constexpr int kWidth = kFew ? 1 : at_least(rounded_down((Of::kCount - kBorders) / kTiles), Of::kNext);
-  static constexpr int kMany = kFew ? 0 : (Of::kCount - kBorders) / kWidth;
-  // One less inside if the tiles at the borders have room for its pixels: narrow tiles cost more for each pixel.
-  static constexpr int kRoom = ((Of::whole(0) ? 0 : 1) + (Of::whole(Of::kCount - 1) ? 0 : 1)) * rounded_down(kMost);
-  static constexpr int kInside = kMany > 1 && Of::kCount - (kMany - 1) * kWidth <= kRoom ? kMany - 1 : kMany;
+  static constexpr int kInside = kFew ? 0 : (Of::kCount - kBorders) / kWidth;
   static constexpr int kRest = Of::kCount - kInside * kWidth;
   static constexpr int kLeft = Of::whole(0) || Of::kCount <= kMost ? 0 : at_most(rounded_up(kRest / 2), Of::kCount);
   static constexpr int kRight = kRest - kLeft;

@@ -224,7 +224,7 @@ struct Conv2d {
   // are kNext places apart, and their weights kApart.
   template <int kPixels, int kVectors, int kDepth, int kNext, int kApart, typename T, typename W>
   [[gnu::always_inline]] static void add_pixel_dots(T* sum, const T* pixel, int next, const W* weight) {
-    constexpr int kRun = at_most(kDepth, 4), kRuns = kDepth / kRun * kRun;
+    constexpr int kRun = at_most(kDepth, run_of<T>(4)), kRuns = kDepth / kRun * kRun;
     for (int i = 0; i < kRuns; i += kRun)
       add_run_dots<kPixels, kVectors, kRun, kNext, kApart>(sum, pixel + i, next, weight + i * kApart);
     if constexpr (kDepth % kRun != 0)
@@ -275,7 +275,7 @@ struct Conv2d {
     // Inputs one stride apart belong to neighbouring outputs.
     const int next_y = outputs_apart(at.down / Rows::kStride, at.right / Columns::kStride);
     const int next_x = inputs_apart(at.down, at.right);
-    constexpr int kRun = at_most(kFilters, 4);
+    constexpr int kRun = at_most(kFilters, run_of<T>(4));
     T sum[kPixels * kTile];
 #pragma GCC unroll 16
     for (int t = 0; t < kPixels * kTile; ++t) sum[t] = T{};

@@ -3,6 +3,8 @@
 
 #include <kernels/adjacent.hpp>  // in angle brackets: a port that comes first in the include path may have its own version
 
+#include "pixel_groups.hpp"
+#include "relu.hpp"
 #include "sgd.hpp"
 
 namespace tmf::kernels {
@@ -22,20 +24,22 @@ struct Dense {
   // Writes dx if kDx, with 0 where x is 0 if kMask (x from a ReLU). Update changes kernel and bias, or leaves them (Hold).
   template <typename Update, bool kDx, bool kMask, typename T>
   static void backward(const T* x, const T* dy, T* dx, T* kernel, T* bias, T rate) {
-    if constexpr (kDx) {
-      constexpr int kTile = Update::kMoves && kInputTile > 4 ? 4 : kInputTile;
+    // With runs, the update alone takes whole rows of weights instead of tiles of inputs.
+    constexpr bool kRuns = run_of<T>(4) > 1, kTiles = kDx || !kRuns;
+    if constexpr (kTiles) {
+      constexpr int kTile = Update::kMoves && kRuns && kInputTile > 4 ? 4 : kInputTile;
       int i = 0;
       for (; i + kTile <= kInputs; i += kTile)
-        backward_tile<kTile, Update, kMask>(x + i, dy, dx + i, kernel + i * kUnits, rate);
+        backward_tile<kTile, Update, kDx, kMask>(x + i, dy, dx + i, kernel + i * kUnits, rate);
       if constexpr (kInputs % kTile != 0)
-        backward_tile<kInputs % kTile, Update, kMask>(x + i, dy, dx + i, kernel + i * kUnits, rate);
+        backward_tile<kInputs % kTile, Update, kDx, kMask>(x + i, dy, dx + i, kernel + i * kUnits, rate);
     }
     if constexpr (Update::kMoves) {
       int u = 0;
       for (; u + kUnitTile <= kUnits; u += kUnitTile)
-        update_tile<kUnitTile, Update, kDx>(x, dy + u, kernel + u, bias + u, rate);
+        update_tile<kUnitTile, Update, kTiles>(x, dy + u, kernel + u, bias + u, rate);
       if constexpr (kUnits % kUnitTile != 0)
-        update_tile<kUnits % kUnitTile, Update, kDx>(x, dy + u, kernel + u, bias + u, rate);
+        update_tile<kUnits % kUnitTile, Update, kTiles>(x, dy + u, kernel + u, bias + u, rate);
     }
   }
 
@@ -55,22 +59,29 @@ struct Dense {
   }
 
   // Visits each weight once: adds its contribution to dx with the old value, then updates it.
-  template <int kTile, typename Update, bool kMask, typename T>
+  template <int kTile, typename Update, bool kDx, bool kMask, typename T>
   static void backward_tile(const T* x, const T* dy, T* dx, T* kernel, T rate) {
-    constexpr int kRun = kUnits < 4 ? kUnits : 4;
+    constexpr int kRun = kUnits < run_of<T>(4) ? kUnits : run_of<T>(4);
+    T input[kTile];
     T sum[kTile];
 #pragma GCC unroll 8
-    for (int t = 0; t < kTile; ++t) sum[t] = T{};
+    for (int t = 0; t < kTile; ++t) {
+      input[t] = x[t];
+      sum[t] = T{};
+    }
     int u = 0;
-    for (; u + kRun <= kUnits; u += kRun) backward_run<kRun, kTile, Update>(x, dy + u, kernel + u, sum, rate);
-    if constexpr (kUnits % kRun != 0) backward_run<kUnits % kRun, kTile, Update>(x, dy + u, kernel + u, sum, rate);
+    for (; u + kRun <= kUnits; u += kRun) backward_run<kRun, kTile, Update, kDx>(input, dy + u, kernel + u, sum, rate);
+    if constexpr (kUnits % kRun != 0)
+      backward_run<kUnits % kRun, kTile, Update, kDx>(input, dy + u, kernel + u, sum, rate);
+    if constexpr (kDx) {
 #pragma GCC unroll 8
-    for (int t = 0; t < kTile; ++t) dx[t] = masked_by<kMask>(sum[t], x + t);
+      for (int t = 0; t < kTile; ++t) dx[t] = masked_by<kMask>(sum[t], x + t);
+    }
   }
 
   // The weights between a tile of inputs and kRun units.
-  template <int kRun, int kTile, typename Update, typename T>
-  static void backward_run(const T* x, const T* dy, T* kernel, T (&sum)[kTile], T rate) {
+  template <int kRun, int kTile, typename Update, bool kDx, typename T>
+  [[gnu::always_inline]] static void backward_run(const T* input, const T* dy, T* kernel, T* sum, const T& rate) {
     T gradient[kRun];
 #pragma GCC unroll 4
     for (int r = 0; r < kRun; ++r) gradient[r] = dy[r];
@@ -80,15 +91,14 @@ struct Dense {
       for (int r = 0; r < kRun; ++r) step[r] = rate * gradient[r];
 #pragma GCC unroll 8
       for (int t = 0; t < kTile; ++t, kernel += kUnits) {
-        const T input = x[t];
-        if constexpr (Update::kSubtracts) {
-          add_dot_subtract_products<kRun>(sum[t], kernel, gradient, step, input);
+        if constexpr (kDx && Update::kSubtracts) {
+          add_dot_subtract_products<kRun>(sum[t], kernel, gradient, step, input[t]);
         } else {
 #pragma GCC unroll 4
           for (int r = 0; r < kRun; ++r) {
             const T weight = kernel[r];
-            sum[t] += weight * gradient[r];
-            Update::move(kernel + r, weight, step[r] * input, rate);
+            if constexpr (kDx) sum[t] += weight * gradient[r];
+            Update::move(kernel + r, weight, step[r] * input[t], rate);
           }
         }
       }

@@ -8,6 +8,10 @@ namespace tmf::kernels {
 
 // Number of sums that are computed at the same time; together with their factors they fit into the float registers.
 constexpr int kAccumulators = board::kFloatRegisters >= 32 ? 16 : 8;
+// How many of `most` numbers that lie side by side are multiplied at once. Runs keep as many factors in registers, for which a
+// vector unit or a processor with few registers has no room.
+template <typename T>
+constexpr int run_of(int most) { return board::kFloatRegisters >= 32 && sizeof(T) == sizeof(float) ? most : 1; }
 constexpr int at_most(int size, int limit) { return size < limit ? size : limit; }
 constexpr int at_least(int size, int limit) { return size > limit ? size : limit; }
 
