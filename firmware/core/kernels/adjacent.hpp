@@ -25,10 +25,7 @@ template <int kValues, int kCount, typename T, typename W>
 // The same with values that lie side by side in memory.
 template <int kValues, int kCount, typename T>
 [[gnu::always_inline]] inline void add_outer_products(T* sums, const T* from, const T* values) {
-  T value[kValues];
-#pragma GCC unroll 8
-  for (int p = 0; p < kValues; ++p) value[p] = values[p];
-  add_products<kValues, kCount>(sums, from, value);
+  add_products<kValues, kCount>(sums, from, values);
 }
 
 // sums[p * kRows + row] += from[row * apart + i] * factors[p * kCount + i], in ascending order of i.

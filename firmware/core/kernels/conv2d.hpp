@@ -20,7 +20,7 @@ struct Conv2d {
   // W is T, or float if T is a vector and the weights are frozen, hence the same in all lanes.
   template <typename T, typename W>
   static void forward(const T* x, const W* kernel, const W* bias, T* y) {
-    if constexpr (kShortRows) {
+    if constexpr (kShortRows && run_of<T>(4) > 1) {
       int f = 0;
       for (; f + kForwardTile <= kFilters; f += kForwardTile) forward_rows<kForwardTile>(x, kernel + f, bias + f, y + f);
       if constexpr (kFilters % kForwardTile != 0) forward_rows<kFilters % kForwardTile>(x, kernel + f, bias + f, y + f);
@@ -178,15 +178,13 @@ struct Conv2d {
       const W* weight = kernel + (r * Columns::kKernel + first_column) * kChannels * kFilters;
       // The columns and channels of a kernel row are contiguous in both x and kernel: one loop covers them.
       for (int n = (last_column - first_column) * kChannels; n > 0; n -= kUnroll) {
-        T value[kUnroll][kPixels];
 #pragma GCC unroll 2
-        for (int u = 0; u < kUnroll; ++u) {
+        for (int u = 0; u < kUnroll; ++u, ++pixel, weight += kFilters) {
+          T value[kPixels];
 #pragma GCC unroll 2
-          for (int p = 0; p < kPixels; ++p) value[u][p] = pixel[p * next_x + u];
+          for (int p = 0; p < kPixels; ++p) value[p] = pixel[p * next_x];
+          add_products<kPixels, kTile>(sum, weight, value);
         }
-        pixel += kUnroll;
-#pragma GCC unroll 2
-        for (int u = 0; u < kUnroll; ++u, weight += kFilters) add_products<kPixels, kTile>(sum, weight, value[u]);
       }
     }
 #pragma GCC unroll 2
@@ -283,6 +281,13 @@ struct Conv2d {
       for (int c = Columns::first_element(at.column); c < last_column; c += Columns::kStride) {
         const T* gradient = dy + outputs_apart(Rows::out(at.row, r), Columns::out(at.column, c));
         const T* weight = kernel + (r * Columns::kKernel + c) * kChannels * kFilters;
+        if constexpr (kRun == 1 && kPixels == 2 && kFilters % 2 == 0) {  // consecutive loads take less time each
+          for (int f = 0; f < kFilters; f += 2, gradient += 2, weight += 2) {
+            add_gradients<1, kPixels, kTile>(gradient, next_y, weight, sum);
+            add_gradients<1, kPixels, kTile>(gradient + 1, next_y, weight + 1, sum);
+          }
+          continue;
+        }
         for (int f = kRun; f <= kFilters; f += kRun, gradient += kRun, weight += kRun)
           add_gradients<kRun, kPixels, kTile>(gradient, next_y, weight, sum);
         if constexpr (kFilters % kRun != 0) add_gradients<kFilters % kRun, kPixels, kTile>(gradient, next_y, weight, sum);
