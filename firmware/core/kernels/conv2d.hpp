@@ -67,7 +67,8 @@ struct Conv2d {
   static constexpr bool kShortRows = (Columns::kKernel * kChannels <= 4 || Columns::kKernel == 1) && !kNarrowOutput;
 
   // Whether the sums of all weights of a kernel row fit into registers, for kRowFilters filters.
-  static constexpr bool kWholeRows = Columns::kKernel > 1 && Columns::kKernel * kChannels <= 4 && kAccumulators >= 16 && kFilters > 1;
+  static constexpr bool kWholeRows =
+      Columns::kKernel > 1 && Columns::kKernel * kChannels <= 4 && kAccumulators >= 16 && kFilters > 1;
   static constexpr int kRowFilters = at_most(kFilterTile, 4);
 
   // Distance from one pixel to another in memory, in values.
@@ -78,9 +79,10 @@ struct Conv2d {
   static void forward_rows(const T* x, const W* kernel, const W* bias, T* y) {
     for (int row = 0; row < Rows::kOut; ++row) {
       const int first = Rows::first(row);
+      const T* const from = x + inputs_apart(Rows::start(row) + first, 0);
+      const W* const weights = kernel + first * Columns::kKernel * kChannels * kFilters;
       ColumnTiles<Outputs<Columns>, kAccumulators / kTile>::for_each(
-          ShortRows<kTile, T, W>{x + inputs_apart(Rows::start(row) + first, 0), kernel + first * Columns::kKernel * kChannels * kFilters,
-                                 bias, y + outputs_apart(row, 0), Rows::last(row) - first});
+          ShortRows<kTile, T, W>{from, weights, bias, y + outputs_apart(row, 0), Rows::last(row) - first});
     }
   }
 
@@ -402,8 +404,8 @@ struct Conv2d {
   [[gnu::always_inline]] static void add_part_of_row(T* sum, const T* line, const T* gradient, int out) {
 #pragma GCC unroll 4
     for (int c = 0; c < Columns::kKernel; ++c) {
-      if (Outputs<Columns>::uses(out, c))
-        add_outer_products<kChannels, kTile>(sum + c * kChannels * kTile, gradient, line + inputs_apart(0, Columns::start(out) + c));
+      const T* const pixel = line + inputs_apart(0, Columns::start(out) + c);
+      if (Outputs<Columns>::uses(out, c)) add_outer_products<kChannels, kTile>(sum + c * kChannels * kTile, gradient, pixel);
     }
   }
 

@@ -12,6 +12,7 @@ constexpr int kAccumulators = board::kFloatRegisters >= 32 ? 16 : 8;
 // vector unit or a processor with few registers has no room.
 template <typename T>
 constexpr int run_of(int most) { return board::kFloatRegisters >= 32 && sizeof(T) == sizeof(float) ? most : 1; }
+
 constexpr int at_most(int size, int limit) { return size < limit ? size : limit; }
 constexpr int at_least(int size, int limit) { return size > limit ? size : limit; }
 
@@ -46,9 +47,9 @@ struct Inputs {
   static constexpr bool alike(int in) { return Axis::inputs_alike(in); }
   static constexpr int kReach = Axis::kKernel - 1;
   // How many pixels are alike from the first one with a whole window on, in steps of kNext.
-  static constexpr int kWhole =
-      at_least(at_most(Axis::kOut * Axis::kStride + Axis::start(0), Axis::kIn) - at_least(Axis::kKernel - 1 + Axis::start(0), 0), 0) /
-      Axis::kStride;
+  static constexpr int kFirst = at_least(Axis::kKernel - 1 + Axis::start(0), 0);
+  static constexpr int kEnd = at_most(Axis::kOut * Axis::kStride + Axis::start(0), Axis::kIn);
+  static constexpr int kWhole = at_least(kEnd - kFirst, 0) / Axis::kStride;
   static constexpr bool whole(int in) {
     return Axis::first_element(in) < Axis::kStride && Axis::last_element(in) == Axis::kKernel;
   }

@@ -67,8 +67,8 @@ template <int kValues, int kCount>
           "vmul.f32 %[u], %[w7], %[x]\n\t"
           "vadd.f32 %6, %6, %[t]\n\t"
           "vadd.f32 %7, %7, %[u]"
-          : "+t"(sums[0]), "+t"(sums[1]), "+t"(sums[2]), "+t"(sums[3]), "+t"(sums[4]), "+t"(sums[5]), "+t"(sums[6]), "+t"(sums[7]),
-            [t] "=&t"(product), [u] "=&t"(other)
+          : "+t"(sums[0]), "+t"(sums[1]), "+t"(sums[2]), "+t"(sums[3]), "+t"(sums[4]), "+t"(sums[5]), "+t"(sums[6]),
+            "+t"(sums[7]), [t] "=&t"(product), [u] "=&t"(other)
           : [x] "t"(values[p]), [w0] "t"(a), [w1] "t"(b), [w2] "t"(c), [w3] "t"(d), [w4] "t"(e), [w5] "t"(f), [w6] "t"(g),
             [w7] "t"(h));
     }
@@ -192,7 +192,8 @@ template <int kValues, int kCount>
 }
 
 // A row of four numbers times three vectors.
-[[gnu::always_inline]] inline void add_dots_of_three(float& first, float& second, float& third, const float* from, const float* factors) {
+[[gnu::always_inline]] inline void add_dots_of_three(float& first, float& second, float& third, const float* from,
+                                                     const float* factors) {
   float product, other;
   asm("vldmia %[from], {s0-s3}\n\t"
       "vmul.f32 %[t], s0, %[f0]\n\t"
@@ -332,7 +333,8 @@ template <int kCount>
 }
 
 template <int kCount>
-[[gnu::always_inline]] inline void add_dot_subtract_products(float& sum, float* place, const float* factors, const float* steps, const float& x) {
+[[gnu::always_inline]] inline void add_dot_subtract_products(float& sum, float* place, const float* factors,
+                                                             const float* steps, const float& x) {
   if constexpr (kCount == 4) {
     asm("vldmia %[place], {s0-s3}\n\t"
         "vmul.f32 s4, s0, %[f0]\n\t"
