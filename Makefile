@@ -34,8 +34,8 @@ lint: setup  ## style and types
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-bench: setup  ## measures and writes docs/costs.md; takes many minutes
-	$(BIN)/tinymetafed bench all -o docs
+bench: setup  ## measures and writes docs/costs.md; takes many minutes; DATA=FOLDER: that of Omniglot's archives
+	$(BIN)/tinymetafed bench all -o docs $(if $(DATA),--data $(DATA))
 
 DATA ?=
 

@@ -14,7 +14,7 @@ import pytest
 from clocks import HUNG_SECONDS
 
 from tinymetafed.devices import firmware
-from tinymetafed_codegen import boards
+from tinymetafed_codegen import board_key, boards
 from tinymetafed_codegen.locate import find, root
 
 SINE = find("examples/sine.toml")
@@ -58,14 +58,23 @@ def test_builds_without_a_network_and_then_only_what_changed(
     assert after.ram_bytes < built.ram_bytes
 
 
-def test_two_experiments_keep_their_own_programs(build_folder: Path, tmp_path: Path) -> None:
+def test_two_experiments_keep_their_own_programs_and_show_no_key(
+    build_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     other = tmp_path / "other.toml"
-    other.write_text(SINE.read_text().replace("units = 32", "units = 16"))
+    other.write_text(SINE.read_text().replace("units = 32", "units = 16").replace("[run]", '[run]\nsecurity = "authenticated"'))
     first = firmware.build(SINE, boards.load("native"), key="a")
     kept = first.program.read_bytes()
+    header = tmp_path / "kitchen.hpp"
+    header.write_text(board_key.header("kitchen", "aa", bytes(range(1, 33))))
+    monkeypatch.setenv(board_key.VARIABLE, str(header))
     second = firmware.build(other, boards.load("native"), key="b")
     assert second.program != first.program
     assert first.program.read_bytes() == kept
+    # The key is compiled in: only the owner may read what has it.
+    with_key = [path for path in build_folder.rglob("*") if path.is_file() and bytes(range(1, 33)) in path.read_bytes()]
+    assert second.program in with_key and {path.suffix for path in with_key} > {".o"}
+    assert not any(path.stat().st_mode & 0o077 for path in with_key)
 
 
 def test_builds_of_one_key_at_the_same_time_wait_for_each_other(build_folder: Path) -> None:

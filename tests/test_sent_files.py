@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import io
 import json
+import lzma
 import pickle
 import tarfile
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -120,6 +124,87 @@ def test_archives_that_unpack_to_far_too_much(tmp_path: Path, count: int) -> Non
     checked = tmf.check(archive)
     assert not checked.ok and "unpack it yourself" in checked.problems[0].text
     assert not any(path.is_file() for path in (tmp_path / "cache").rglob("*"))
+
+
+def packed_tar(path: Path, *members: tuple[tarfile.TarInfo, bytes]) -> Path:
+    """A tar.gz of headers as they are given, each with its content."""
+    with gzip.open(path, "wb", compresslevel=9) as out:
+        for member, content in members:
+            out.write(member.tobuf(tarfile.GNU_FORMAT) + content + bytes(-len(content) % 512))
+        out.write(bytes(1024))
+    return path
+
+
+def header(kind: bytes, content: bytes, name: str = "header") -> tuple[tarfile.TarInfo, bytes]:
+    """A header of one kind with a content of its own."""
+    info = tarfile.TarInfo(name)
+    info.type, info.size = kind, len(content)
+    return info, content
+
+
+def record(key: bytes, value: bytes) -> bytes:
+    """A record of a pax header."""
+    rest = b" " + key + b"=" + value + b"\n"
+    length = len(rest) + next(n for n in range(1, 9) if len(str(len(rest) + n)) == n)
+    return str(length).encode() + rest
+
+
+LARGE = bytes(4 << 20)
+MEMBER = header(tarfile.REGTYPE, b"1,0\n", "anna.csv")
+SPARSE = [(b"GNU.sparse.major", b"1"), (b"GNU.sparse.minor", b"0"), (b"GNU.sparse.realsize", b"9")]
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        [header(tarfile.XHDTYPE, record(b"comment", LARGE)), MEMBER],
+        [MEMBER, header(tarfile.XHDTYPE, record(b"comment", LARGE)), MEMBER],
+        [header(tarfile.XGLTYPE, record(b"comment", LARGE)), MEMBER],
+        [header(tarfile.GNUTYPE_LONGNAME, LARGE), MEMBER],
+        [MEMBER, header(tarfile.GNUTYPE_LONGLINK, LARGE), MEMBER],
+        [*[header(tarfile.XHDTYPE, record(b"comment", bytes(1 << 15)))] * 16, MEMBER],
+        [part for n in range(16) for part in (header(tarfile.XGLTYPE, record(b"k%d" % n, bytes(1 << 15))), MEMBER)],
+        [
+            header(tarfile.XHDTYPE, b"".join(record(*each) for each in SPARSE)),
+            header(tarfile.REGTYPE, b"9999999\n" + 2048 * b"0\n" * 1024),
+        ],
+    ],
+)
+def test_headers_of_a_tar_archive_are_bounded(tmp_path: Path, members: list[tuple[tarfile.TarInfo, bytes]]) -> None:
+    archive = packed_tar(tmp_path / "sent.tar.gz", *members)
+    tracemalloc.start()
+    try:
+        with pytest.raises(DataError, match=r"sent\.tar\.gz: (it unpacks to|it has a header of more|its headers for all)"):
+            list(files(archive, "https://example.org"))
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    "records",
+    [
+        pytest.param(record(b"size", b"-99999"), id="a negative size"),
+        pytest.param(b"9" * 5000 + b" a=b\n", id="a length of 5000 digits"),
+        pytest.param(record(b"hdrcharset", b"\xff"), id="no UTF-8"),
+    ],
+)
+def test_a_tar_archive_with_a_header_that_makes_no_sense_is_damaged(tmp_path: Path, records: bytes) -> None:
+    archive = packed_tar(tmp_path / "sent.tar.gz", MEMBER, header(tarfile.XHDTYPE, records), MEMBER)
+    with pytest.raises(DataError, match=r"sent\.tar\.gz: damaged"):
+        list(files(archive, "https://example.org"))
+
+
+def test_links_in_a_tar_archive_are_left_out_and_long_names_are_read(tmp_path: Path) -> None:
+    link = tarfile.TarInfo("link")
+    link.type, link.linkname = tarfile.LNKTYPE, "anna.csv"
+    long = "a" * 200 + "/anna.csv"
+    pax = header(tarfile.XHDTYPE, record(b"path", long.encode()))
+    for suffix, opened in ((".tar", open), (".tar.gz", gzip.open), (".tar.bz2", bz2.open), (".tar.xz", lzma.open)):
+        sent = gzip.decompress(packed_tar(tmp_path / "sent", MEMBER, (link, b""), pax, MEMBER).read_bytes())
+        with opened(tmp_path / f"sent{suffix}", "wb") as out:
+            out.write(sent)
+        assert list(files(tmp_path / f"sent{suffix}", "")) == [("anna.csv", b"1,0\n"), (long, b"1,0\n")]
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from .optional_messages import KEY_BYTES
 from .spec import Experiment
 
 VARIABLE = "TINYMETAFED_BOARD_KEY"  # names the header of the board that the next build is for
+HEADER = "authentication_facts.hpp"  # the generated header that has the key
 _KEY = re.compile(rf"key: ([0-9a-f]{{{2 * KEY_BYTES}}})\b")
 
 

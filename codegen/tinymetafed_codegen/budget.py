@@ -25,9 +25,13 @@ AUTHENTICATION_RAM_BYTES = 160
 MEASURES_FLASH_BYTES = 400  # code of board.measures
 SENSOR_FLASH_BYTES = 4_000  # code of a sensor's pipeline and of what a program of one's own calls
 SECURE_FLASH_BYTES = 3_700  # code of secure aggregation: X25519, BLAKE2s, ChaCha20, and its messages
+DIFFERENCE_FLASH_BYTES = 2_200  # code of a download by difference
+DIFFERENCE_RAM_BYTES = 60  # the fingerprint of the version held, and the state of a difference that arrives
 SOUND_FLASH_BYTES = 1_000  # code of the front end for sounds, beyond that for windows; its tables are counted in addition
 PRIVACY_FLASH_BYTES = 2_000  # code of private updates; the table of their noise is counted in addition
 PRIVACY_RAM_BYTES = 80
+CODED_FLASH_BYTES = 1_700  # code of updates with coded values
+CODED_RAM_BYTES = 40
 UNMEASURED_FLASH_BYTES = 1_000  # assumed for a kernel whose op has no flash_bytes
 _WIDEST_TILE = 8  # most outputs that a kernel accumulates side by side; Op.flash_bytes is measured at this width
 
@@ -82,7 +86,9 @@ def _ram(experiment: Experiment, net: Graph, arena: Plan, window: int, sensor: i
         RamUse("sensor", sensor),
         RamUse("authentication", AUTHENTICATION_RAM_BYTES if experiment.run.is_authenticated else 0),
         RamUse("private updates", PRIVACY_RAM_BYTES if experiment.privacy.is_private else 0),
+        RamUse("coded updates", CODED_RAM_BYTES if experiment.strategy.codes_values else 0),
         RamUse("keys of participants (secure aggregation)", 0 if secure is None else secure.ram_bytes),
+        RamUse("version held (download by difference)", DIFFERENCE_RAM_BYTES if experiment.strategy.takes_differences else 0),
         RamUse("core", CORE_RAM_BYTES + SELECTION_RAM_BYTES * len(net.layer_ends)),
         RamUse(STACK, STACK_BYTES),
     )
@@ -110,7 +116,9 @@ def _flash(experiment: Experiment, net: Graph) -> int:
     authentication = AUTHENTICATION_FLASH_BYTES * experiment.run.is_authenticated
     secure = SECURE_FLASH_BYTES * experiment.privacy.secure_aggregation
     measures = MEASURES_FLASH_BYTES * experiment.board.measures
-    parts = feedback + store + sensor + authentication + privacy + secure + measures
+    coded = CODED_FLASH_BYTES * experiment.strategy.codes_values
+    difference = DIFFERENCE_FLASH_BYTES * experiment.strategy.takes_differences
+    parts = feedback + store + sensor + authentication + privacy + secure + measures + coded + difference
     return CORE_FLASH_BYTES + parts + _kernel_flash(net) + net.frozen_bytes
 
 

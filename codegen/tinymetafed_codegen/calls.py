@@ -17,6 +17,7 @@ class Tensor:
     shape: Shape
     note: str
     int8: bool = False
+    half: bool = False
 
     @property
     def size(self) -> int:
@@ -25,8 +26,8 @@ class Tensor:
 
     @property
     def floats(self) -> int:
-        """Floats of the arena that it takes; four int8 values share one."""
-        return -(-self.size // 4) if self.int8 else self.size
+        """Floats of the arena that it takes; four int8 values share one, or two float16 values."""
+        return -(-self.size // (4 if self.int8 else 2 if self.half else 1))
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,8 @@ class Call:
 
     The gradient of an input of a merge is such a call as well: ``x`` is dy, ``other`` what the call reads beside dy.
 
-    ``masks_input``: x is the output of a ReLU, whose derivative the mask saved for backward includes.
+    ``masks_input``: x is the output of a ReLU, whose derivative the mask saved for backward includes. ``again``: in a backward
+    pass, the call makes an activation a second time.
     """
 
     op: Op
@@ -44,6 +46,7 @@ class Call:
     other: Tensor | None = None
     saved_mask: Tensor | None = None
     masks_input: bool = False
+    again: bool = False
 
     @property
     def reads(self) -> tuple[Tensor, ...]:

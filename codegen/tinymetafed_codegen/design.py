@@ -21,6 +21,7 @@ from . import (
     sample_source,
     secure_sum,
     sensor,
+    stored_activations,
     weights_file,
 )
 from .boards import INSTALLED, Board, Catalogue
@@ -76,14 +77,20 @@ def design(experiment: Experiment, board: Board, source: str, boards: Catalogue 
         SpecError: The model does not fit the task.
         BudgetError: The board has too little RAM or flash.
     """
-    strategy = experiment.strategy
-    net = graph.build(experiment.model, source, partial=strategy.partial, gradient=strategy.gradient, data=experiment.data)
+    net = built(experiment, source)
     _check_task(experiment, net, source)
     return design_graph(experiment, board, net, source, boards)
 
 
+def built(experiment: Experiment, source: str) -> graph.Graph:
+    """The graph of an experiment's model, with every activation stored as it is. Raises SpecError."""
+    strategy = experiment.strategy
+    return graph.build(experiment.model, source, partial=strategy.partial, gradient=strategy.gradient, data=experiment.data)
+
+
 def design_graph(experiment: Experiment, board: Board, net: graph.Graph, source: str, boards: Catalogue = INSTALLED) -> Design:
-    """Like ``design``, but takes an existing graph and does not compare it with the task."""
+    """Like ``design``, but takes a graph that ``graph.build`` made, and does not compare it with the task."""
+    net = stored_activations.arranged(net, experiment)
     return _design(experiment, board, boards, net, plan.plan(net), given_weights(experiment, net, source), source)
 
 

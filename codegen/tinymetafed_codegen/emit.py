@@ -11,6 +11,7 @@ from pathlib import Path
 
 from . import (
     adaptation,
+    board_key,
     kept_activations,
     log_mel_facts,
     optional_messages,
@@ -25,17 +26,17 @@ from . import (
 from .boards import Board
 from .cpp_literals import float_literal, hexadecimal_literal, in_lines
 from .design import Design
-from .files import write_if_changed
+from .files import OWNER_ONLY, write_if_changed
 from .log_mel_cpp import log_mel_header
 from .model_cpp import frozen_header, model_header, op_headers
-from .optional_messages import LEAST_PARTICIPANTS
+from .optional_messages import FIRST_INDEX_BYTES, LEAST_PARTICIPANTS, VALUE_ESCAPE
 from .protocol import Phase, SampleSet, Status
 from .protocol_cpp import cpp_constant
 from .rendering import render
 from .section import SpecError
 
-# Their presence gives the firmware a store, a sensor, authentication, private updates, secure aggregation, or measurements.
-_KEY_HEADER = "authentication_facts.hpp"  # has the board's key where it is compiled in
+# Their presence gives the firmware a store, a sensor, authentication, private or coded updates, secure aggregation,
+# measurements, kept activations, or a download by difference.
 _OPTIONAL_HEADERS = {
     "saved_state.hpp",
     "store_facts.hpp",
@@ -44,7 +45,7 @@ _OPTIONAL_HEADERS = {
     "own_sensor.hpp",
     "log_mel_facts.hpp",
     "authentication.hpp",
-    _KEY_HEADER,
+    board_key.HEADER,
     "measures.hpp",
     "measure_facts.hpp",
     "private_update.hpp",
@@ -53,6 +54,10 @@ _OPTIONAL_HEADERS = {
     "secure_facts.hpp",
     "kept_activations.hpp",
     "kept_facts.hpp",
+    "coded_update.hpp",
+    "coded_facts.hpp",
+    "held_version.hpp",
+    "difference_facts.hpp",
 }
 
 
@@ -83,10 +88,8 @@ def write(design: Design, folder: Path, command: str, *, key: bytes | None = Non
         texts["own_source.hpp"] = own_source_header(own.as_posix(), sample_source.digest(own), command)
     for name in _OPTIONAL_HEADERS - texts.keys():
         (folder / name).unlink(missing_ok=True)
-    changed = [folder / name for name, text in texts.items() if write_if_changed(folder / name, text)]
-    if key is not None:
-        (folder / _KEY_HEADER).chmod(0o600)
-    return changed
+    modes = {board_key.HEADER: OWNER_ONLY} if key is not None else {}
+    return [folder / name for name, text in texts.items() if write_if_changed(folder / name, text, modes.get(name, 0o644))]
 
 
 def headers(design: Design, command: str, phases: Sequence[Phase] | None = None, *, key: bytes | None = None) -> dict[str, str]:
@@ -119,7 +122,16 @@ def headers(design: Design, command: str, phases: Sequence[Phase] | None = None,
     if design.graph.frozen:
         texts["frozen.hpp"] = frozen_header(design, command)
     texts |= authentication_headers(design, command, key)
-    parts = (store_headers, measure_headers, sensor_headers, privacy_headers, secure_headers, kept_headers)
+    parts = (
+        store_headers,
+        measure_headers,
+        sensor_headers,
+        privacy_headers,
+        secure_headers,
+        kept_headers,
+        coded_headers,
+        difference_headers,
+    )
     return texts | {name: text for part in parts for name, text in part(design, command).items()}
 
 
@@ -271,6 +283,22 @@ def kept_headers(design: Design, command: str) -> dict[str, str]:
     }
 
 
+def coded_headers(design: Design, command: str) -> dict[str, str]:
+    """The texts of the headers of firmware that codes the values of its updates, by name; empty for any other firmware."""
+    if not design.experiment.strategy.codes_values:
+        return {}
+    return {
+        "coded_update.hpp": render("coded_update.hpp.j2", command=command),
+        "coded_facts.hpp": coded_facts_header(command),
+    }
+
+
+def coded_facts_header(command: str) -> str:
+    """The text of coded_facts.hpp: the messages of firmware that codes the values of its updates."""
+    facts = {"escape": VALUE_ESCAPE, "first": FIRST_INDEX_BYTES}
+    return render("coded_facts.hpp.j2", command=command, **facts, **vars(protocol_cpp.coded_parts()))
+
+
 def sensor_headers(design: Design, command: str) -> dict[str, str]:
     """The texts of the headers of firmware with a sensor, by name; empty for any other firmware.
 
@@ -358,6 +386,22 @@ def secure_headers(design: Design, command: str) -> dict[str, str]:
     }
 
 
+def difference_headers(design: Design, command: str) -> dict[str, str]:
+    """The texts of held_version.hpp and difference_facts.hpp; empty for firmware that gets all weights in each round."""
+    if not design.experiment.strategy.takes_differences:
+        return {}
+    return {
+        "held_version.hpp": render("held_version.hpp.j2", command=command),
+        "difference_facts.hpp": render(
+            "difference_facts.hpp.j2",
+            command=command,
+            step_escape=optional_messages.STEP_ESCAPE,
+            factor=f"{optional_messages.FINGERPRINT_FACTOR:#018x}u",
+            records=protocol_cpp.difference_records(),
+        ),
+    }
+
+
 def _windows(facts: sensor.SensorFacts) -> str:
     """The C++ type of the front end that cuts windows."""
     return f"Windows<kChannels, {facts.window}, {facts.stride}, {str(facts.majority).lower()}, kClasses>"
@@ -372,7 +416,7 @@ def authentication_headers(design: Design, command: str, key: bytes | None) -> d
         "authentication.hpp": render(
             "authentication.hpp.j2", key_header=f"{holder}.hpp", stores_key=holder == "key_in_store", command=command
         ),
-        _KEY_HEADER: render(
+        board_key.HEADER: render(
             "authentication_facts.hpp.j2",
             mac_bytes=optional_messages.MAC_BYTES,
             key_bytes=optional_messages.KEY_BYTES,

@@ -15,11 +15,19 @@ from typing import IO
 _BYTE = 1 << 20  # Windows locks this byte, which lies behind the process id that others read
 
 
-def write_if_changed(path: Path, text: str) -> bool:
-    """Writes ``text`` atomically, but does not touch a file with the same text. Returns whether it wrote. Raises OSError."""
+OWNER_ONLY = 0o600  # the mode of files with a key
+
+
+def write_if_changed(path: Path, text: str, mode: int = 0o644) -> bool:
+    """Writes ``text`` atomically, but does not touch a file with the same text. Returns whether it wrote. Raises OSError.
+
+    A file that nobody but its owner may read has that mode afterwards in any case.
+    """
     if path.exists() and path.read_text(encoding="utf-8") == text:
+        if mode == OWNER_ONLY:
+            path.chmod(mode)
         return False
-    replace(path, text.encode())
+    replace(path, text.encode(), mode)
     return True
 
 

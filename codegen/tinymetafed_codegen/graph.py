@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from . import backward, layer_chain
 from .calls import BackwardCall, Call, Tensor, mask, mask_name, observes
 from .loss import target_size
-from .ops import INPUT, LOSSES, Int8Op, Loss, Op, Parameter, Sgd
+from .ops import INPUT, LOSSES, Int8Op, Loss, Op, Parameter, RoundToHalf, Sgd
 from .ops.running_statistics import LARGEST_INPUT
 from .protocol import MAX_PARAMETERS, Variant
 from .spec import DataSpec, ModelSpec, SpecError, TaskShapes
@@ -32,7 +32,12 @@ class PlacedParameter:
 
 @dataclass(frozen=True)
 class Graph:
-    """A model as tensors and calls, with all shapes and the order of the weights decided. ``backward`` is by variant."""
+    """A model as tensors and calls, with all shapes and the order of the weights decided.
+
+    ``forward`` has a call for each layer, ``forward_of`` all calls of a pass. ``backward`` is by variant. ``rounds``: outputs
+    of layers are rounded to float16. ``packing``: what runs after a layer, by its name, to pack activations for the backward
+    pass.
+    """
 
     input: Tensor
     output: Tensor
@@ -43,6 +48,8 @@ class Graph:
     backward: dict[Variant, tuple[Call | BackwardCall, ...]]
     parameters: tuple[PlacedParameter, ...]
     sgd: Sgd
+    rounds: bool = False
+    packing: dict[str, tuple[Call, ...]] = dataclasses.field(default_factory=dict)
 
     @property
     def shapes(self) -> TaskShapes:
@@ -65,13 +72,25 @@ class Graph:
         return LARGEST_INPUT if any(call.op.observes for call in self.forward) else None
 
     def forward_of(self, variant: Variant | None) -> tuple[Call, ...]:
-        """The forward pass of a training step, or of a prediction (None), without the masks that nothing reads afterwards."""
+        """The forward pass of a training step, or of a prediction (None), without what nothing reads afterwards.
+
+        That are masks and packed activations.
+        """
         readers = () if variant is None else self.backward[variant]
         read = {tensor.name for call in readers for tensor in call.reads}
-        return tuple(
-            call if call.saved_mask is None or call.saved_mask.name in read else dataclasses.replace(call, saved_mask=None)
-            for call in self.forward
-        )
+        calls: list[Call] = []
+        for call in self.forward:
+            is_read = call.saved_mask is None or call.saved_mask.name in read
+            calls.append(call if is_read else dataclasses.replace(call, saved_mask=None))
+            calls += self.rounding(call)
+            calls += [packing for packing in self.packing.get(call.op.name, ()) if packing.y.name in read]
+        return tuple(calls)
+
+    def rounding(self, call: Call) -> tuple[Call, ...]:
+        """The call that rounds the output of a layer to float16, if it is rounded: the model's output is not."""
+        if not self.rounds or call.y.int8 or call.y.name == self.output.name:
+            return ()
+        return (Call(RoundToHalf("", call.y.shape, call.y.shape), call.y, call.y),)
 
     def observing(self, variant: Variant) -> list[Call]:
         """The calls whose ops take the model's input into their statistics, before a training step of this variant."""
@@ -184,7 +203,7 @@ def build(
     read = {tensor.name: back for back in calls[Variant.FULL] for tensor in back.reads}
     forward = [_withmask(call, read.get(mask_name(call.y))) for call in forward]
     sgd = Sgd(model.momentum, model.weight_decay)
-    return Graph(first, current, d_output, target, loss, tuple(forward), calls, parameters, sgd)
+    return Graph(first, current, d_output, target, loss, tuple(forward), calls, parameters, sgd, model.activations == "f16")
 
 
 def _withmask(call: Call, reader: Call | BackwardCall | None) -> Call:

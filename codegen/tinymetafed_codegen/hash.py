@@ -53,6 +53,7 @@ def model_hash(experiment: Experiment, net: Graph, given: Mapping[str, weights_f
     optional = {
         "huber_delta": model.huber_delta if net.loss.name == "huber" else None,
         "sgd": [net.sgd.momentum, net.sgd.weight_decay] if net.sgd != Sgd(0, 0) else None,
+        "activations": model.activations if net.rounds else None,
         "clip_norm": model.clip_norm or None,
         "gradient": experiment.strategy.gradient or None,
         "error_feedback": experiment.strategy.error_feedback or None,
@@ -61,6 +62,8 @@ def model_hash(experiment: Experiment, net: Graph, given: Mapping[str, weights_f
         "security": optional_messages.authentication_schema_hash().hex() if experiment.run.is_authenticated else None,
         "private_update": private_update.description(experiment, net.n_global),
         "secure_sum": _secure_sum(experiment, net.n_global),
+        "coded_update": optional_messages.coded_schema_hash().hex() if experiment.strategy.codes_values else None,
+        "download": optional_messages.difference_schema_hash().hex() if experiment.strategy.takes_differences else None,
         "frozen": _digest([given[f"{op.name}.{parameter.name}"] for op, parameter in net.frozen]) if net.frozen else None,
     }
     description |= {key: value for key, value in optional.items() if value is not None}

@@ -28,6 +28,11 @@ class Prefix:
     boundary: Tensor
 
     @property
+    def layers(self) -> int:
+        """The number of layers among the calls."""
+        return sum(bool(call.op.name) for call in self.calls)
+
+    @property
     def multiply_accumulates(self) -> int:
         """What they cost."""
         return work.multiply_accumulates_of(self.calls)
@@ -46,7 +51,7 @@ def prefix_of(net: Graph, variant: Variant) -> Prefix | None:
     """
     if not net.backward[variant]:
         return None
-    fixed = list(takewhile(lambda call: not _changes(call, variant), net.forward))
+    fixed = list(takewhile(lambda call: not _changes(call, variant), net.forward_of(variant)))
     found = [each for length in range(1, len(fixed) + 1) if (each := _cut(net, variant, length)) is not None]
     # Of those that leave out as many products, the one with the smallest tensor: int8 before it becomes float32.
     best = max(found, key=lambda each: (each.multiply_accumulates, -each.boundary.floats, len(each.calls)), default=None)
@@ -55,7 +60,10 @@ def prefix_of(net: Graph, variant: Variant) -> Prefix | None:
 
 def _cut(net: Graph, variant: Variant, length: int) -> Prefix | None:
     """The first calls of the forward pass, if the later ones, forward and backward, read one tensor of them and no input."""
-    before, after = net.forward[:length], (*net.forward[length:], *net.backward[variant])
+    forward = net.forward_of(variant)
+    if forward[:length] != net.forward_of(None)[:length]:
+        return None  # it saves something for the backward pass
+    before, after = forward[:length], (*forward[length:], *net.backward[variant])
     made = {tensor.name: tensor for tensor in (net.input, *(written for call in before for written in call.writes))}
     crossing = {tensor.name for call in after for tensor in call.reads} & made.keys()
     return Prefix(before, made[crossing.pop()]) if len(crossing) == 1 and net.input.name not in crossing else None
@@ -84,7 +92,7 @@ def plan(experiment: Experiment, net: Graph, memory: Memory) -> KeptActivations 
         to keep, no room for it, or the experiment says not to.
     """
     found = prefixes(net)
-    if not found or not experiment.board.keep_activations or memory.flash + FLASH_BYTES > memory.flash_available:
+    if not found or not experiment.board.keeps or memory.flash + FLASH_BYTES > memory.flash_available:
         return None
     sets = [SampleSet.SUPPORT, SampleSet.ADAPT] + [SampleSet.QUERY] * bool(found.keys() - {Variant.LOCAL})
     wanted = max(map(experiment.task.count, sets))
@@ -94,7 +102,7 @@ def plan(experiment: Experiment, net: Graph, memory: Memory) -> KeptActivations 
     samples = min(wanted, room // each)
     if samples < 1:
         return None
-    layers = {variant.name.lower(): len(prefix.calls) for variant, prefix in found.items()}
+    layers = {variant.name.lower(): prefix.layers for variant, prefix in found.items()}
     products = {variant.name.lower(): prefix.multiply_accumulates for variant, prefix in found.items()}
     return KeptActivations(samples, wanted, floats, RAM_BYTES + samples * each, layers, products)
 

@@ -153,7 +153,7 @@ def model_header(design: Design, command: str, template: str = FIRMWARE) -> str:
         prefixes=[
             {
                 "layers": length,
-                "boundary": place(net.forward[length - 1].y),
+                "boundary": place(unmasked[length - 1].y),
                 "calls": [forward(call) for call in unmasked[:length]],
             }
             for length in lengths
@@ -180,7 +180,8 @@ def model_header(design: Design, command: str, template: str = FIRMWARE) -> str:
 def op_headers(design: Design, command: str) -> str:
     """The text of op_headers.hpp: includes the kernels of the model's ops."""
     net = design.graph
-    used = {type(call.op) for calls in (net.forward, *net.backward.values()) for call in calls}
+    passes = [net.forward_of(variant) for variant in net.backward]
+    used = {type(call.op) for calls in (*passes, *net.backward.values()) for call in calls}
     ours = sorted({f"<kernels/{op.header}>" for op in used if ops.own_op.header(op) is None})
     theirs = sorted({file for op in used if (file := ops.own_op.header(op))})
     return render(

@@ -1,7 +1,7 @@
 """Messages that only some firmware knows, for instance that with a store, with a sensor, or with authentication.
 
 Any other firmware answers them with UNKNOWN_TYPE. ``schema_hash`` of the wire table does not cover them; the model's hash of
-firmware with a store, a sensor, authentication or secure aggregation does.
+firmware with a store, a sensor, authentication, secure aggregation or a downlink by difference does.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from .protocol import REQUESTS, table_digest
-from .wire_record import F32, U16, U32, Bounds, Bytes16, Bytes32, Code, Record, Request, Tail
+from .protocol import REQUESTS, RICE_CODINGS, Coding, WeightDtype, table_digest
+from .wire_record import F32, U16, U32, Bounds, Bytes8, Bytes16, Bytes32, Code, OneOf, Record, Request, Tail
 
 # --- Of firmware with a store ---
 
@@ -378,6 +378,110 @@ class Open(Request):
     attempt: Annotated[U32, "the attempt that the board has masked this cycle for last"]
 
 
+# --- Of firmware that codes the values of its updates ---
+
+VALUE_ESCAPE = 24  # number of one bits after which a magnitude follows without Rice code
+FIRST_INDEX_BYTES = 3
+
+
+class ValueCoding(Code):
+    """How the values of an update are written; a magnitude above the least one of the update is a small number."""
+
+    (RICE_0, RICE_1, RICE_2, RICE_3, RICE_4, RICE_5, RICE_6) = (
+        (parameter, f"Rice codes of the magnitudes less the least one, parameter {parameter}; then signs")
+        for parameter in range(7)
+    )
+    SIGNS = 254, "signs alone: all magnitudes are the least one"
+    PACKED = 255, "each value as in `Delta`"
+
+
+VALUE_RICE_CODINGS = tuple(coding for coding in ValueCoding if coding < ValueCoding.SIGNS)  # each is its Rice parameter
+
+
+@dataclass(frozen=True, slots=True)
+class CodedDelta(Record):
+    """Some of the selected entries of the delta, in the order of their indices, as `Delta` has them."""
+
+    rank: Annotated[U32, "rank of the first entry, as in the request"]
+    count: Annotated[U16, Bounds(least=1), "entries in this message"]
+    indices: Annotated[Coding, "encoding of the indices"]
+    values: Annotated[ValueCoding, "encoding of the values; the same in all messages of a delta"]
+    dtype: Annotated[WeightDtype, "format of the values"]
+    scale: Annotated[F32, Bounds(least=0), "a value in I8 is its number times this; the same for the whole delta"]
+    data: Annotated[
+        Tail,
+        f"the first index in {FIRST_INDEX_BYTES} bytes; two strings of bits, LSB first, padded with zeros to a byte: gaps; "
+        "the least magnitude, unless values are packed, and values",
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class PullCoded(Request):
+    """Asks for entries of the delta as `Pull` does; the answer has as many as fit."""
+
+    type_id = 0x78
+    answer = CodedDelta
+    token: Annotated[U32, "the token of the cycle in progress"]
+    rank: Annotated[U32, "rank of the first entry, counted from 0 in the order of the indices"]
+
+
+# --- Of firmware that takes differences of weights ---
+
+STEP_ESCAPE = 12  # number of one bits after which the magnitude of a step follows without Rice code
+FINGERPRINT_FACTOR = 0x5851F42D4C957F2D  # of the fingerprint of a version; Knuth's multiplier, TAOCP 3.3.4
+
+
+@dataclass(frozen=True, slots=True)
+class Taken(Record):
+    """How far the board is in the difference."""
+
+    next: Annotated[U32, "entries that it has taken, counted from the first"]
+
+
+@dataclass(frozen=True, slots=True)
+class Difference(Request):
+    """Begins a cycle, as a `Load` does, with what differs from the weights that the board holds."""
+
+    type_id = 0x70
+    answer = Taken
+    token: Annotated[U32, "as in `Load`"]
+    base: Annotated[Bytes8, "fingerprint of the version that the board holds; `BAD_STATE` if it holds another one or none"]
+    result: Annotated[Bytes8, "fingerprint of the new version; `BAD_VALUE` if the weights after the last entry are another one"]
+    entries: Annotated[U32, "entries of the whole difference; 0: the versions are equal"]
+    gaps: Annotated[Coding, OneOf((*RICE_CODINGS, Coding.RUN)), "coding of the gaps between entries, as in `Delta`"]
+    steps: Annotated[U16, "Rice parameter of the steps, from which the exponent of the old weight is subtracted"]
+    count: Annotated[U16, "entries in this message"]
+    data: Annotated[Tail, "bits of the entries, LSB first, padded with zeros to whole bytes"]
+
+
+@dataclass(frozen=True, slots=True)
+class MoreDifference(Request):
+    """The next entries of a difference that has begun."""
+
+    type_id = 0x71
+    answer = Taken
+    token: Annotated[U32, "the token of the cycle in progress"]
+    rank: Annotated[U32, "rank of the first entry here; entries that the board has are not taken again"]
+    count: Annotated[U16, Bounds(least=1), "entries in this message"]
+    data: Annotated[Tail, "as in `Difference`"]
+
+
+@dataclass(frozen=True, slots=True)
+class Held(Record):
+    """The version of the global weights that the board holds: the one that it received last."""
+
+    whole: Annotated[U16, "1 if it holds one; 0 after a reset, or while weights arrive"]
+    version: Annotated[Bytes8, "its fingerprint, computed when it was complete; zeros if there is none"]
+
+
+@dataclass(frozen=True, slots=True)
+class AskHeld(Request):
+    """Asks which version the board holds."""
+
+    type_id = 0x72
+    answer = Held
+
+
 # --- All of them ---
 
 
@@ -387,6 +491,8 @@ MEASURE_REQUESTS: tuple[type[Request], ...] = (Measure,)
 SENSOR_REQUESTS: tuple[type[Request], ...] = (AskSensor, AskColumns, PullRows, LabelSample)
 AUTHENTICATION_REQUESTS: tuple[type[Request], ...] = (Enroll, Challenge, Prove, AskRefusals, Forget)
 SECURE_REQUESTS: tuple[type[Request], ...] = (AskKey, Seat, PullMasked, Open)
+CODED_REQUESTS: tuple[type[Request], ...] = (PullCoded,)
+DIFFERENCE_REQUESTS: tuple[type[Request], ...] = (Difference, MoreDifference, AskHeld)
 ALL_REQUESTS: tuple[type[Request], ...] = (
     *REQUESTS,
     *STORE_REQUESTS,
@@ -395,9 +501,12 @@ ALL_REQUESTS: tuple[type[Request], ...] = (
     *SENSOR_REQUESTS,
     *AUTHENTICATION_REQUESTS,
     *SECURE_REQUESTS,
+    *CODED_REQUESTS,
+    *DIFFERENCE_REQUESTS,
 )
 STORE_ENUMS: tuple[type[Code], ...] = (StoreState,)
 SENSOR_ENUMS: tuple[type[Code], ...] = (SensorState, RowFormat)
+CODED_ENUMS: tuple[type[Code], ...] = (ValueCoding,)
 
 
 def store_schema_hash() -> bytes:
@@ -418,3 +527,13 @@ def authentication_schema_hash() -> bytes:
 def secure_schema_hash() -> bytes:
     """The same for the messages of firmware with secure aggregation."""
     return table_digest((), SECURE_REQUESTS)
+
+
+def coded_schema_hash() -> bytes:
+    """The same for the messages of firmware that codes the values of its updates."""
+    return table_digest(CODED_ENUMS, CODED_REQUESTS, {"escape": VALUE_ESCAPE, "first": FIRST_INDEX_BYTES})
+
+
+def difference_schema_hash() -> bytes:
+    """The same for the messages of firmware that takes differences, and the constants of their coding."""
+    return table_digest((), DIFFERENCE_REQUESTS, {"step_escape": STEP_ESCAPE, "factor": FINGERPRINT_FACTOR})

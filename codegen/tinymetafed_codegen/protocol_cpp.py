@@ -140,6 +140,19 @@ def secure_records() -> list[RecordText]:
     return [_record(record) for record in protocol.records(optional_messages.SECURE_REQUESTS)]
 
 
+def coded_parts() -> PartText:
+    """The text of the messages that only firmware has that codes the values of its updates."""
+    return PartText(
+        enums=[enum_text(enum) for enum in optional_messages.CODED_ENUMS],
+        records=[_record(record) for record in protocol.records(optional_messages.CODED_REQUESTS)],
+    )
+
+
+def difference_records() -> list[RecordText]:
+    """The text of the messages that only firmware has that takes differences of weights."""
+    return [_record(record) for record in protocol.records(optional_messages.DIFFERENCE_REQUESTS)]
+
+
 def own_program_records() -> list[RecordText]:
     """The text of the messages that only firmware has whose own program learns."""
     return [_record(record) for record in protocol.records(optional_messages.OWN_PROGRAM_REQUESTS)]

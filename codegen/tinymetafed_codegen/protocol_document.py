@@ -60,6 +60,19 @@ def secure_tables() -> dict[str, str]:
     return {record.__name__: _fields(record) for record in protocol.records(optional_messages.SECURE_REQUESTS)}
 
 
+def coded_tables() -> dict[str, str]:
+    """The same for the messages that only firmware has that codes the values of its updates."""
+    return {
+        **{record.__name__: _fields(record) for record in protocol.records(optional_messages.CODED_REQUESTS)},
+        **{enum.__name__: _members(enum) for enum in optional_messages.CODED_ENUMS},
+    }
+
+
+def difference_tables() -> dict[str, str]:
+    """The same for the messages that only firmware has that takes differences of weights."""
+    return {record.__name__: _fields(record) for record in protocol.records(optional_messages.DIFFERENCE_REQUESTS)}
+
+
 def place(name: str) -> str:
     """The marker before the table of this name."""
     return f"<!-- table: {name} -->"
@@ -135,6 +148,8 @@ if __name__ == "__main__":
         "sensors.md": sensor_tables(),
         "authentication.md": authentication_tables(),
         "secure-aggregation.md": secure_tables(),
+        "uplink-coding.md": coded_tables(),
+        "difference.md": difference_tables(),
     }
     for page, made in ((find(f"docs/{name}"), made) for name, made in pages.items()):
         write_if_changed(page, filled(page.read_text(encoding="utf-8"), made))

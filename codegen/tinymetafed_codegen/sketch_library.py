@@ -20,6 +20,8 @@ from .protocol import Phase
 NAME = "TinyMetaFed"
 _SOURCES = "src/tinymetafed"  # Arduino compiles all below src/
 _OWN = f"{_SOURCES}/own"  # files of the user's
+_MODEL = f"{_SOURCES}/model"  # generated files
+KEY_HEADER = f"{_MODEL}/{board_key.HEADER}"
 _FORCED = f"{_SOURCES}/settings.h"
 _INCLUDE = re.compile(r'(^[ \t]*#[ \t]*include[ \t]*|\b__has_include\()(?:"([^"\n]+)"|<([^>\n]+)>)', re.MULTILINE)
 
@@ -38,6 +40,7 @@ class SketchLibrary:
         step_milliseconds: Lowest and highest estimate of the longest training step; None where the board has no figures.
         command: The command that writes it.
         version: Version of this package.
+        key: The board's key that is compiled in; None if there is none.
     """
 
     design: Design
@@ -45,6 +48,7 @@ class SketchLibrary:
     step_milliseconds: tuple[float, float] | None
     command: str
     version: str
+    key: bytes | None = field(default=None, repr=False)
 
 
 def require_sketches(board: Board, known: Sequence[Board]) -> None:
@@ -89,7 +93,7 @@ def render(library: SketchLibrary) -> dict[str, str]:
         "library.json": json.dumps(_platformio(library, str(facts["library_version"])), indent=2) + "\n",
         "manifest.json": json.dumps(design.manifest.as_json(), indent=1) + "\n",
     }
-    generated = emit.headers(design, library.command, library.phases, key=board_key.compiled_in(design.experiment))
+    generated = emit.headers(design, library.command, library.phases, key=library.key)
     return texts | _sources(design, generated, library.command)
 
 
@@ -126,7 +130,7 @@ def _sources(design: Design, generated: Mapping[str, str], command: str) -> dict
     places = _places(design, firmware, ports)
 
     def place(file: Path | str) -> str:
-        return f"{_SOURCES}/model/{file}" if isinstance(file, str) else places(file)
+        return f"{_MODEL}/{file}" if isinstance(file, str) else places(file)
 
     def resolve(name: str, quoted: bool, folder: Path | None) -> Path | str | None:
         if quoted and folder is not None and (folder / name).is_file():  # also an absolute path

@@ -27,7 +27,7 @@ def forward_multiply_accumulates(net: Graph) -> int:
 
 def multiply_accumulates_of(calls: Sequence[Call]) -> int:
     """Multiply-accumulates of some calls of the forward pass."""
-    return sum(_products(call.op) for call in calls)
+    return sum(of_forward(call.op) for call in calls)
 
 
 def step_milliseconds(board: Board, net: Graph) -> dict[Variant, tuple[float, float]]:
@@ -47,7 +47,7 @@ def step_milliseconds(board: Board, net: Graph) -> dict[Variant, tuple[float, fl
 
 def longest_part_milliseconds(board: Board, net: Graph) -> tuple[float, float] | None:
     """The same for the longest part of a step, one pass through one layer; None for a board without figures."""
-    passes = [_products(call.op) for call in net.forward]
+    passes = [of_forward(call.op) for call in net.forward]
     passes += [_backward(call) for calls in net.backward.values() for call in calls]
     return _milliseconds(board, max(passes))
 
@@ -77,11 +77,11 @@ def watchdog_seconds(board: Board, net: Graph) -> int | None:
 
 def _backward(call: Call | BackwardCall) -> int:
     if isinstance(call, Call):
-        return 0
-    return _products(call.op) * ((call.dx is not None) + call.update)
+        return of_forward(call.op)  # computed again
+    return of_forward(call.op) * ((call.dx is not None) + call.update)
 
 
-def _products(op: Op) -> int:
-    """Multiply-accumulates of a forward pass: each weight that is no bias is used once per output position."""
+def of_forward(op: Op) -> int:
+    """Multiply-accumulates of an op's forward pass: each weight that is no bias is used once per output position."""
     weights = op.parameters[:1] if isinstance(op, Int8Op) else op.parameters  # the others scale its sums
     return sum(p.size for p in weights if not p.is_bias) * math.prod(op.output_shape[:-1])

@@ -27,6 +27,26 @@ static_assert(protocol::kMaxParameters <= 1u << protocol::kRiceRawBits, "an esca
 // Number of bits that one gap takes.
 uint32_t index_bits(protocol::Coding coding, uint32_t gap);
 
+// Writes one gap: calls to.put(bits, count) with at most 24 bits at a time.
+template <typename To>
+void write_gap(protocol::Coding coding, uint32_t gap, To& to) {
+  constexpr uint32_t kMost = protocol::kRiceEscape;
+  if (coding == protocol::Coding::kRun) return;
+  if (coding == protocol::Coding::kBitmap) {
+    for (; gap >= kMost; gap -= kMost) to.put(0, kMost);
+    to.put(1u << gap, gap + 1);
+    return;
+  }
+  const uint32_t parameter = static_cast<uint32_t>(coding), quotient = gap >> parameter;
+  if (quotient < protocol::kRiceEscape) {
+    to.put((1u << quotient) - 1, quotient + 1);
+    to.put(gap & ((1u << parameter) - 1), parameter);
+  } else {
+    to.put((1u << protocol::kRiceEscape) - 1, protocol::kRiceEscape);
+    to.put(gap, protocol::kRiceRawBits);
+  }
+}
+
 // Finds the coding that takes the fewest bits for a whole delta. Among equals, the lowest Rice parameter comes first and the
 // bitmap last.
 class Planner {
@@ -217,6 +237,29 @@ class DeltaEncoder {
     }
     return true;
   }
+
+  // Calls each(index, value) for the entries from `rank` on, in the order of their indices, until it returns false; that entry is
+  // not passed. Fails with kBadState if `delta_at` has changed since `freeze`, so that there are not as many.
+  template <typename DeltaAt, typename Each>
+  Status walk(DeltaAt delta_at, uint32_t rank, Each each) {
+    if (rank < cursor_.rank) cursor_ = start();
+    float value = 0;  // the last one that the selection has asked for: each entry is computed once
+    const auto seen_at = [&](uint32_t i) { return value = delta_at(i); };
+    const auto priority_at = [&](uint32_t i) { return rule_.priority(seen_at, i); };
+    while (cursor_.rank < count_) {
+      Cursor after = cursor_;
+      const uint32_t index = next_selected(priority_at, parts_, n_, after);
+      if (index == n_) return Status::kBadState;
+      if (rule_.selection == protocol::Selection::kRandom) value = delta_at(index);
+      if (after.rank > rank && !each(index, value)) break;
+      cursor_ = after;
+    }
+    return Status::kOk;
+  }
+
+  // The coding of the indices and the format of the values, chosen by `freeze`.
+  protocol::Coding coding() const { return coding_; }
+  const delta::Format& format() const { return format_; }
 
   // Calls rest(i, value - value that the receiver has) for every i in ascending order. The receiver has 0 for an entry that
   // was not selected. `rest` may change what `delta_at` returns for entries up to i.

@@ -91,24 +91,13 @@ Outcome Learner::load(const protocol::Load& message) {
   if (message.offset != expected) return {Status::kBadOffset, expected};
   if (const Status status = received_.check(message); status != Status::kOk) return {status, message.offset};
 
-  if (begins) {
-    keep_for_next_round();
-    SecureSum::begin_cycle();
-    token_ = message.token;
-    has_token_ = true;
-    state_ = State::kLoading;
-    step_ = 0;
-    ticks_ = 0;
-    fault_ = Status::kOk;
-    is_whole_ = is_received_ = is_pulled_ = is_alone_ = false;
-    delta_ = Encoder();  // a Pull must not return an earlier cycle's entries
-  }
+  if (begins) begin_cycle(message.token);
+  HeldVersion::forget();
   received_.store(message, parameters_);
   loaded_ = message.offset + static_cast<uint32_t>(count);
   if (weights_complete()) {
-    model::Model<float>::start_local(parameters_);
-    state_ = State::kLoaded;
-    is_whole_ = is_received_ = true;
+    end_load();
+    HeldVersion::hold(received_);
   }
   return Status::kOk;
 }
@@ -220,6 +209,8 @@ void Learner::finish() {
     fault_ = delta_.freeze(PrivateUpdate::noised(change()), model::kLayerEnds, *recipe_,
                            SecureSum::selection_key(PrivateUpdate::selection_key(key_)), arena_.histogram);
     if (fault_ == Status::kOk) fault_ = PrivateUpdate::draw(delta_, change(), key_);
+    if (fault_ == Status::kOk)
+      fault_ = CodedUpdate::plan(delta_, PrivateUpdate::noised(change()), arena_.histogram);
     if (fault_ == Status::kOk) SavedState::save_round(key_, delta_, change(), parameters_);
   }
   state_ = fault_ == Status::kOk ? State::kDone : State::kFailed;
@@ -238,7 +229,7 @@ Outcome Learner::progress(uint32_t token, protocol::Progress& out) const {
 
 Outcome Learner::pull(const protocol::Pull& message, protocol::Delta& header, uint8_t* data, size_t capacity,
                       size_t& size) {
-  if constexpr (SecureSum::kIsSecure) return Status::kBadState;
+  if constexpr (SecureSum::kIsSecure || CodedUpdate::kIsCoded) return Status::kBadState;
   if (!has_token_ || state_ != State::kDone || delta_.count() == 0) return Status::kBadState;
   if (message.token != token_) return {Status::kBadToken, token_};
   if (message.rank >= delta_.count()) return {Status::kBadOffset, delta_.count()};

@@ -3,6 +3,8 @@
 
 #include <cstdint>
 
+#include <coded_update.hpp>      // generated for firmware that codes the values of its updates
+#include <held_version.hpp>      // generated for firmware that takes differences of weights
 #include <kept_activations.hpp>  // generated for firmware that keeps activations
 #include <private_update.hpp>    // generated for firmware with private updates
 #include <saved_state.hpp>       // generated for firmware with a store
@@ -33,14 +35,16 @@ struct [[nodiscard]] Outcome {
 //
 // States: IDLE -> LOADING -> LOADED -> TRAINING -> DONE or FAILED. In any state, a Load with a higher token begins a new cycle.
 // Some models keep local weights or a residual from round to round. A new session clears both; firmware with a store has saved
-// them. SavedState, KeptActivations, PrivateUpdate and SecureSum are bases because as members they would take memory also where
-// they are empty.
+// them. SavedState, KeptActivations, PrivateUpdate, SecureSum, CodedUpdate and HeldVersion are bases because as members they would
+// take memory also where they are empty.
 //
 // Between two cycles the board's own program may learn, which ends the last cycle: the board is *alone* until the next Load.
 class Learner : private SavedState,
                 private KeptActivations,
                 private PrivateUpdate,
                 private SecureSum,
+                private CodedUpdate,
+                private HeldVersion,
                 private StepPosition<kSplitsSteps> {
  public:
   // Called once after a start: loads the weights that were saved, so that the device predicts with them.
@@ -71,6 +75,21 @@ class Learner : private SavedState,
     const Status status = SecureSum::answer(type, payload, size, out, detail, is_frozen(), token_, delta_,
                                             PrivateUpdate::noised(change()));
     if (SecureSum::is_opened()) is_pulled_ = true;
+    return {status, detail};
+  }
+
+  // Requests that only firmware knows that codes the values of its updates. Such firmware refuses Pull.
+  Outcome coded_update(uint8_t type, const uint8_t* payload, size_t size, Writer& out) {
+    uint32_t detail = 0;
+    const Status status = CodedUpdate::answer(type, payload, size, out, detail, is_frozen(), token_, delta_,
+                                              PrivateUpdate::noised(change()), is_pulled_);
+    return {status, detail};
+  }
+
+  // Requests that only firmware with a download by difference knows.
+  Outcome difference(uint8_t type, const uint8_t* payload, size_t size, Writer& out) {
+    uint32_t detail = 0;
+    const Status status = HeldVersion::answer(type, payload, size, out, detail, *this);
     return {status, detail};
   }
 
@@ -116,6 +135,8 @@ class Learner : private SavedState,
   void leave();
 
  private:
+  friend class HeldVersion;  // a difference begins a cycle, as a Load does
+  static constexpr uint32_t kGlobalCount = model::kGlobalCount;
   static constexpr uint32_t kLayers = sizeof model::kLayerEnds / sizeof model::kLayerEnds[0];
 
   using Downlink = Received<model::kDownlink, model::kGlobalEnds>;
@@ -139,6 +160,8 @@ class Learner : private SavedState,
   bool in_cycle() const;
   void go_alone();
   Status run_forward(const float* inputs);
+  void begin_cycle(uint32_t token);
+  void end_load();             // all weights of the cycle are there
   void keep_for_next_round();  // what the model keeps: local weights, residuals
   void load_saved();
   void enter_phase();
@@ -149,9 +172,12 @@ class Learner : private SavedState,
   void finish();
   Status weights_status() const;  // kNotFinite if a weight is not finite
   Change change() const { return {parameters_, received_, residual_}; }
-  // Whether the weights are as received, or those of an adaptation: their predictions tell nothing of a client's round.
+  // Whether the weights are as received, or those of an adaptation: their predictions tell nothing of a client's round. The
+  // recipe may be another one since the program's end; what the program has frozen stays.
   bool shows_received_or_adapted() const {
-    return is_received_ && !is_alone_ && (state_ == protocol::State::kLoaded || recipe_->top_k == 0);
+    if (!is_received_ || is_alone_) return false;
+    if (state_ == protocol::State::kDone) return delta_.count() == 0;
+    return state_ == protocol::State::kLoaded || (state_ == protocol::State::kTraining && recipe_->top_k == 0);
   }
 
   Configured programs_[2];
@@ -187,6 +213,25 @@ class Learner : private SavedState,
   };
   alignas(16) Arena arena_ = {};
 };
+
+[[gnu::always_inline]] inline void Learner::begin_cycle(uint32_t token) {
+  keep_for_next_round();
+  SecureSum::begin_cycle();
+  token_ = token;
+  has_token_ = true;
+  state_ = protocol::State::kLoading;
+  step_ = 0;
+  ticks_ = 0;
+  fault_ = Status::kOk;
+  is_whole_ = is_received_ = is_pulled_ = is_alone_ = false;
+  delta_ = Encoder();  // a Pull must not return an earlier cycle's entries
+}
+
+[[gnu::always_inline]] inline void Learner::end_load() {
+  model::Model<float>::start_local(parameters_);
+  state_ = protocol::State::kLoaded;
+  is_whole_ = is_received_ = true;
+}
 
 static_assert(model::kArenaFloats >= model::kHistogramBins, "the arena holds the selection's histogram");
 static_assert(model::kParameterCount <= protocol::kMaxParameters, "ranks and indices are sized for this many weights");

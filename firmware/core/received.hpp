@@ -62,6 +62,31 @@ class Received {
 
   float operator[](uint32_t i) const { return Weight::value(stored_[i]); }
 
+  // For a download by difference, the weights as cells of bits, one cell each.
+  static constexpr uint32_t kCells = kEnds[sizeof kEnds / sizeof kEnds[0] - 1];
+  static constexpr uint32_t kCellBits = 8 * sizeof(Stored);
+  static constexpr bool is_scale(uint32_t) { return false; }
+  uint32_t cell(uint32_t i) const {
+    if constexpr (kDtype == protocol::Dtype::kF32) return bits_of<uint32_t>(stored_[i]);
+    else return stored_[i];
+  }
+  void set_cell(uint32_t i, uint32_t bits) {
+    if constexpr (kDtype == protocol::Dtype::kF32) stored_[i] = bits_of<float>(bits);
+    else stored_[i] = static_cast<Stored>(bits);
+  }
+  // The exponent field of a weight's bits.
+  static constexpr uint32_t exponent(uint32_t bits) {
+    return kDtype == protocol::Dtype::kF32 ? bits >> 23 & 0xFF : bits >> 10 & 0x1F;
+  }
+  // Calls each(bits) for every cell.
+  template <typename Each>
+  void each_cell(Each each) const {
+    for (uint32_t i = 0; i < kCells; ++i) each(cell(i));
+  }
+  void copy_to(float* weights) const {
+    for (uint32_t i = 0; i < kCells; ++i) weights[i] = (*this)[i];
+  }
+
  private:
   Stored stored_[kEnds[sizeof kEnds / sizeof kEnds[0] - 1]] = {};
 };
@@ -93,8 +118,45 @@ class Received<protocol::Dtype::kI8, kEnds> {
 
   float operator[](uint32_t i) const { return value(levels_[i], scales_[tensor_of(i)]); }
 
+  // For a download by difference, scales and levels as cells of bits: each tensor begins with its scale.
+  static constexpr uint32_t kCells = kEnds[sizeof kEnds / sizeof kEnds[0] - 1] + sizeof kEnds / sizeof kEnds[0];
+  static constexpr uint32_t kCellBits = 8;
+  static constexpr uint32_t exponent(uint32_t) { return 0; }
+  static bool is_scale(uint32_t i) {
+    const uint32_t tensor = tensor_of_cell(i);
+    return i == first_cell(tensor);
+  }
+  uint32_t cell(uint32_t i) const {
+    const uint32_t tensor = tensor_of_cell(i);
+    return i == first_cell(tensor) ? bits_of<uint32_t>(scales_[tensor]) : static_cast<uint8_t>(levels_[i - tensor - 1]);
+  }
+  void set_cell(uint32_t i, uint32_t bits) {
+    const uint32_t tensor = tensor_of_cell(i);
+    if (i == first_cell(tensor)) scales_[tensor] = bits_of<float>(bits);
+    else levels_[i - tensor - 1] = static_cast<int8_t>(bits);
+  }
+  template <typename Each>
+  void each_cell(Each each) const {
+    for (uint32_t tensor = 0, i = 0; tensor < kTensors; ++tensor) {
+      each(bits_of<uint32_t>(scales_[tensor]));
+      for (; i < kEnds[tensor]; ++i) each(static_cast<uint8_t>(levels_[i]));
+    }
+  }
+  void copy_to(float* weights) const {
+    for (uint32_t tensor = 0, i = 0; tensor < kTensors; ++tensor)
+      for (; i < kEnds[tensor]; ++i) weights[i] = value(levels_[i], scales_[tensor]);
+  }
+
  private:
   static constexpr size_t kTensors = sizeof kEnds / sizeof kEnds[0];
+
+  static uint32_t first_cell(uint32_t tensor) { return (tensor == 0 ? 0 : kEnds[tensor - 1]) + tensor; }
+
+  static uint32_t tensor_of_cell(uint32_t i) {
+    uint32_t tensor = 0;
+    while (i > kEnds[tensor] + tensor) ++tensor;
+    return tensor;
+  }
 
   static float value(int8_t level, float scale) { return static_cast<float>(level) * scale; }
 

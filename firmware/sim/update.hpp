@@ -6,6 +6,8 @@
 #include <cstdint>
 #include <cstring>
 
+#include <coded_update.hpp>  // generated for firmware that codes the values of its updates
+
 #include "delta_codec.hpp"
 #include "frame.hpp"
 #include "protocol.hpp"
@@ -117,8 +119,24 @@ class Update {
     return Status::kOk;
   }
 
-  // Counts the messages of the update and their bytes on the wire. Fails as DeltaEncoder::encode.
+  // Counts the messages of the update and their bytes on the wire. Fails as DeltaEncoder::encode, or as CodedUpdate::encode where
+  // values are coded.
   Status measure(uint32_t& messages, uint32_t& bytes) {
+    if constexpr (CodedUpdate::kIsCoded) return measure_coded<CodedUpdate>(messages, bytes);
+    return measure_packed(messages, bytes);
+  }
+
+  // Writes what the host does not receive of every change; `values` are those that `decode` wrote.
+  void unsent(const float* values, float* rest) const {
+    std::memcpy(rest, change, sizeof change);
+    for (uint32_t rank = 0; rank < count_; ++rank) rest[chosen_[rank]] = values_[rank] - values[rank];
+  }
+
+ private:
+  static constexpr uint32_t kWords = (kCount + 63) / 64;
+  static constexpr uint32_t kMostEntries = 0xFFFF;  // of a message
+
+  Status measure_packed(uint32_t& messages, uint32_t& bytes) {
     constexpr size_t kHead = protocol::kFrameHeaderBytes + protocol::Delta::kFixedSize;
     const size_t capacity = payload_capacity(kWindow) - kMacBytes - protocol::Delta::kFixedSize;
     const size_t width = protocol::width(format_.dtype);
@@ -149,15 +167,103 @@ class Update {
     return Status::kOk;
   }
 
-  // Writes what the host does not receive of every change; `values` are those that `decode` wrote.
-  void unsent(const float* values, float* rest) const {
-    std::memcpy(rest, change, sizeof change);
-    for (uint32_t rank = 0; rank < count_; ++rank) rest[chosen_[rank]] = values_[rank] - values[rank];
+  // The bits of a value in the update's code.
+  struct Word {
+    uint32_t bits, length;
+  };
+
+  // The same messages as those of Coded::encode.
+  template <typename Coded>
+  Status measure_coded(uint32_t& messages, uint32_t& bytes) {
+    using Message = typename Coded::Message;
+    constexpr size_t kHead = protocol::kFrameHeaderBytes + Message::kFixedSize + Coded::kFirstBytes;
+    const size_t capacity = payload_capacity(kWindow) - kMacBytes - Message::kFixedSize - Coded::kFirstBytes;
+    const uint32_t first = delta::index_bits(coding_, 0);
+    auto code = Coded::Code::packed();
+    const bool is_wide = format_.dtype != protocol::Dtype::kI8;
+    Word words[256];  // of int8 values
+    uint32_t values_left = static_cast<uint32_t>(8 * protocol::width(format_.dtype)) * count_, gaps_left = bits_;
+    if (!is_wide) values_left = plan_values(code, words);
+    const auto length = [&](uint32_t rank) {
+      return is_wide ? static_cast<uint32_t>(8 * protocol::width(format_.dtype)) : words[sent_[rank]].length;
+    };
+    const auto fits = [&](uint32_t gap_bits, uint32_t value_bits) { return (gap_bits + 7) / 8 + (value_bits + 7) / 8 <= capacity; };
+    frame_[0] = frame_[1] = 1;  // any type and sequence but 0: only the size counts
+    for (uint32_t rank = 0, count; rank < count_; rank += count) {
+      uint32_t gap_bits = gaps_left - delta::index_bits(coding_, gaps_[rank]) + first, value_bits = code.head_bits() + values_left;
+      const uint32_t left = count_ - rank;
+      count = left;
+      if (left > kMostEntries || !fits(gap_bits, value_bits)) {
+        gap_bits = 0;
+        value_bits = code.head_bits();
+        for (count = 0; count < left && count < kMostEntries; ++count) {
+          const uint32_t more_gap_bits = gap_bits + (count == 0 ? first : delta::index_bits(coding_, gaps_[rank + count]));
+          const uint32_t more_value_bits = value_bits + length(rank + count);
+          if (!fits(more_gap_bits, more_value_bits)) break;
+          gap_bits = more_gap_bits;
+          value_bits = more_value_bits;
+        }
+      }
+      if (count == 0) return Status::kTooLarge;
+      Message header;
+      header.rank = rank;
+      header.count = static_cast<uint16_t>(count);
+      header.indices = coding_;
+      header.values = code.coding;
+      header.dtype = format_.dtype;
+      header.scale = format_.scale;
+      Writer head(frame_ + protocol::kFrameHeaderBytes, Message::kFixedSize);
+      header.write_head(head);
+      for (size_t i = 0; i < Coded::kFirstBytes; ++i)
+        frame_[kHead - Coded::kFirstBytes + i] = static_cast<uint8_t>(chosen_[rank] >> (8 * i));
+      write_gaps(rank, count, gap_bits, frame_ + kHead);
+      uint8_t* const values = frame_ + kHead + (gap_bits + 7) / 8;
+      const size_t width = protocol::width(format_.dtype), size = static_cast<size_t>(values - frame_) + (value_bits + 7) / 8;
+      if (is_wide) std::memcpy(values, sent_ + rank * width, count * width);
+      else write_values({code.least, code.head_bits()}, words, sent_ + rank, count, values);
+      std::memset(frame_ + size, 1, kMacBytes);  // any value but 0
+      ++messages;
+      bytes += wire_bytes(frame_, size + kMacBytes);
+      if (rank + count == count_) break;
+      for (uint32_t i = rank; i < rank + count; ++i) {
+        gaps_left -= delta::index_bits(coding_, gaps_[i]);
+        values_left -= length(i);
+      }
+    }
+    return Status::kOk;
   }
 
- private:
-  static constexpr uint32_t kWords = (kCount + 63) / 64;
-  static constexpr uint32_t kMostEntries = 0xFFFF;  // of a message
+  // Chooses the code of int8 values and writes the words of all that occur. Returns the bits of all values.
+  template <typename Code>
+  uint32_t plan_values(Code& code, Word (&words)[256]) const {
+    uint32_t counts[256] = {}, histogram[Code::kLevels], bits = 0;
+    for (uint32_t rank = 0; rank < count_; ++rank) ++counts[sent_[rank]];
+    histogram[0] = counts[0];
+    for (uint32_t m = 1; m < Code::kLevels; ++m) histogram[m] = counts[m] + counts[256 - m];
+    code.plan(histogram);
+    for (uint32_t sent = 0; sent < 256; ++sent) {
+      if (counts[sent] == 0) continue;
+      const int32_t value = static_cast<int8_t>(sent);
+      words[sent] = {code.word(value), code.bits(value)};
+      bits += counts[sent] * words[sent].length;
+    }
+    return bits;
+  }
+
+  // Writes the bits of `head`, and then those of int8 values.
+  static void write_values(const Word& head, const Word (&words)[256], const uint8_t* sent, uint32_t count, uint8_t* to) {
+    uint64_t held = head.length > 0 ? head.bits : 0;
+    uint32_t filled = head.length;
+    for (uint32_t i = 0; i < count; ++i) {
+      held |= uint64_t{words[sent[i]].bits} << filled;
+      filled += words[sent[i]].length;
+      std::memcpy(to, &held, sizeof held);
+      to += filled / 8;
+      held >>= filled & ~7u;
+      filled %= 8;
+    }
+    std::memcpy(to, &held, sizeof held);
+  }
 
   // Marks the k entries of begin..end-1 with the highest priorities; among equals the first ones. Halves the interval of the
   // threshold: counting is so fast in a vector unit that it beats a histogram.

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from tinymetafed_codegen.boards import Board, BoardError, BoardWarning
     from tinymetafed_codegen.budget import BudgetError
     from tinymetafed_codegen.manifest import ArenaMap, ModelManifest
+    from tinymetafed_codegen.memory_prices import MemoryPrice
     from tinymetafed_codegen.protocol import Phase, SampleSet, Stream, Variant
     from tinymetafed_codegen.spec import SpecError, TaskFacts, TaskOptions
     from tinymetafed_codegen.toolchain import BuildError
@@ -39,17 +40,20 @@ if TYPE_CHECKING:
     from .api.many_runs import SweepTable, paper, sweep
     from .api.measuring import (
         BoardSpeed,
+        bench_activations,
         bench_adaptation,
         bench_all,
         bench_authentication,
         bench_board,
         bench_byzantine,
+        bench_downlink,
         bench_grid,
         bench_kernels,
         bench_memory,
         bench_simulation,
         bench_soak,
         bench_sound,
+        bench_uplink,
         bench_wire,
         count_instructions,
     )
@@ -147,10 +151,12 @@ _WHERE = {
     ),
     ".api.measuring": (
         "BoardSpeed",
+        "bench_activations",
         "bench_adaptation",
         "bench_all",
         "bench_authentication",
         "bench_board",
+        "bench_downlink",
         "bench_byzantine",
         "bench_grid",
         "bench_kernels",
@@ -158,6 +164,7 @@ _WHERE = {
         "bench_simulation",
         "bench_soak",
         "bench_sound",
+        "bench_uplink",
         "bench_wire",
         "count_instructions",
     ),
@@ -240,6 +247,7 @@ _WHERE = {
         "ArenaMap",
         "ModelManifest",
     ),
+    "tinymetafed_codegen.memory_prices": ("MemoryPrice",),
     "tinymetafed_codegen.protocol": (
         "Phase",
         "SampleSet",
@@ -311,6 +319,7 @@ __all__ = [
     "KnownBoard",
     "LaunchError",
     "LinkError",
+    "MemoryPrice",
     "ModelFileError",
     "ModelManifest",
     "Observer",
@@ -351,17 +360,20 @@ __all__ = [
     "UsageError",
     "Variant",
     "__version__",
+    "bench_activations",
     "bench_adaptation",
     "bench_all",
     "bench_authentication",
     "bench_board",
     "bench_byzantine",
+    "bench_downlink",
     "bench_grid",
     "bench_kernels",
     "bench_memory",
     "bench_simulation",
     "bench_soak",
     "bench_sound",
+    "bench_uplink",
     "bench_wire",
     "board",
     "board_classes",

@@ -8,13 +8,17 @@ from pathlib import Path
 import budgets
 
 from tinymetafed.bench import costs
+from tinymetafed.bench.activation_cost import ActivationCost, ActivationCosts
 from tinymetafed.bench.adaptation_cost import AdaptationCost
-from tinymetafed.bench.costs import Costs
+from tinymetafed.bench.costs import ArenaBytes, Costs
+from tinymetafed.bench.downlink_cost import DownlinkCost, DownlinkRow
 from tinymetafed.bench.kernel_cost import Comparison, StepCost
 from tinymetafed.bench.layer_grid import PASSES, Cell, Grid, Row
 from tinymetafed.bench.line_cost import FramingShare, LineShare, WireCost, WireRound
 from tinymetafed.bench.simulation_cost import SimulationCost
+from tinymetafed.bench.uplink_cost import UpdateBytes, UplinkCost, UplinkRound
 from tinymetafed_codegen.locate import root
+from tinymetafed_codegen.memory_prices import MemoryPrice
 
 
 def rows(document: str, heading: str) -> list[list[str]]:
@@ -77,7 +81,8 @@ def test_measurements_are_written_and_drawn(tmp_path: Path) -> None:
     }
     simulated = SimulationCost(
         us_per_client_step=1.5, lanes=8, isa="avx2", threads=1, one_thread_us=1.5, speedup=None, speedup_idle=None,
-        single_us=6.0, round_us=12.0, coding_percent=25.0, textbook_us=18.0, ratio=12.0, jax_us=None,
+        single_us=6.0, round_us=12.0, coding_percent=25.0, textbook_us=18.0, ratio=12.0,
+        cpu_us=1.5, peers={}, peak_percent=40.0,
     )  # fmt: skip
     wire = WireCost(
         source="a net", baud=115200, turn_around_seconds=0.016, bulk=[LineShare(256, 0.9, 0.8)],
@@ -85,6 +90,10 @@ def test_measurements_are_written_and_drawn(tmp_path: Path) -> None:
         training_instructions=16_000_000, clock_hz=64_000_000, estimate="no board",
     )  # fmt: skip
     adaptation = AdaptationCost("mps2", 40, {"local": 320, "full": 80}, 30, 61_000, 1_000_000, 2_500_000)
+    uplink = UplinkCost(
+        "mps2", 100, [UpdateBytes(25, 280, 500.0, 440.0, 100.0, 300.0, 352.0)],
+        UplinkRound(12_000, 10_000, 620, 600, 1_000_000, 100_000), UplinkRound(13_500, 10_028, 700, 500, 1_000_000, 130_000),
+    )  # fmt: skip
     grid = Grid(
         "mps2",
         (
@@ -92,7 +101,16 @@ def test_measurements_are_written_and_drawn(tmp_path: Path) -> None:
             Row("add", 10, None, {"forward": Cell(5.0, 6.0, (6.0, 7.0))}),
         ),
     )
-    figures = Costs("mps2", "-Os", {"n": levels}, grid, {"n": simulated}, wire, "gcc 1", {"n": adaptation})
+    stored = ActivationCosts(
+        "mps2",
+        (
+            ActivationCost(MemoryPrice("fastest", "f32", 2_000, 100, 0, 0, chosen=True), {"full": 1_000}),
+            ActivationCost(MemoryPrice("least", "f32", 1_500, 110, 10, 0, chosen=False), {"full": 1_050}),
+        ),
+    )
+    downlink = DownlinkCost("n", 300, 1_120, 1_024, (DownlinkRow("f16", 2_348.0, {1: 568.2, 16: 825.0}),))
+    shown = {"n": adaptation}, {"n": uplink}, downlink, {"n": stored}, {"n": ArenaBytes(1_100, 1_010, 1_000)}
+    figures = Costs("mps2", "-Os", {"n": levels}, grid, {"n": simulated}, wire, "gcc 1", *shown)
     document, picture = costs.write(figures, tmp_path)
     text = document.read_text(encoding="utf-8")
     table = rows(text, "| net | compiled at | instructions")
@@ -107,7 +125,16 @@ def test_measurements_are_written_and_drawn(tmp_path: Path) -> None:
     ]
     assert rows(text, "| net | vector unit") == [["n", "avx2", "8", "4.0", "12.0"]]
     assert rows(text, "| wire types") == [["i8 both ways", "1,234", "567", "0.50", "0.75"]]
+    assert "| weights in | all | every round | every 16 rounds |" in text
+    assert rows(text, "| weights in | all") == [["f16", "2,348", "568 (0.24)", "825 (0.35)"]]
     assert rows(text, "| net | steps") == [["n", "320 local, 80 full", "40, 30", "61,000", "1,000,000", "2,500,000", "0.40"]]
+    assert rows(text, "| net | P, %") == [["n", "25", "280", "500.0", "440.0", "400.0", "1.25", "1.10", "1.25"]]
+    assert rows(text, "| net | flash, bytes | packed")[0][5:] == ["700", "620", "500", "600", "130,000", "100,000", "3.00 %"]
+    assert rows(text, "| net | board.memory") == [
+        ["n", "fastest", "f32", "2,000", "1.00", "1,000", "1.00"],
+        ["n", "least", "f32", "1,500", "0.75", "1,050", "1.05"],
+    ]
+    assert rows(text, "| net | first-fit") == [["n", "1,100", "1,010", "1,000", "1.01"]]
     assert "cycles are a guess" in text and "with gcc 1" in text
     bars = costs.bars({"n": levels["-Os"]})
     assert [(bar.kind, bar.width, bar.figure) for bar in bars[:2]] == [

@@ -248,3 +248,16 @@ def test_a_schedule_that_would_go_negative_is_refused() -> None:
     sgdr = ('strategy.schedule="sgdr"', "strategy.restart_rounds=1000", "run.rounds=3000")
     assert "strategy.restart_decay = 0.3 takes the schedule below" in refusal(*sgdr, "strategy.restart_decay=0.3")
     spec.load(SINE, [*sgdr, "strategy.restart_decay=0.25"])
+
+
+def test_only_integers_that_are_not_masked_can_be_coded() -> None:
+    coded = "strategy.uplink_coding=rice"
+    assert spec.load(SINE, [coded]).strategy.codes_values and not spec.load(SINE).strategy.codes_values
+    assert "strategy.uplink = 'f16'; set strategy.uplink = 'i8'" in refusal(coded, "strategy.uplink=f16")
+    assert "strategy.uplink = 'f32'" in refusal(coded, "strategy.kind=reptile", "strategy.top_p=50")
+    masked = ("privacy.secure_aggregation=true", "strategy.selection=random", "run.devices_per_round=3")
+    assert "which no code makes shorter" in refusal(coded, *masked)
+    assert "'tinyol' send no updates" in refusal(coded, "strategy.kind=tinyol")
+    assert "'strategy.uplink_coding' = 'huffman': input should be 'packed' or 'rice'" in refusal(
+        "strategy.uplink_coding=huffman"
+    )

@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Sequence
 from enum import IntEnum
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,7 @@ import numpy.typing as npt
 from tinymetafed_codegen import emit
 from tinymetafed_codegen.log_mel_cpp import log_mel_header
 from tinymetafed_codegen.log_mel_facts import facts
+from tinymetafed_codegen.optional_messages import CodedDelta
 from tinymetafed_codegen.protocol import Delta, Dtype, Recipe, Selection, Status
 from tinymetafed_codegen.spec import SoundOptions
 from tinymetafed_codegen.toolchain import compiler_flags
@@ -28,20 +29,26 @@ NEXT = 0xFFFFFFFF  # as a rank: the chunk after the previous one; no answer when
 
 Floats = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int32]
+Message = TypeVar("Message", Delta, CodedDelta)
 SOUND = facts(SoundOptions(longest_seconds=0.6), rate=8000, bands=32, frames=20, source="pytest")
 TENSORS = (7, 1, 32)  # sizes of the tensors whose weights the harness receives
 _OPERATIONS = (
     "CRC FRAME_ENCODE FRAME_DECODE TO_HALF FROM_HALF EXP SIN TANH SQRT EXPM1 LOG1P ERF THREEFRY DRAW SELECT SELECT_BY_BIT "
     "DELTA DELTA_OF_3 RECEIVED_F32 RECEIVED_F16 RECEIVED_I8"
 )
-Operation = IntEnum("Operation", f"{_OPERATIONS} SCALED DOUBLE_PRODUCT LOG2 SOUNDS BLAKE2S X25519 CHACHA20", start=0)
+Operation = IntEnum(
+    "Operation",
+    f"{_OPERATIONS} SCALED DOUBLE_PRODUCT LOG2 SOUNDS BLAKE2S X25519 CHACHA20 CODED CODED_OF_3 ROUNDED PACKED",
+    start=0,
+)
 
 
 def write_protocol_header(folder: Path) -> None:
-    """Renders protocol.hpp, status.hpp and log_mel_facts.hpp into ``folder``."""
+    """Renders protocol.hpp, status.hpp, coded_facts.hpp and log_mel_facts.hpp into ``folder``."""
     (folder / "log_mel_facts.hpp").write_text(log_mel_header(SOUND, "pytest"))
     (folder / "status.hpp").write_text(emit.status_header("pytest"))
     (folder / "protocol.hpp").write_text(emit.protocol_header("pytest"))
+    (folder / "coded_facts.hpp").write_text(emit.coded_facts_header("pytest"))
 
 
 def compile_harness(folder: Path, output: str, *flags: str) -> Path:
@@ -144,6 +151,14 @@ class Core:
         """Values of float16 bits."""
         return np.frombuffer(self._call(Operation.FROM_HALF, bits.tobytes()), dtype="<f4")
 
+    def rounded_to_half(self, values: Floats) -> Floats:
+        """Each number rounded by the kernels to one that float16 represents."""
+        return np.frombuffer(self._call(Operation.ROUNDED, values.tobytes()), dtype="<f4")
+
+    def packed_and_unpacked(self, values: Floats) -> Floats:
+        """Each number after it was packed as float16; a multiple of 7 numbers."""
+        return np.frombuffer(self._call(Operation.PACKED, values.tobytes()), dtype="<f4")
+
     def exp(self, values: Floats) -> Floats:
         """tmf::exp of each number."""
         return np.frombuffer(self._call(Operation.EXP, values.tobytes()), dtype="<f4")
@@ -225,13 +240,40 @@ class Core:
 
         ``key`` is (seed, client, round); ``layer_ends`` has three entries, or none for a single layer.
         """
+        operation = Operation.DELTA_OF_3 if layer_ends else Operation.DELTA
+        return self._pulls(operation, Delta, delta, Recipe((), k, dtype, selection), pulls, key, layer_ends)
+
+    def coded(
+        self,
+        delta: Floats,
+        k: int,
+        dtype: Dtype,
+        pulls: Sequence[tuple[int, int]],
+        selection: Selection = Selection.GLOBAL,
+        key: tuple[int, int, int] = (0, 0, 0),
+        layer_ends: Sequence[int] = (),
+    ) -> tuple[Status, list[CodedDelta | Status]]:
+        """As ``delta``, with coded values."""
+        operation = Operation.CODED_OF_3 if layer_ends else Operation.CODED
+        return self._pulls(operation, CodedDelta, delta, Recipe((), k, dtype, selection), pulls, key, layer_ends)
+
+    def _pulls(
+        self,
+        operation: Operation,
+        message: type[Message],
+        delta: Floats,
+        recipe: Recipe,
+        pulls: Sequence[tuple[int, int]],
+        key: tuple[int, int, int],
+        layer_ends: Sequence[int],
+    ) -> tuple[Status, list[Message | Status]]:
         ends = layer_ends or (delta.size,)
-        question = Recipe((), k, dtype, selection).encode()
+        question = recipe.encode()
         question += struct.pack(f"<3I{len(ends)}II", *key, *ends, len(pulls))
         question += b"".join(struct.pack("<2I", *pull) for pull in pulls)
-        answer = self._call(Operation.DELTA_OF_3 if layer_ends else Operation.DELTA, question + delta.tobytes())
+        answer = self._call(operation, question + delta.tobytes())
         at = 1
-        outcomes: list[Delta | Status] = []
+        outcomes: list[Message | Status] = []
         while at < len(answer):
             status = Status(answer[at])
             at += 1
@@ -239,7 +281,7 @@ class Core:
                 outcomes.append(status)
                 continue
             size = int.from_bytes(answer[at : at + 4], "little")
-            outcomes.append(Delta.unpack(answer[at + 4 : at + 4 + size]))
+            outcomes.append(message.unpack(answer[at + 4 : at + 4 + size]))
             at += 4 + size
         return Status(answer[0]), outcomes
 
@@ -255,3 +297,9 @@ class Core:
         status, outcomes = self.delta(delta, k, dtype, [(NEXT, capacity)] * k, **choice)
         assert status == Status.OK
         return [outcome for outcome in outcomes if isinstance(outcome, Delta)]
+
+    def whole_coded(self, delta: Floats, k: int, dtype: Dtype, capacity: int, **choice: Any) -> list[CodedDelta]:
+        """As ``whole_delta``, with coded values."""
+        status, outcomes = self.coded(delta, k, dtype, [(NEXT, capacity)] * k, **choice)
+        assert status == Status.OK
+        return [outcome for outcome in outcomes if isinstance(outcome, CodedDelta)]

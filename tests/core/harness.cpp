@@ -3,6 +3,8 @@
 #include <cstdio>
 #include <vector>
 
+#include "coded_facts.hpp"
+#include "coded/coded_update.hpp"  // after coded_facts.hpp
 #include "crypto/blake2s.hpp"
 #include "crypto/chacha20.hpp"
 #include "crypto/x25519.hpp"
@@ -10,6 +12,7 @@
 #include "frame.hpp"
 #include "half.hpp"
 #include "kernels/dense_int8.hpp"
+#include "kernels/half_tensor.hpp"
 #include "log_mel_facts.hpp"
 #include "math.hpp"
 #include "prng.hpp"
@@ -105,6 +108,20 @@ void from_half(tmf::Reader& in, Answer& out) {
   while (in.left() > 0) out.f32(tmf::from_f16(in.u16()));
 }
 
+float rounded_to_half(float x) { return tmf::kernels::rounded_to_half(x); }
+
+// The kernels' tensor of these numbers, packed and unpacked.
+void packed_and_unpacked(tmf::Reader& in, Answer& out) {
+  constexpr int kSize = 7;
+  float x[kSize], packed[(kSize + 1) / 2], y[kSize];
+  while (in.left() > 0) {
+    for (float& each : x) each = in.f32();
+    tmf::kernels::PackHalf<kSize>::forward(x, packed);
+    tmf::kernels::UnpackHalf<kSize>::forward(packed, y);
+    for (const float each : y) out.f32(each);
+  }
+}
+
 template <float (*function)(float)>
 void map(tmf::Reader& in, Answer& out) {
   while (in.left() > 0) out.f32(function(in.f32()));
@@ -151,7 +168,22 @@ void select(tmf::Reader& in, Answer& out) {
   while (cursor.rank < k) out.u32(tmf::next_selected(priority_at, &part, n, cursor));
 }
 
+// A delta in the messages of the wire table.
 template <uint32_t kLayers>
+struct Packed {
+  using Message = tmf::protocol::Delta;
+  template <typename DeltaAt, uint32_t kBins>
+  tmf::Status plan(tmf::DeltaEncoder<kLayers>&, DeltaAt, uint32_t (&)[kBins]) {
+    return tmf::Status::kOk;
+  }
+  template <typename DeltaAt>
+  tmf::Status encode(tmf::DeltaEncoder<kLayers>& encoder, DeltaAt delta_at, uint32_t rank, Message& header, uint8_t* data,
+                     size_t capacity, size_t& size) const {
+    return encoder.encode(delta_at, rank, header, data, capacity, size);
+  }
+};
+
+template <uint32_t kLayers, typename Coder>
 void delta(tmf::Reader& in, Answer& out) {
   constexpr uint32_t kNext = 0xFFFFFFFF;  // the rank after the previous chunk; there is no answer after the last chunk
   struct Ask {
@@ -169,19 +201,22 @@ void delta(tmf::Reader& in, Answer& out) {
   const auto delta_at = [&](uint32_t i) { return values.at(i); };
   uint32_t histogram[128];
   tmf::DeltaEncoder<kLayers> encoder;
-  out.u8(static_cast<uint8_t>(encoder.freeze(delta_at, ends, recipe, key, histogram)));
+  Coder coder;
+  tmf::Status frozen = encoder.freeze(delta_at, ends, recipe, key, histogram);
+  if (frozen == tmf::Status::kOk) frozen = coder.plan(encoder, delta_at, histogram);
+  out.u8(static_cast<uint8_t>(frozen));
   uint32_t next = 0;
   for (const Ask& ask : asks) {
     if (ask.rank == kNext && next > 0 && next == encoder.count()) continue;
-    tmf::protocol::Delta message;
+    typename Coder::Message message;
     Bytes data(ask.capacity);
     const uint32_t rank = ask.rank == kNext ? next : ask.rank;
-    const tmf::Status status = encoder.encode(delta_at, rank, message, data.data(), data.size(), message.data_size);
+    const tmf::Status status = coder.encode(encoder, delta_at, rank, message, data.data(), data.size(), message.data_size);
     out.u8(static_cast<uint8_t>(status));
     if (status != tmf::Status::kOk) continue;
     next = rank + message.count;
     message.data = data.data();
-    Bytes payload(tmf::protocol::Delta::kFixedSize + message.data_size);
+    Bytes payload(Coder::Message::kFixedSize + message.data_size);
     tmf::Writer writer(payload.data(), payload.size());
     message.write(writer);
     out.u32(static_cast<uint32_t>(payload.size()));
@@ -249,10 +284,11 @@ void sounds(tmf::Reader& in, Answer& out) {
 using Operation = void (*)(tmf::Reader&, Answer&);
 constexpr Operation kOperations[] = {  // in the order of core_harness.Operation
     crc, frame_encode, frame_decode, to_half, from_half, map<tmf::exp>, map<tmf::sin>, map<tmf::tanh>,
-    map<tmf::sqrt>, map<tmf::expm1>, map<tmf::log1p>, map<tmf::erf>, threefry, draw, select<128>, select<2>, delta<1>, delta<3>,
+    map<tmf::sqrt>, map<tmf::expm1>, map<tmf::log1p>, map<tmf::erf>, threefry, draw, select<128>, select<2>, delta<1, Packed<1>>, delta<3, Packed<3>>,
     received<tmf::protocol::Dtype::kF32>, received<tmf::protocol::Dtype::kF16>, received<tmf::protocol::Dtype::kI8>,
     scaled, double_product, map<tmf::log2>, sounds,
-    blake2s, x25519, chacha20,
+    blake2s, x25519, chacha20, delta<1, tmf::CodedUpdate>, delta<3, tmf::CodedUpdate>, map<rounded_to_half>,
+    packed_and_unpacked,
 };
 
 Bytes call(uint8_t operation, const uint8_t* data, size_t size) {

@@ -49,3 +49,28 @@ def test_any_float_rounds_as_in_numpy(core: Core) -> None:
     values = np.concatenate([values, extremes.astype(np.float32)])
     for got, want in zip(core.to_half(values), expected(values), strict=True):
         assert np.array_equal(got, want)
+
+
+def test_activations_are_rounded_as_weights_on_the_wire_are(core: Core) -> None:
+    finite = EVERY_HALF[EVERY_HALF < 0x7C00].view(np.float16).astype(np.float32)
+    halfway = (finite[:-1] + finite[1:]) / 2
+    near = [np.nextafter(halfway, np.float32(to)) for to in (0, np.inf)]
+    random = np.random.default_rng(2).integers(0, 1 << 32, 1 << 17, dtype=np.uint32).view(np.float32)
+    values = np.concatenate([finite, halfway, *near, random]).astype(np.float32)
+    values = np.concatenate([values, -values])
+    status, bits = core.to_half(values)
+    fits = status == Status.OK
+    want = np.where(np.isfinite(values), np.copysign(np.float32(np.inf), values), values)  # beyond the range: infinite
+    want[fits] = core.from_half(bits[fits])
+    got = core.rounded_to_half(values)
+    numbers = ~np.isnan(values)
+    assert np.array_equal(np.isnan(got), ~numbers)
+    assert np.array_equal(got[numbers].view(np.uint32), want[numbers].view(np.uint32))
+
+
+def test_packed_activations_lose_nothing(core: Core) -> None:
+    values = EVERY_HALF.view(np.float16).astype(np.float32)
+    values = values[: len(values) // 7 * 7]
+    got, numbers = core.packed_and_unpacked(values), ~np.isnan(values)
+    assert np.array_equal(np.isnan(got), ~numbers)
+    assert np.array_equal(got[numbers].view(np.uint32), values[numbers].view(np.uint32))

@@ -23,6 +23,7 @@ from tinymetafed.devices.link.link_errors import PortError
 from tinymetafed.devices.link.session import Session
 from tinymetafed.wire.frame import Decoder, Frame, encode
 from tinymetafed_codegen import protocol
+from tinymetafed_codegen.optional_messages import CodedDelta, PullCoded, ValueCoding
 from tinymetafed_codegen.protocol import Coding, Dtype, State, Status
 
 
@@ -191,7 +192,7 @@ class FakeBoard:
         return protocol.Progress(self._token, self._state, fault, self._step, 10 * self._step)
 
     def _answer(self, frame: Frame) -> protocol.Record | None:
-        message = next(r for r in protocol.REQUESTS if r.type_id == frame.type_id).unpack(frame.payload)
+        message = next(r for r in (*protocol.REQUESTS, PullCoded) if r.type_id == frame.type_id).unpack(frame.payload)
         if isinstance(message, protocol.Hello):
             return self.identity
         if isinstance(message, protocol.Configure):
@@ -213,6 +214,9 @@ class FakeBoard:
         if isinstance(message, protocol.Pull):
             count = min(7, len(self.weights) - message.rank)
             return protocol.Delta(message.token, message.rank, count, 0, Coding.RICE_0, Dtype.F32, 0.0, b"d" * count)
+        if isinstance(message, PullCoded):
+            count = min(7, len(self.weights) - message.rank)
+            return CodedDelta(message.rank, count, Coding.RUN, ValueCoding.SIGNS, Dtype.I8, 1.0, b"d" * count)
         if isinstance(message, protocol.Fetch):
             part = self.weights[message.offset : message.offset + message.count]
             return protocol.Weights(message.offset, part.tobytes())

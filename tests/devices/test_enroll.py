@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,10 +21,12 @@ from tinymetafed import cli
 from tinymetafed.devices.board_files import STORAGE_VARIABLE
 from tinymetafed.devices.key_file import KeyFile
 from tinymetafed.devices.link.link_errors import NotEnrolled
+from tinymetafed.devices.link.record import DOWN, UP
 from tinymetafed.devices.link.session import Session
 from tinymetafed.devices.link.transport import open_transport
 from tinymetafed.devices.running import build_firmware, running
 from tinymetafed.runs.setup import design_of
+from tinymetafed.wire.frame import Decoder, encode
 from tinymetafed_codegen import __main__ as generator
 from tinymetafed_codegen import board_key, boards, emit, spec
 
@@ -95,6 +99,7 @@ def test_a_board_is_enrolled_and_trained_on_and_keeps_its_key(
         assert code == 0, said
         found = tmf.board_status(line)
         assert (found.enrolled, found.forged, found.replayed, found.state) == ("hall", 0, 0, "DONE")
+        hall = keys.named("hall")
         keys.remove("00000000000000aa")
         code, said = command("status", line)
         assert code == 1 and "answers only a host that has its key" in said
@@ -107,6 +112,37 @@ def test_a_board_is_enrolled_and_trained_on_and_keeps_its_key(
         assert secret.encode() not in content and bytes.fromhex(secret) not in content, file
     shown = command("monitor", str(recording))[1]
     assert "Proven" in shown and "mac=" in shown and "MALFORMED" not in shown and "DAMAGED" not in shown
+    assert verdicts(shown) == {"not checked"}, "no key is known"
+    keys.put(hall)
+    assert verdicts(command("monitor", str(recording))[1]) == {"right"}
+    other = replace(hall, keys=(bytes(32),))
+    keys.put(other)
+    assert verdicts(command("monitor", str(recording))[1]) == {"not checked"}, "the board has proved to have another key"
+    keys.put(replace(hall, keys=(bytes(32), *hall.keys)))
+    for direction in (DOWN, UP):
+        forged = command("monitor", str(with_one_forged(recording, direction)))[1]
+        assert verdicts(forged) == {"right", "WRONG"} and forged.count("WRONG") == 1
+        assert re.search(rf" {direction} #.*WRONG", forged)
+
+
+def verdicts(shown: str) -> set[str]:
+    """What `monitor` says of MACs."""
+    return set(re.findall(r"mac=[0-9a-f]{16} (right|WRONG|not checked)", shown))
+
+
+def with_one_forged(recording: Path, direction: str) -> Path:
+    """A copy of a recording in which one bit is another one in a later frame of a direction; its CRC is right."""
+    first, *lines = recording.read_text().splitlines()
+    events = [json.loads(line) for line in lines]
+    for event in events[len(events) // 2 :]:
+        data = bytes.fromhex(event[3])
+        if event[2] == direction and data.count(0) == 1 and data[-1] == 0 and len(data) > 20:
+            (frame,) = Decoder().feed(data)
+            event[3] = encode(frame.type_id, frame.sequence, frame.payload[:-1] + bytes([frame.payload[-1] ^ 1])).hex()
+            break
+    copy = recording.with_suffix(".forged")
+    copy.write_text("\n".join([first, *map(json.dumps, events)]) + "\n")
+    return copy
 
 
 def test_a_forgotten_board_can_be_enrolled_anew(
@@ -232,13 +268,46 @@ def test_a_key_is_compiled_in(
     written = (tmp_path / "code" / "authentication_facts.hpp").read_text()
     key = ", ".join(f"0x{byte:02x}" for byte in keys.named("kitchen").keys[0])
     assert key in written
-    assert (tmp_path / "code" / "authentication_facts.hpp").stat().st_mode & 0o777 == 0o600
     experiment = tmp_path / "own.toml"
     experiment.write_text(SINE.read_text().replace("[run]", '[run]\nsecurity = "authenticated"'))
     as_platformio_does = [str(experiment), "--board", "nano33ble", "-o", str(tmp_path / "pio")]
     assert generator.main(as_platformio_does) == 0
     assert key in (tmp_path / "pio" / "authentication_facts.hpp").read_text()
+    only_ours = [tmp_path / "code", tmp_path / "pio", tmp_path / "library" / "src" / "tinymetafed" / "model"]
+    for _ in range(2):  # again where the files are there already, with a mode that shows them
+        for words in ((str(only_ours[0]),), (str(tmp_path / "library"), "--library")):
+            assert command("codegen", str(SINE), "--set", SETTINGS[0], "--board", "nano33ble", "-o", *words)[0] == 0
+        assert generator.main(as_platformio_does) == 0
+        for folder in only_ours:
+            assert key in (folder / board_key.HEADER).read_text()
+            assert (folder / board_key.HEADER).stat().st_mode & 0o777 == 0o600
+            assert (folder / "model.hpp").stat().st_mode & 0o777 == 0o644
+            (folder / board_key.HEADER).chmod(0o644)
     header.write_text("// nothing")
     code, said = command("codegen", str(SINE), "--set", SETTINGS[0], "--board", "nano33ble", "-o", str(tmp_path / "code"))
     assert code == 1 and "kitchen.hpp: has no key" in said
     assert generator.main(as_platformio_does) == 1
+
+
+def test_what_is_built_with_a_compiled_in_key_is_of_its_owner_alone(
+    tmp_path: Path, command: Callable[..., tuple[int, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No step of the build makes a file with the key that others may read, not for a moment."""
+    modes: dict[str, list[int]] = {}
+    rename, chmod = os.replace, Path.chmod
+
+    def replaced(source: str, target: Path) -> None:
+        modes.setdefault(Path(target).name, []).append(os.stat(source).st_mode & 0o777)
+        rename(source, target)
+
+    def changed(path: Path, mode: int) -> None:
+        modes.setdefault(path.name, []).append(mode)
+        chmod(path, mode)
+
+    monkeypatch.setattr(os, "replace", replaced)
+    monkeypatch.setattr(Path, "chmod", changed)
+    header = tmp_path / "kitchen.hpp"
+    header.write_text(board_key.header("kitchen", "aa", bytes(range(32))))
+    monkeypatch.setenv(board_key.VARIABLE, str(header))
+    command("codegen", str(SINE), "--set", SETTINGS[0], "--board", "nano33ble", "-o", str(tmp_path / "code"))
+    assert set(modes[board_key.HEADER]) == {0o600}

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from tinymetafed.devices.device_clients import Job, federate
-from tinymetafed.learn.codecs import delta
+from tinymetafed.learn.codecs import coded_delta, delta
+from tinymetafed_codegen.optional_messages import CodedDelta
 from tinymetafed_codegen.protocol import Dtype, Phase, Program, Recipe, SampleSet, Selection, Variant
 
 ENDS = (40, 50, 100)
@@ -56,3 +58,19 @@ def test_what_was_asked_for_is_accepted(selection: Selection, select: object) ->
 def test_another_selection_is_refused(selection: Selection, select: object, words: str) -> None:
     with pytest.raises(delta.DeltaError, match=words):
         train(selection, select)
+
+
+def test_a_coded_update_that_says_more_than_it_should_names_the_board() -> None:
+    (message,) = coded_delta.encode(VALUES, 20, Dtype.I8, 90)
+    calls = dict.fromkeys(("load", "train", "await_done"), lambda *_: None)
+    phase = Phase(SampleSet.QUERY, Variant.GLOBAL, 1, 1, 0.1, 0.0)
+    job = Job(Program.TRAIN, Recipe((phase,), 20, Dtype.I8), 1, 2, 3, codes_values=True)
+    task = SimpleNamespace(on_device=lambda sample_set: True)
+
+    def trained(sent: CodedDelta) -> delta.Sparse:
+        board = SimpleNamespace(name="board", next_token=lambda: 1, pull_coded=lambda token, count: [sent], **calls)
+        return federate(board, task, job, [], VALUES.size, ENDS).delta  # type: ignore[arg-type]
+
+    assert np.array_equal(trained(message).indices, delta.select_top(VALUES, 20))
+    with pytest.raises(delta.DeltaError, match=r"board: its update is invalid and was discarded: .* bits are used"):
+        trained(dataclasses.replace(message, data=message.data + b"\0"))

@@ -413,6 +413,14 @@ def test_pull_collects_all_ranks(connect: Connect) -> None:
         session.pull(2, 29)
 
 
+def test_pull_coded_collects_all_ranks(connect: Connect) -> None:
+    _, session = connect(weights=30, faults=NASTY)
+    assert [(chunk.rank, chunk.count) for chunk in session.pull_coded(2, 30)] == [(0, 7), (7, 7), (14, 7), (21, 7), (28, 2)]
+    assert session.pull_coded(2, 0) == []
+    with pytest.raises(DeviceGarbled, match="from 28 of 29"):
+        session.pull_coded(2, 29)
+
+
 def test_fetch_reads_in_pieces(connect: Connect) -> None:
     device, session = connect(weights=500, faults=NASTY)
     device.weights[:] = np.arange(500)

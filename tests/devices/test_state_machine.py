@@ -71,7 +71,7 @@ class Federation(RuleBasedStateMachine):
         self.device, self.twin = Device(self.library), Device(self.library)
         self.line = Line(self.device)
         self.session = Session(self.line, deadline=0.05, retries=10, clock=self.line.clock)
-        self.session.window = fuzzer.WINDOWS[self.model]
+        self.session.window = fuzzer.PLAIN[self.model]
         self.expected = ExpectedState()
         self.n_global, self.n = int(self.manifest.n_global), int(self.manifest.n_parameters)
         self.streamed = self.model == "streamed"
@@ -102,7 +102,7 @@ class Federation(RuleBasedStateMachine):
     def greet(self) -> None:
         hello = self.session.hello(HUNG_SECONDS)  # by the line's clock
         assert hello.model_hash.hex() == self.manifest.model_hash
-        assert self.session.window == fuzzer.WINDOWS[self.model]
+        assert self.session.window == fuzzer.PLAIN[self.model]
 
     # --- A round ---
 
@@ -273,7 +273,7 @@ class Federation(RuleBasedStateMachine):
         self.configure(Program.TRAIN, 40, Dtype.F32)
 
 
-@pytest.mark.parametrize("model", list(fuzzer.WINDOWS))
+@pytest.mark.parametrize("model", list(fuzzer.PLAIN))
 def test_a_session_over_a_bad_line_ends_like_one_over_a_good_line(model: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.mktemp(model)
     library = in_process.build(model, folder)

@@ -15,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from allocations import most_allocated
 from clocks import HUNG_SECONDS, FakeClock, wait_until
 from serial.tools.list_ports_common import ListPortInfo
 
@@ -56,6 +57,20 @@ def test_socket_gives_all_that_is_there_in_one_read() -> None:
                 assert transport.read(HUNG_SECONDS) == bytes(5000)
                 transport.write(b"answer")
                 assert peer.recv(100) == b"answer"
+
+
+@pytest.mark.parametrize("kind", ["pty", "socket"])
+def test_a_read_allocates_what_came_and_not_what_may_come(pty: tuple[int, str], kind: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = pty[1] if kind == "pty" else f"socket://127.0.0.1:{server.getsockname()[1]}"
+        with open_transport(url) as transport:
+            peer = pty[0] if kind == "pty" else server.accept()[0].detach()
+            os.write(peer, b"first")
+            assert transport.read(HUNG_SECONDS) == b"first"
+            os.write(peer, bytes(100))
+            assert most_allocated(lambda: transport.read(HUNG_SECONDS)) < 1024
+            if kind == "socket":
+                os.close(peer)
 
 
 def test_any_other_url_works_through_pyserial() -> None:

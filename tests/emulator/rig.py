@@ -26,7 +26,7 @@ from tinymetafed.devices.launch import Device, launch
 from tinymetafed.devices.link.link_errors import DeviceRefused
 from tinymetafed.devices.link.session import Session
 from tinymetafed.devices.running import running
-from tinymetafed.learn.codecs import delta, downlink
+from tinymetafed.learn.codecs import coded_delta, delta, downlink
 from tinymetafed.learn.strategies import Strategy, open_strategy
 from tinymetafed.runs.setup import design_of
 from tinymetafed_codegen import boards, emit, graph, protocol, spec
@@ -70,7 +70,7 @@ MODELS: dict[str, Experiment] = {
 # The constants of the frozen layers of EVERY_OP, which int8_reference chooses.
 FROZEN = Path(tempfile.mkdtemp(prefix="tinymetafed-frozen-")) / "frozen.npz"
 atexit.register(shutil.rmtree, FROZEN.parent, ignore_errors=True)
-# Every kind of layer and every option of the optimizer, to compare bits.
+# Every kind of layer and every option of the optimizer, to compare bits; the values of its updates are coded.
 EVERY_OP = spec.parse(
     {
         "task": {"kind": "omniglot", "ways": 3, "support": 2, "query": 2, "adapt": 3},
@@ -81,6 +81,7 @@ EVERY_OP = spec.parse(
             "momentum": 0.5,
             "weight_decay": 0.001,
             "clip_norm": 1.0,
+            "activations": "f16",
             "weights": str(FROZEN),
             "layers": [
                 {"op": "quantize", "scale": 1 / 255, "zero_point": -128},
@@ -106,6 +107,11 @@ EVERY_OP = spec.parse(
                 {"op": "dense_int8", "units": 64, "zero_point": 2},
                 {"op": "dequantize", "scale": 0.02},
                 {"op": "reshape", "shape": [8, 8, 1]},
+                # Above the first of these, activations are packed and computed again.
+                {"op": "conv2d", "filters": 8, "kernel": 1, "activation": "relu"},
+                {"op": "conv2d", "filters": 8, "kernel": 3, "activation": "relu"},
+                {"op": "depthwise_conv2d", "kernel": 3, "activation": "relu"},
+                {"op": "depthwise_conv2d", "kernel": 3},
                 {"op": "avg_pool", "size": 2},
                 {"op": "conv2d", "filters": 5, "kernel": 3, "stride": 2, "activation": "relu"},
                 {"op": "depthwise_conv2d", "kernel": 3, "name": "fork", "activation": "relu6"},
@@ -136,7 +142,8 @@ EVERY_OP = spec.parse(
                 {"op": "dense", "units": 3, "local": True},
             ],
         },
-        "strategy": {"error_feedback": True},
+        "strategy": {"error_feedback": True, "uplink_coding": "rice"},
+        "board": {"memory": "least"},
     },
     "every op",
 )
@@ -153,7 +160,7 @@ BITS: dict[str, Experiment] = {**MODELS, "every-op": EVERY_OP}
 KEEPING: dict[str, Experiment] = {
     "keeping": sine("strategy.downlink=f32", "strategy.error_feedback=true", "model.local_start=kept")
 }
-# Updates with noise that is the same on every machine.
+# Updates with noise that is the same on every machine; their values are coded.
 PRIVATE_KEYS = (
     "strategy.selection=random",
     "run.devices_per_round=20",
@@ -161,7 +168,7 @@ PRIVATE_KEYS = (
     "privacy.noise=0.5",
     "privacy.public_seed=11",
 )
-PRIVATE: dict[str, Experiment] = {"private": sine(*PRIVATE_KEYS)}
+PRIVATE: dict[str, Experiment] = {"private": sine(*PRIVATE_KEYS, "strategy.uplink_coding=rice")}
 SEED, CLIENT, ROUND = 7, 3, 5
 PATIENT_RETRIES = 9  # the session gives a board up after 90 s, as the machine may be busy
 
@@ -275,8 +282,18 @@ class Board:
             progress = self.session.request(self.sample(token, step))
         return progress
 
-    def delta(self, token: int, k: int) -> delta.Sparse:
-        """The delta as the server decodes it."""
+    @property
+    def codes_values(self) -> bool:
+        return self.experiment.strategy.codes_values
+
+    def pull(self, token: int, k: int) -> Sequence[protocol.Record]:
+        """The messages of the delta."""
+        return self.session.pull_coded(token, k) if self.codes_values else self.session.pull(token, k)
+
+    def delta(self, token: int, k: int, uplink: Dtype = Dtype.I8) -> delta.Sparse:
+        """The delta as the server decodes it; ``uplink`` is checked where values are coded."""
+        if self.codes_values:
+            return coded_delta.decode(self.session.pull_coded(token, k), n=self.n_global, k=k, dtype=uplink)
         return delta.decode(self.session.pull(token, k), n=self.n_global, k=k, token=token)
 
     def refusal(self, message: protocol.Request) -> tuple[Status, int]:

@@ -32,6 +32,8 @@ KEEPING = ("strategy.error_feedback=true", "model.local_start=kept", "strategy.t
 CLIPPED = ("model.clip_norm=0.01", "strategy.output_clamp=0.25", "strategy.uplink=i8", "strategy.top_p=30")
 GRADIENT = ("strategy.kind=fedsgd", "model.momentum=0.5", "model.weight_decay=0.01", *CLIPPED)
 REDRAWN = ("strategy.downlink=i8", "model.local_start=redrawn", "strategy.schedule=cosine")
+WIDE = tuple(key.replace("filters=4", "filters=32") for key in SHORT if key.startswith("model.layers"))
+DIFFERENCES = "error feedback and kept starts, f16 up, i8 down by difference"
 
 CASES: dict[str, tuple[str, ...]] = {
     **{f"{up} up, f16 down": (f"strategy.uplink={up}",) for up in TYPES},
@@ -41,7 +43,7 @@ CASES: dict[str, tuple[str, ...]] = {
     "fedsgd": GRADIENT,
     **{f"selection by {kind}": (f"strategy.selection={kind}", "strategy.top_p=20") for kind in SELECTIONS},
     **{f"error feedback and kept starts, {kind}": (*KEEPING, f"strategy.selection={kind}") for kind in SELECTIONS},
-    "error feedback and kept starts, f16 up": (*KEEPING, "strategy.uplink=f16"),
+    DIFFERENCES: (*WIDE, *KEEPING, "strategy.uplink=f16", "strategy.downlink=i8", "strategy.download=difference"),
 }
 
 
@@ -64,6 +66,11 @@ def digests(run: Path) -> list[Any]:
 @pytest.mark.parametrize("case", CASES)
 def test_boards_end_on_the_simulations_weights(case: str, tmp_path: Path) -> None:
     same("native:2", 2, CASES[case], tmp_path)
+    if case == DIFFERENCES:
+        # Each client keeps state on its own board, so that both hold the weights of the client's last round.
+        (_, simulated), (_, trained) = (read_run(tmp_path / name).rounds for name in ("simulated", "devices"))
+        assert trained.retries == 0 and trained.bytes_down == simulated.bytes_down
+        assert trained.bytes_down_full == simulated.bytes_down_full > trained.bytes_down
 
 
 @needs_qemu

@@ -76,6 +76,9 @@ def test_a_private_board_has_no_other_way_to_the_weights_of_a_round(boards: Boar
     board.train(1)
     assert board.refusal(Fetch(0, 10))[0] == Status.BAD_STATE
     assert board.refusal(Predict(Dtype.F32, 1.0, INPUTS.tobytes()))[0] == Status.BAD_STATE
+    without_delta = Recipe(board.strategy.training(), 0, Dtype.I8, Selection.RANDOM)
+    board.session.configure(Program.TRAIN, without_delta)  # is taken, but this round was trained with another recipe
+    assert board.refusal(Predict(Dtype.F32, 1.0, INPUTS.tobytes()))[0] == Status.BAD_STATE
     board.load(2, board.weights())
     board.train(2, Program.ADAPT)
     assert board.session.predict(INPUTS, 1).size == 1  # held-out clients are tested so

@@ -20,21 +20,21 @@ from tinymetafed.runs.run_data import RunData
 from tinymetafed.runs.setup import set_up
 from tinymetafed.runs.store import read_run
 from tinymetafed_codegen import spec
-from tinymetafed_codegen.protocol import Delta, Dtype, Program, Selection
+from tinymetafed_codegen.protocol import Dtype, Program, Record, Selection
 from tinymetafed_codegen.spec import Experiment
 
 
-def script(board: Board) -> tuple[list[np.ndarray], list[Delta]]:
+def script(board: Board) -> tuple[list[np.ndarray], list[Record]]:
     """Runs a round, an adaptation and predictions; returns all numbers that a host can read."""
     board.forget()
     seen: list[np.ndarray] = []
-    chunks: list[Delta] = []
+    chunks: list[Record] = []
     for token, (selection, uplink) in enumerate(zip(Selection, (Dtype.F32, Dtype.F16, Dtype.I8), strict=True), start=1):
         board.configure(board.n_global // 2, uplink, selection)
         board.load(token, board.weights(token))
         board.train(token)
         seen.append(board.fetch())
-        chunks += board.session.pull(token, board.n_global // 2)
+        chunks += board.pull(token, board.n_global // 2)
     board.load(4, board.weights(4))
     board.train(4, Program.ADAPT)
     seen.append(board.fetch())

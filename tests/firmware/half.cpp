@@ -1,7 +1,10 @@
 // Tests float16: limits and rounding, and the conversion of every value to float32 and back.
 #include "half.hpp"
 
+#include <cstring>
+
 #include "check.hpp"
+#include "kernels/half_tensor.hpp"
 #include "math.hpp"
 
 namespace tmf {
@@ -37,6 +40,35 @@ TEST("every finite float16 stays the same by way of float32") {
     uint16_t bits = 0;
     CHECK(to_f16(from_f16(static_cast<uint16_t>(half)), bits) == Status::kOk);
     CHECK(bits == half);
+  }
+}
+
+TEST("activations are rounded to float16 as weights on the wire are") {
+  bool alike = true;
+  for (uint32_t half = 0; half < 0x7BFF; ++half) {
+    const float below = from_f16(static_cast<uint16_t>(half)), above = from_f16(static_cast<uint16_t>(half + 1));
+    const uint32_t halfway = bits_of<uint32_t>(0.5f * (below + above));
+    for (uint32_t each = halfway - (half > 0); each <= halfway + 1; ++each) {
+      uint16_t bits = 0;
+      CHECK(to_f16(bits_of<float>(each), bits) == Status::kOk);
+      const float rounded = kernels::rounded_to_half(bits_of<float>(each));
+      alike = alike && bits_of<uint32_t>(rounded) == bits_of<uint32_t>(from_f16(bits));
+      alike = alike && kernels::rounded_to_half(-bits_of<float>(each)) == -rounded;
+    }
+  }
+  CHECK(alike);
+  CHECK(bits_of<uint32_t>(kernels::rounded_to_half(65520.0f)) == 0x7F800000);
+  CHECK(bits_of<uint32_t>(kernels::rounded_to_half(65519.99f)) == bits_of<uint32_t>(65504.0f));
+  CHECK(bits_of<uint32_t>(kernels::rounded_to_half(-1e-30f)) == 0x80000000);
+}
+
+TEST("packed activations lose nothing") {
+  for (uint32_t half = 0; half < 0x7C00; ++half) {
+    const float x[3] = {from_f16(static_cast<uint16_t>(half)), from_f16(static_cast<uint16_t>(half | 0x8000)), 2.0f};
+    float packed[2], y[3];
+    kernels::PackHalf<3>::forward(x, packed);
+    kernels::UnpackHalf<3>::forward(packed, y);
+    CHECK(std::memcmp(x, y, sizeof x) == 0);
   }
 }
 

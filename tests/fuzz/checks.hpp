@@ -239,6 +239,39 @@ void check_loaded(const Load& load, const LoadAnswer& answer) {
   forget_frozen();
 }
 
+#if HAS_PRIVACY
+
+const PrivateUpdate& private_update() { return (const PrivateUpdate&)learner(); }  // a private base
+
+// An entry of a private update: the integer that the board has drawn, as it is. Without the noise, all entries keep the bound.
+void check_private(const Delta& delta, const Entry& entry, float change) {
+  PrivateUpdate twin = private_update();
+  check(delta.dtype == privacy::kUplink, "I7", "a private update in another dtype");
+  const float value = static_cast<float>(twin.level(change, entry.index)) * privacy::kStep;
+  check(delta.dtype == Dtype::kI8 ? delta.scale == privacy::kStep && static_cast<int8_t>(entry.bits) * privacy::kStep == value
+                                  : sent_right(value, delta, entry.bits),
+        "I7", "an entry is not the one that was drawn");
+}
+
+// The changes of all entries, rounded as they were before the noise.
+template <typename Change>
+void check_bound(Change change_of) {
+  uint64_t squares = 0;
+  is(Learner_delta_{}).selected([&](uint32_t i) {
+    const int64_t steps = (private_update().*reveal(PrivateUpdate_rounded{}))(change_of(i), i);
+    squares += static_cast<uint64_t>(steps * steps);
+  });
+  check(squares <= privacy::kLargestSquare, "I7", "an update is longer than the bound that the noise was computed for");
+}
+
+#else
+
+void check_private(const Delta&, const Entry&, float) {}
+template <typename Change>
+void check_bound(Change) {}
+
+#endif
+
 void check_pulled(const Pull& pull, const Bytes& answer) {
   Delta delta;
   check(parsed(answer, delta), "I10", "a Delta of the wrong length");
@@ -249,10 +282,12 @@ void check_pulled(const Pull& pull, const Bytes& answer) {
   const auto& weights = learner().*reveal(Learner_parameters_{});
   const auto& received = learner().*reveal(Learner_received_{});
   const auto& residual = learner().*reveal(Learner_residual_{});
+  const auto change_of = [&](uint32_t i) { return residual.add_to(i, weights[i] - received[i]); };
+  check_bound(change_of);
   uint32_t rank = delta.rank;
   for (const Entry& entry : decoded(delta, kGlobal)) {
-    const float change = residual.add_to(entry.index, weights[entry.index] - received[entry.index]);
-    check(sent_right(change, delta, entry.bits), "I7", "a value is not the frozen delta's");
+    check_private(delta, entry, change_of(entry.index));
+    check(HAS_PRIVACY || sent_right(change_of(entry.index), delta, entry.bits), "I7", "a value is not the frozen delta's");
     if (pulled[rank]) {
       check(frozen[rank].index == entry.index && frozen[rank].bits == entry.bits, "I7", "a rank pulled again differs");
     }
@@ -300,6 +335,7 @@ void check_accepted(const Bytes& request, const Bytes& answer) {
     case Train::kType: {
       check_progress(answer);
       note_run();
+      if (before.was(Learner_state_{}) == State::kLoaded) trains_delta = is(Learner_recipe_{})->top_k > 0;
       if (before.was(Learner_state_{}) != State::kLoaded)
         check(before.unchanged(), "I3", "Train again has changed the device");
       else
@@ -326,6 +362,7 @@ void check_accepted(const Bytes& request, const Bytes& answer) {
       break;
     }
     case Fetch::kType: {
+      check(!HAS_PRIVACY, "I7", "weights of a private round were read");
       Fetch fetch;
       Weights weights;
       check(parsed(request, fetch) && parsed(answer, weights), "I10", "wrong Weights");
@@ -339,6 +376,8 @@ void check_accepted(const Bytes& request, const Bytes& answer) {
       break;
     }
     case Predict::kType: {
+      check(!HAS_PRIVACY || is(Learner_state_{}) == State::kLoaded || !trains_delta, "I7",
+            "predictions of weights that a private round has trained");
       const size_t payload = answer.size() - kFrameHeaderBytes;
       check(payload > 0 && payload % (4 * model::kOutputSize) == 0, "I10", "wrong Outputs");
       break;

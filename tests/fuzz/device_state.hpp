@@ -50,6 +50,9 @@ REVEAL(Learner, programs_)
 REVEAL(SavedState, log_)
 REVEAL(SavedState, run_)
 #endif
+#if HAS_PRIVACY
+REVEAL(PrivateUpdate, rounded)
+#endif
 #undef REVEAL
 
 namespace {
@@ -64,6 +67,9 @@ uint32_t flash_writes = 0;  // programs and erases
 uint32_t trained_run = kRun;  // that was named before the last Train
 Bytes answered;  // bytes that the device has sent since the last call of reply()
 uint32_t now = 0;
+uint32_t secrets = 0;  // that the board has asked its entropy source for, since an input began
+bool entropy_fails = false;  // for all of an input
+bool trains_delta = true;  // whether the last Train began a program that sends a delta, as those of the stored states do
 
 // A copy of the learner without its arena.
 struct Snapshot {

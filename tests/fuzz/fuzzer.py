@@ -34,11 +34,13 @@ STREAMED: dict[str, Any] = {
         ],
     },
 }
-WINDOWS = {"sine": 1024, "streamed": 256}  # the smallest window splits all data into many messages
+PLAIN = {"sine": 1024, "streamed": 256}  # the smallest window splits all data into many messages
+WINDOWS = PLAIN | {"private": 256}
+PRIVATE = ["strategy.selection=random", "run.devices_per_round=20", "privacy.clip=0.25", "privacy.noise=0.5"]
 
 
 def build(model: str, folder: Path, replaced: Mapping[str, Path] | None = None) -> Path:
-    """Builds the stand-alone harness of ``sine`` or ``streamed`` in ``folder``, which keeps the object files.
+    """Builds the stand-alone harness of ``sine``, ``streamed`` or ``private`` in ``folder``, which keeps the object files.
 
     ``replaced`` maps file names of units to other source text. Raises AssertionError with the compiler's messages.
     """
@@ -69,7 +71,8 @@ def generate_sources(model: str, folder: Path, *, store: bool = False) -> list[P
     ``store``: the firmware of ``streamed`` has a store, with room for one record more than it begins a slot with.
     """
     streamed = STREAMED | ({"board": {"store": True}} if store else {})
-    experiment = spec.load(find("examples/sine.toml")) if model == "sine" else spec.parse(streamed, "fuzz")
+    sine = find("examples/sine.toml")
+    experiment = spec.parse(streamed, "fuzz") if model == "streamed" else spec.load(sine, PRIVATE * (model == "private"))
     native = boards.load("native")
     assert native.storage is not None
     flash = dataclasses.replace(native.storage, page_bytes=1024, write_bytes=4, pages=12)

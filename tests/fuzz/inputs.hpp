@@ -13,6 +13,13 @@
 #include "reference.hpp"
 #include "source.hpp"
 
+#if __has_include(<privacy_facts.hpp>)  // generated for firmware of private updates only
+#include <privacy_facts.hpp>
+#define HAS_PRIVACY 1
+#else
+#define HAS_PRIVACY 0
+#endif
+
 namespace fuzz {
 
 constexpr size_t kWindow = board::kReceiveWindow;
@@ -68,6 +75,11 @@ inline Configure configuration(Program program, Dtype uplink) {
   message.recipe.top_k = trains ? kGlobal / 2 + 1 : 0;
   message.recipe.uplink = uplink;
   message.recipe.selection = static_cast<Selection>(uplink);  // each Dtype is tested with another Selection
+#if HAS_PRIVACY  // it takes no other delta
+  message.recipe.top_k = trains ? privacy::kEntries : 0;
+  message.recipe.uplink = privacy::kUplink;
+  message.recipe.selection = Selection::kRandom;
+#endif
   return message;
 }
 
@@ -211,6 +223,10 @@ class Host {
       phase.passes = static_cast<uint16_t>(random_.once_in(20) ? random_.next() : random_.below(3));
       phase.learning_rate = random_.once_in(20) ? real() : random_.of({0.01f, 0.1f, 1e20f});
       phase.output_clamp = random_.once_in(20) ? real() : random_.of({0.0f, 1.0f});
+    }
+    if (HAS_PRIVACY && random_.once_in(2)) {  // what such firmware takes: no delta, or one of the size that it is made for
+      if (random_.once_in(2)) message.recipe.top_k = 0;
+      return message;
     }
     message.recipe.top_k = random_.once_in(10) ? number() : random_.below(kGlobal + 1);
     if (random_.once_in(20)) message.recipe.uplink = static_cast<Dtype>(random_.next());

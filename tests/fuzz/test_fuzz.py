@@ -12,10 +12,10 @@ import pytest
 
 from tinymetafed_codegen.locate import find
 from tinymetafed_codegen.optional_messages import STORE_REQUESTS
-from tinymetafed_codegen.protocol import REQUESTS, State, Status
+from tinymetafed_codegen.protocol import REQUESTS, Fetch, State, Status
 
 # One group per model: each is compiled once, and two workers share the work.
-MODELS = [pytest.param(model, marks=pytest.mark.xdist_group(f"fuzz-{model}")) for model in fuzzer.WINDOWS]
+MODELS = [pytest.param(model, marks=pytest.mark.xdist_group(f"fuzz-{model}")) for model in fuzzer.PLAIN]
 EXECUTIONS = 100_000  # of each model
 
 
@@ -52,6 +52,20 @@ def test_random_inputs_have_no_finding(model: str, folder: Path) -> None:
     assert reached["fault"][Status.NOT_FINITE] > 0 and reached["fault"][Status.OVERFLOW] > 0
     for name in ("damaged", "steps", "entries", "codec", "decoder"):
         assert reached[name][0] > 4_000, name
+
+
+@pytest.mark.xdist_group("fuzz-private")
+def test_inputs_to_firmware_of_private_updates_have_no_finding(folder: Path) -> None:
+    executions, corpus = 20_000, sorted(fuzzer.CORPUS.iterdir())
+    finding, reached = fuzzer.run(built("private", folder), *corpus, executions=executions)
+    assert finding == ""
+    assert reached["executions"] == [executions + len(corpus)]
+    for request in REQUESTS:
+        if request.__name__ not in ("Sample", "Fetch"):
+            assert reached["accepted"][request.type_id] > 100, request.__name__
+    assert reached["accepted"][Fetch.type_id] == 0
+    assert reached["fault"][Status.BAD_STATE] > 100, "some boards have no random bytes"
+    assert reached["status"][Status.BAD_VALUE] > 100 and reached["entries"][0] > 4_000
 
 
 def test_the_corpus_is_small() -> None:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import _ctypes
-import ctypes
 import dataclasses
 import os
-import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
-from clocks import FakeClock
 from fuzzer import STREAMED
+from living_board import Board, built
 
 from tinymetafed.devices.board_files import STORAGE_VARIABLE
 from tinymetafed.devices.link.session import Session
@@ -22,12 +19,10 @@ from tinymetafed.learn.weights import initial
 from tinymetafed.runs.exported_weights import learning_phase, trained
 from tinymetafed.simulation.kernels import open_kernels
 from tinymetafed.wire.class_names import decode
-from tinymetafed_codegen import boards, emit, graph, spec
+from tinymetafed_codegen import boards, graph, spec
 from tinymetafed_codegen.design import Design, design_graph
-from tinymetafed_codegen.locate import find
 from tinymetafed_codegen.optional_messages import StoreState
 from tinymetafed_codegen.protocol import Program, Status
-from tinymetafed_codegen.toolchain import compiler_flags
 
 STEPS = int(os.environ.get("TINYMETAFED_LIVING_STEPS", "500"))  # learned or predicted samples, and resets
 SAVE_EVERY = 4
@@ -45,69 +40,6 @@ def small_flash(save_every: int) -> Design:
     return design_graph(experiment, board, graph.build(experiment.model, "test"), "test")
 
 
-def built(made: Design, folder: Path) -> Path:
-    """Compiles the board's program as one unit."""
-    emit.write(made, folder, "pytest")
-    firmware = find("firmware")
-    units = [*sorted((firmware / "core").glob("*.cpp")), firmware / "core/store/log.cpp", firmware / "port/native/storage.cpp"]
-    units += [firmware / "app/source_streamed.cpp", Path(__file__).with_name("living_board.cpp")]
-    (folder / "whole.cpp").write_text("".join(f'#include "{unit}"\n' for unit in units))
-    library = folder / "board.so"
-    flags = [*compiler_flags(), "-O1", "-g0", "-fno-gnu-unique", "-shared", "-fPIC", f"-I{folder}", f"-I{firmware / 'core'}"]
-    subprocess.run(["g++", *flags, str(folder / "whole.cpp"), "-o", str(library)], check=True)
-    return library
-
-
-class Board:
-    """The board, and the line to it."""
-
-    name, baud = "living", 1_000_000_000
-
-    def __init__(self, library: Path) -> None:
-        self._library = str(library)
-        self._buffer = ctypes.create_string_buffer(1 << 12)
-        self.clock = FakeClock()
-        self.start()
-
-    def start(self) -> None:
-        self.calls = ctypes.CDLL(self._library)
-        self.calls.board_poll.restype = ctypes.c_bool
-        self.calls.board_sent.restype = ctypes.c_size_t
-        self.calls.board_start()
-
-    def reset(self) -> None:
-        _ctypes.dlclose(self.calls._handle)  # its memory is gone
-        self.start()
-
-    def write(self, data: bytes) -> None:
-        self.calls.board_receive(data, ctypes.c_size_t(len(data)))
-
-    def read(self, timeout: float) -> bytes:
-        while self.calls.board_poll():
-            pass
-        size = self.calls.board_sent(self._buffer)
-        if not size:
-            self.clock.sleep(timeout)
-        return self._buffer.raw[:size]
-
-    def close(self) -> None:
-        pass
-
-    def predict(self, features: np.ndarray) -> np.ndarray:
-        scores = np.zeros(CLASSES, np.float32)
-        assert self.calls.board_predict(features.ctypes, scores.ctypes) == Status.OK
-        return scores
-
-    def learn(self, features: np.ndarray, label: int) -> None:
-        assert self.calls.board_learn(features.ctypes, label) == Status.OK
-
-    def session(self) -> Session:
-        """A new host, which does not begin a round."""
-        session = Session(self, clock=self.clock)
-        session.hello()
-        return session
-
-
 def names(session: Session) -> tuple[str, ...]:
     found = session.look()
     assert found is not None and found.state in (StoreState.EMPTY, StoreState.READY)
@@ -117,7 +49,7 @@ def names(session: Session) -> tuple[str, ...]:
 def test_ten_thousand_steps_and_resets_have_the_hosts_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = small_flash(SAVE_EVERY)
     monkeypatch.setenv(STORAGE_VARIABLE, str(tmp_path / "flash"))
-    board = Board(built(made, tmp_path))
+    board = Board(built(made, tmp_path), CLASSES)
     strategy, n, store = open_strategy(made.experiment, made.manifest), made.manifest.n_parameters, made.manifest.store
     assert store is not None
     session = board.session()

@@ -77,7 +77,7 @@ def test_every_index_set_is_decoded_from_every_coding(seed: int, n: int, share: 
     indices = np.sort(rng.permutation(n)[:k])
     gaps = np.diff(indices, prepend=indices[0] - 1) - 1
     code = Coding(coding) if coding >= 0 else Coding.BITMAP if gaps.any() else Coding.RUN
-    message = Delta(0, 0, k, int(indices[0]), code, Dtype.I8, 1.0, codec._pack_gaps(code, gaps) + bytes(k))
+    message = Delta(0, 0, k, int(indices[0]), code, Dtype.I8, 1.0, codec.packed(codec.gap_bits(code, gaps)) + bytes(k))
     assert np.array_equal(codec.decode([message], n=n, k=k, token=0).indices, indices)
 
 

@@ -25,6 +25,12 @@ from tinymetafed_codegen.locate import find, root
 
 ROOT = root()
 PAGE = ROOT / "docs" / "own-board.md"
+WITHOUT_THE_RIGHTS_OF_ROOT = """
+import ctypes, os, sys
+CAP_DAC_OVERRIDE, PR_CAPBSET_DROP = 1, 24
+ctypes.CDLL(None).prctl(PR_CAPBSET_DROP, CAP_DAC_OVERRIDE, 0, 0, 0)
+os.execvp(sys.argv[1], sys.argv[1:])
+"""
 SHORT = ("--set", "run.rounds=20")
 
 
@@ -86,8 +92,17 @@ def test_an_emulated_board_with_a_port_of_its_own_trains_to_the_same_bits(wheel_
     own(project, "half", "mps2", ports=["cortex_m", "half"], ram_bytes=131072, receive_window=1536, linker_script="half.ld")
     shutil.copy(find("boards/cortex_m.ld"), project / "boards" / "half.ld")
     shutil.copytree(find("firmware/port/mps2"), project / "port" / "half")
+    # Nobody may write to the project, not even root.
+    for each in (project, *project.rglob("*")):
+        each.chmod(0o555 if each.is_dir() else 0o444)
     train = ("train", "experiment.toml", "--set", "run.rounds=3", "--json")
-    said = wheel_venv.tinymetafed(project, *train, "--device", "qemu:1@half", "--out", "half")
+    words = ("tinymetafed", *train, "--device", "qemu:1@half", "--out", tmp_path / "half")
+    done = wheel_venv.run(project, wheel_venv.python, "-c", WITHOUT_THE_RIGHTS_OF_ROOT, *words)
+    assert done.returncode == 0, done.stderr
+    assert not (project / ".pio").exists()
+    for each in (project, *project.rglob("*")):
+        each.chmod(0o755)
+    said = done.stdout
     (device,) = json.loads(said)["devices"]
     assert device["board"] == "half" and device["receive_window"] == 1536
     assert sha256(said) == sha256(wheel_venv.tinymetafed(project, *train, "--device", "native:1", "--out", "usual"))

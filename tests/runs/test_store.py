@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import pytest
 from clocks import wait_until
-from run_values import DEVICE, evaluation, run_result
+from run_values import DEVICE, evaluation, round_entry, run_result
 from stored_runs import EXPERIMENT, MANIFEST, WEIGHTS, after, begun, commit
 
 from tinymetafed import __version__
@@ -626,3 +626,10 @@ def test_the_journal_is_json_that_any_program_reads(folder: Path) -> None:
     with closing(sqlite3.connect(folder / "run.db")) as database:
         for (content,) in database.execute("SELECT content FROM journal"):
             assert json.dumps(json.loads(content), sort_keys=True, separators=(",", ":")) == content
+
+
+def test_entries_of_runs_without_differences_are_as_they_were() -> None:
+    plain, differing = round_entry(0, "ab" * 32), round_entry(0, "ab" * 32, bytes_down=3, bytes_down_full=9)
+    assert "bytes_down_full" not in journal.to_json(plain)
+    for entry in (plain, differing):
+        assert journal.from_json("round", journal.to_json(entry)) == entry

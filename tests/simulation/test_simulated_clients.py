@@ -27,7 +27,8 @@ from tinymetafed.runs.store import read_run
 from tinymetafed.simulation import simulated_clients, vector_units
 from tinymetafed.simulation.batches import Batch
 from tinymetafed.simulation.kernels import ClientRound, Kernels, TrainingClients, open_kernels
-from tinymetafed_codegen.protocol import SampleSet, Status
+from tinymetafed_codegen.calls import Call
+from tinymetafed_codegen.protocol import SampleSet, Status, Variant
 from tinymetafed_codegen.spec import Experiment, SpecError, parse
 from tinymetafed_codegen.toolchain import BuildError
 
@@ -63,13 +64,37 @@ def same(devices: RunData, simulated: RunData) -> None:
     assert evaluations[0] == evaluations[1]
 
 
-@pytest.mark.parametrize(
-    ("uplink", "down", "url", "clients"),
-    [("i8", "f16", "native:1", 1), ("i8", "f16", "native:4", 9), ("f32", "i8", "native:1", 3), ("f16", "f32", "native:1", 2)],
+# Layers of which activations are packed as float16 and computed again.
+DEEP = (
+    "model.activations=f16",
+    "board.memory=least",
+    "model.layers=["
+    '{op="dense",units=40,activation="relu"},{op="dense",units=40,activation="tanh"},{op="dense",units=40,activation="relu"},'
+    '{op="dense",units=40,activation="relu"},{op="dense",units=1,local=true}]',
 )
-def test_sine_is_the_same_on_devices(uplink: str, down: str, url: str, clients: int, tmp_path: Path) -> None:
-    experiment = sine(*SHORT, f"strategy.uplink={uplink}", f"strategy.downlink={down}", f"run.devices_per_round={clients}")
+
+
+@pytest.mark.parametrize(
+    ("uplink", "down", "url", "clients", "more"),
+    [
+        ("i8", "f16", "native:1", 1, ()),
+        ("i8", "f16", "native:4", 9, ()),
+        ("f32", "i8", "native:1", 3, ()),
+        ("f16", "f32", "native:1", 2, DEEP),
+    ],
+)
+def test_sine_is_the_same_on_devices(
+    uplink: str, down: str, url: str, clients: int, more: tuple[str, ...], tmp_path: Path
+) -> None:
+    of = (f"strategy.uplink={uplink}", f"strategy.downlink={down}", f"run.devices_per_round={clients}")
+    experiment = sine(*SHORT, *of, *more)
     same(*both(set_up(experiment, str(SINE), None), tmp_path, url))
+
+
+def test_layers_of_the_model_that_stores_less_are_packed_and_computed_again() -> None:
+    net = design_of(sine(*DEEP), str(SINE)).graph
+    made = {call.op.kind for call in net.backward[Variant.FULL] if isinstance(call, Call) and call.again}
+    assert made >= {"dense", "unpack_f16"}
 
 
 @pytest.mark.parametrize("selection", ["global", "layer", "random"])

@@ -14,6 +14,7 @@ from .add import Add
 from .affine import Affine, AffineSpec
 from .clip_norm import ClipNorm
 from .elementwise import Elementwise
+from .half import HalfOp, PackHalf, RoundToHalf, UnpackHalf
 from .int8 import Int8Op
 from .layer import INPUT, LayerSpec
 from .losses import LOSSES, Loss
@@ -35,6 +36,7 @@ __all__ = [
     "AffineSpec",
     "ClipNorm",
     "Elementwise",
+    "HalfOp",
     "Int8Op",
     "LayerSpec",
     "Loss",
@@ -42,11 +44,14 @@ __all__ = [
     "MergeSpec",
     "Op",
     "OpError",
+    "PackHalf",
     "Parameter",
     "Relu",
+    "RoundToHalf",
     "RunningStatistics",
     "Sgd",
     "Shape",
+    "UnpackHalf",
     "WeightedSpec",
     "build",
     "find",

@@ -66,6 +66,8 @@ class BoardSpec(Section):
     ``split_steps``: a sketch may let the board train a step in parts, layer by layer. ``measures``: the board measures its
     stack, the time of its flash and its supply voltage, for `tinymetafed bench board`. ``keep_activations``: the board keeps
     the activations of layers that do not change between passes, for as many samples as half of its free RAM holds.
+    ``memory``: "least" computes activations again in the backward pass where that is cheap, and keeps none between passes, with
+    the same weights as "fastest", which stores all of them.
     ``sensor``: the C++ file of the board's sensor, relative to the experiment file until it is loaded, absolute from then on;
     a board that runs as a process reads a recording instead.
     """
@@ -75,7 +77,13 @@ class BoardSpec(Section):
     split_steps: bool = False
     measures: bool = False
     keep_activations: bool = True
+    memory: Literal["fastest", "least"] = "fastest"
     sensor: Annotated[str, Field(min_length=1)] | None = None
+
+    @property
+    def keeps(self) -> bool:
+        """Whether the board keeps activations between passes in RAM that is free otherwise."""
+        return self.keep_activations and self.memory != "least"
 
 
 class Experiment(Section):
@@ -266,6 +274,7 @@ def _check(experiment: Experiment, source: str) -> None:
             )
     elif strategy.restart_rounds is not None:
         raise SpecError(f"{source}: strategy.restart_rounds works only with strategy.schedule = 'sgdr'")
+    _check_coding(experiment, source)
     _check_defence(strategy, run.devices_per_round, source)
     differ = {
         "task.client_per_board": task.boards_are_clients,
@@ -297,6 +306,25 @@ def _check(experiment: Experiment, source: str) -> None:
     _check_data(experiment, source)
     _check_privacy(experiment, source)
     _check_secure_aggregation(experiment, source)
+
+
+def _check_coding(experiment: Experiment, source: str) -> None:
+    """Checks that there are values to code: integers that are not masked."""
+    strategy = experiment.strategy
+    if not strategy.codes_values:
+        return
+    wrong = f"{source}: strategy.uplink_coding = 'rice'"
+    if isinstance(strategy, TinyOlSpec):
+        raise SpecError(f"{wrong}: devices of strategy.kind = 'tinyol' send no updates; leave it out")
+    if experiment.privacy.secure_aggregation:
+        raise SpecError(
+            f"{wrong}: with privacy.secure_aggregation = true every entry is a random number of 16 bits, which no code makes "
+            "shorter; leave one of the two out"
+        )
+    if strategy.uplink != "i8":
+        raise SpecError(
+            f"{wrong} codes integers, and strategy.uplink = '{strategy.uplink}'; set strategy.uplink = 'i8', or leave it out"
+        )
 
 
 def _check_privacy(experiment: Experiment, source: str) -> None:

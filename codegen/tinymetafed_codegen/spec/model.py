@@ -69,6 +69,8 @@ class ModelSpec(Section):
     frozen layers and initial values of others; ``init`` draws all other initial values. ``local_start`` says how local layers
     start a reconstruction: ``alternating`` (a fixed pattern), ``random`` (fixed random numbers), ``zeros``, ``redrawn`` (new
     random numbers for every client and round) or ``kept`` (as the client's last round left them; the first time ``random``).
+    ``activations``: the format of the layers' outputs in memory; "f16" rounds them to float16, except those of the last layer,
+    and stores in half the memory what the backward pass needs.
     ``momentum``, ``weight_decay`` and ``clip_norm`` (limit of the norm of each layer's output gradient) are off at 0.
     """
 
@@ -79,6 +81,7 @@ class ModelSpec(Section):
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
     weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.0
     clip_norm: Annotated[float, Field(ge=0, le=1e6)] = 0.0
+    activations: Literal["f32", "f16"] = "f32"
     weights: str | None = None
     init: Literal["glorot", "he"]
     local_start: Literal["alternating", "random", "zeros", "redrawn", "kept"]

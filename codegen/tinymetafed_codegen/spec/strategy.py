@@ -14,10 +14,13 @@ from ..section import Clamp, Passes, Rate, Section, ValueType
 class SharingSpec(Section):
     """The keys of all strategies: what is sent, the schedule of the server's learning rate α, how devices train global weights.
 
-    ``error_feedback``: changes that a device has not sent are added to its next delta (Seide et al. 2014). ``defence``: what is
-    done about deltas of boards that lie. ``defence_bound``: how many times the running median of the deltas' norms a delta may
-    be long. ``defence_liars``: share of a round's clients that may lie, for ``trimmed`` and ``krum``. ``defence_trust``: boards
-    whose deltas keep standing out are set aside. ``audit``: share of the rounds of a client that a second board repeats.
+    ``uplink_coding``: int8 values of a delta take a byte each ("packed"), or fewer bits in Rice codes ("rice").
+    ``download``: devices get all global weights ("full"), or what differs from those that they hold ("difference"): the same
+    weights in fewer bytes. ``error_feedback``: changes that a device has not sent are added to its next delta (Seide et al.
+    2014). ``defence``: what is done about deltas of boards that lie. ``defence_bound``: how many times the running median of
+    the deltas' norms a delta may be long. ``defence_liars``: share of a round's clients that may lie, for ``trimmed`` and
+    ``krum``. ``defence_trust``: boards whose deltas keep standing out are set aside. ``audit``: share of the rounds of a
+    client that a second board repeats.
     """
 
     partial: ClassVar[bool] = False  # whether local layers stay on their device; otherwise they are global too
@@ -25,7 +28,9 @@ class SharingSpec(Section):
     top_p: Annotated[float, Field(gt=0, le=100)] = 100
     selection: Literal["global", "layer", "random"] = "global"
     uplink: ValueType = "f32"
+    uplink_coding: Literal["packed", "rice"] = "packed"
     downlink: ValueType = "f32"
+    download: Literal["full", "difference"] = "full"
     error_feedback: bool = False
     defence: Literal["none", "bound", "trimmed", "krum"] = "none"
     defence_bound: Annotated[float, Field(ge=0.1, le=1_000)] = 2.0
@@ -44,6 +49,16 @@ class SharingSpec(Section):
     def entries(self, n_global: int) -> int:
         """Number of entries of an update: ``top_p`` percent of ``n_global`` weights, at least 1."""
         return max(1, math.floor(n_global * self.top_p / 100 + 0.5))
+
+    @property
+    def codes_values(self) -> bool:
+        """Whether the values of deltas travel in Rice codes."""
+        return self.uplink_coding == "rice"
+
+    @property
+    def takes_differences(self) -> bool:
+        """Whether devices receive what differs from the weights that they hold."""
+        return self.download == "difference"
 
     @property
     def trusts(self) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -178,7 +180,8 @@ def started(experiment: Experiment, devices: Sequence[str], *, progress: Progres
     if ports := [url for url in devices if url.partition(":")[0] not in DEFAULT_BOARDS]:
         raise UsageError(f"device '{ports[0]}': a port, whose board runs already; give native:N or qemu:N")
     design = measured_design(experiment.spec, experiment.source)
-    with watching(progress) as observer, running(design, devices, observer, authenticates=False) as fleet:
+    ids = (secrets.randbits(64) for _ in itertools.count())  # boards of several such calls may serve one run
+    with watching(progress) as observer, running(design, devices, observer, authenticates=False, ids=ids) as fleet:
         lines = {device.url: device.line for device in fleet.devices}
         for device in fleet.devices:
             device.close()  # others open the line now; the process goes on

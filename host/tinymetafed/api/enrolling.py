@@ -56,23 +56,25 @@ def enrolled_boards() -> tuple[KnownBoard, ...]:
     return tuple(map(_known, KeyFile().boards()))
 
 
-def forget_board(name: str, device: str | None = None) -> KnownBoard:
+def forget_board(name: str, device: str | None = None, *, insecure: bool = False) -> KnownBoard:
     """Removes a board's key from this machine, and from the board if its port is given.
 
     Args:
         name: Its name on this machine.
         device: Its serial port; None if it is not connected, and keeps its key.
+        insecure: Accept a line that leaves this machine without TLS.
 
     Returns:
         What was removed.
 
     Raises:
-        UsageError: No board has the name, or another board is on the port.
+        UsageError: No board has the name, another board is on the port, or the line leaves this machine and is not secured.
         LinkError: The board does not answer, or cannot forget its key.
         Error: The key file cannot be used.
     """
     if device is None:
         return _known(board_keys.forget(name, None))
+    require_secure([device], "none", insecure)
     with connected(device, Catalogue.near(Path.cwd())) as board:
         return _known(board_keys.forget(name, board))
 

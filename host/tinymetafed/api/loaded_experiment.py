@@ -14,6 +14,7 @@ from tinymetafed_codegen import board_key, emit, spec
 from tinymetafed_codegen.design import Design
 from tinymetafed_codegen.errors import UsageError
 from tinymetafed_codegen.manifest import ModelManifest
+from tinymetafed_codegen.memory_prices import MemoryPrice, prices
 from tinymetafed_codegen.section import TomlValue
 from tinymetafed_codegen.work import longest_part_milliseconds, step_milliseconds
 
@@ -66,7 +67,8 @@ class Generated:
 
     ``step_milliseconds``: lowest and highest estimate of a training step on the board, by variant ("local", "global", "full"),
     from counted multiply-accumulates and the chip's clock; {} for a board without figures. ``part_milliseconds``: the same for
-    the longest part of a step, with board.split_steps; else None.
+    the longest part of a step, with board.split_steps; else None. ``memory_prices``: the arena and the work of a step with each
+    choice of board.memory and model.activations.
     """
 
     design: Design
@@ -74,6 +76,7 @@ class Generated:
     changed: tuple[Path, ...]
     step_milliseconds: Mapping[str, tuple[float, float]]
     part_milliseconds: tuple[float, float] | None = None
+    memory_prices: tuple[MemoryPrice, ...] = ()
 
     @property
     def manifest(self) -> ModelManifest:
@@ -130,7 +133,7 @@ def codegen(experiment: Experiment, board: str, out: str | Path, *, library: boo
     if library:
         command = shlex.join([*words, "--library"])
         written = sketch_library_export.write(design, steps, folder, f"{command} -o DIR")
-        return Generated(design, folder, written, milliseconds, part)
+        return Generated(design, folder, written, milliseconds, part, prices(design))
     words.append("-o")
     try:
         changed = emit.write(design, folder, f"{shlex.join(words)} DIR", key=board_key.compiled_in(design.experiment))
@@ -138,7 +141,7 @@ def codegen(experiment: Experiment, board: str, out: str | Path, *, library: boo
         raise UsageError(
             f"--output {out}: cannot be a folder of generated files: {error.strerror}; name one that you may write to"
         ) from None
-    return Generated(design, folder, tuple(changed), milliseconds, part)
+    return Generated(design, folder, tuple(changed), milliseconds, part, prices(design))
 
 
 def data_path(task: spec.TaskBase, given: str | Path | None) -> Path | None:

@@ -9,22 +9,27 @@ from tinymetafed_codegen.errors import UsageError
 from tinymetafed_codegen.locate import find
 
 from ..bench import (
+    activation_cost,
     adaptation_cost,
     authentication_cost,
     board_speed,
     costs,
+    downlink_cost,
     footprint,
     kernel_cost,
     layer_grid,
     line_cost,
     simulation_cost,
     sound_cost,
+    uplink_cost,
 )
 from ..bench import soak as soaking
+from ..bench.activation_cost import ActivationCosts
 from ..bench.adaptation_cost import AdaptationCost
 from ..bench.authentication_cost import AuthenticationCost
 from ..bench.board_speed import BoardSpeed as BoardSpeed
 from ..bench.costs import Costs
+from ..bench.downlink_cost import DownlinkCost
 from ..bench.footprint import Footprint
 from ..bench.kernel_cost import Comparison
 from ..bench.layer_grid import Grid
@@ -32,10 +37,11 @@ from ..bench.line_cost import WireCost
 from ..bench.simulation_cost import SimulationCost
 from ..bench.soak import Soak
 from ..bench.sound_cost import SoundCost
+from ..bench.uplink_cost import UplinkCost
 from ..devices.device_urls import require_secure
 from ..experiments import byzantine
 from ..simulation.vector_units import vector_units
-from .loaded_experiment import Experiment, load
+from .loaded_experiment import Experiment, data_path, load
 from .progress import ProgressOption, watching
 
 
@@ -99,6 +105,46 @@ def bench_adaptation(experiment: Experiment, board: str = "mps2", *, progress: P
     """
     with watching(progress) as observer:
         return adaptation_cost.adaptation(experiment.spec, experiment.source, board, observer)
+
+
+def bench_uplink(
+    experiment: Experiment, board: str = "mps2", *, data: str | Path | None = None, progress: ProgressOption = True
+) -> UplinkCost:
+    """Measures the bytes of updates with ``strategy.uplink_coding`` "packed" and "rice", and what the latter costs a board.
+
+    Args:
+        experiment: An experiment from ``load``.
+        board: An emulated board whose instructions can be counted.
+        data: Folder of the task's data; None if it needs none.
+        progress: As in ``simulate``.
+
+    Returns:
+        Bytes of simulated updates beside their entropy; flash, RAM, bytes and instructions of a round on the board.
+
+    Raises:
+        BoardError, BenchError, BuildError, SpecError, TaskError, LinkError.
+    """
+    with watching(progress) as observer:
+        folder = None if data is None else Path(data)
+        return uplink_cost.measure(experiment.spec, experiment.source, board, folder, observer)
+
+
+def bench_activations(experiment: Experiment, board: str = "mps2", *, progress: ProgressOption = True) -> ActivationCosts:
+    """Counts the exact instructions of a training step with each choice for less memory that makes the arena smaller.
+
+    Args:
+        experiment: An experiment from ``load``.
+        board: An emulated board with an exact instruction counter.
+        progress: As in ``simulate``.
+
+    Returns:
+        Arena, work and instructions by choice of board.memory and model.activations, the fastest first.
+
+    Raises:
+        BoardError, BenchError, BuildError, SpecError, LinkError.
+    """
+    with watching(progress) as observer:
+        return activation_cost.activations(experiment.spec, experiment.source, board, observer)
 
 
 def bench_memory(
@@ -183,7 +229,7 @@ def bench_simulation(
         progress: As in ``simulate``.
 
     Returns:
-        Times of the kernels with all lanes, with one lane, of textbook kernels, and of JAX if it is installed.
+        Times of the kernels with all lanes, with one lane, of textbook kernels, and of JAX and PyTorch if they are installed.
 
     Raises:
         UsageError: This machine has no such vector unit.
@@ -213,6 +259,24 @@ def bench_wire(experiment: Experiment | None = None, *, progress: ProgressOption
         if experiment is None:
             return line_cost.wire(None, "", observer)
         return line_cost.wire(experiment.spec, experiment.source, observer)
+
+
+def bench_downlink(experiment: Experiment, *, data: str | Path | None = None, progress: ProgressOption = True) -> DownlinkCost:
+    """Simulates a run and measures its download by difference, for boards that return every round, or more seldom.
+
+    Args:
+        experiment: An experiment from ``load``.
+        data: Folder of the task's data; None for the usual place.
+        progress: As in ``simulate``.
+
+    Returns:
+        Bytes of a download, of all weights and by difference, in each dtype.
+
+    Raises:
+        BuildError, DataError, SpecError, StrategyError, UsageError.
+    """
+    with watching(progress) as observer:
+        return downlink_cost.downlink_cost(experiment.spec, experiment.source, data_path(experiment.spec.task, data), observer)
 
 
 def bench_soak(
@@ -287,12 +351,15 @@ def bench_board(
     return measured
 
 
-def bench_all(out: str | Path, board: str = "mps2", *, progress: ProgressOption = True) -> tuple[Costs, tuple[Path, Path]]:
+def bench_all(
+    out: str | Path, board: str = "mps2", *, data: str | Path | None = None, progress: ProgressOption = True
+) -> tuple[Costs, tuple[Path, Path]]:
     """Makes all measurements on the project's own networks and writes costs.md and costs.svg; takes many minutes.
 
     Args:
         out: An existing folder to write into.
         board: An emulated board with an exact instruction counter.
+        data: Folder of Omniglot's archives, for the bytes of its updates; None to leave them out.
         progress: As in ``simulate``.
 
     Returns:
@@ -305,7 +372,7 @@ def bench_all(out: str | Path, board: str = "mps2", *, progress: ProgressOption 
     if not folder.is_dir():
         raise UsageError(f"--output {out}: no such folder; make it, or name another one")
     with watching(progress) as observer:
-        measured = costs.measure(board, observer)
+        measured = costs.measure(board, observer, None if data is None else Path(data))
     return measured, costs.write(measured, folder)
 
 

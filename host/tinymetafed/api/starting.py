@@ -8,6 +8,7 @@ from pathlib import Path
 from tinymetafed_codegen.errors import UsageError
 
 from ..devices.device_urls import require_secure
+from ..devices.key_file import KeyFile
 from ..devices.link import monitor as line_monitor
 from ..devices.link.transport import DEFAULT_BAUD
 from ..projects import new as projects
@@ -68,14 +69,21 @@ def monitor(source: str, baud: int | None = None, *, insecure: bool = False) -> 
         insecure: As for ``board_status``.
 
     Yields:
-        One line of text per message.
+        One line of text per message. In a recording of an authenticated board it says whether the MAC is right, wrong, or not
+        checked, because this machine has no key of the board or the recording lacks the handshake.
 
     Raises:
         RecordingError: The file is no recording. PortError: The line cannot be opened.
+        Error: The key file is needed and cannot be used, for instance because others may read it.
         UsageError: ``baud`` is given for a file.
     """
     if not Path(source).is_file():
         require_secure([source], "none", insecure)
     elif baud is not None:
         raise UsageError(f"--baud {baud} is the speed of a serial line, and {source} is a recording; leave --baud out")
-    return line_monitor.lines(source, DEFAULT_BAUD if baud is None else baud)
+
+    def keys_of(unique_id: bytes) -> tuple[bytes, ...]:
+        board = KeyFile().of(unique_id.hex())
+        return () if board is None else board.keys
+
+    return line_monitor.lines(source, DEFAULT_BAUD if baud is None else baud, keys_of)

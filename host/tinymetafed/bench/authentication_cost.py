@@ -2,28 +2,16 @@
 
 from __future__ import annotations
 
-import tempfile
-from bisect import bisect_right
 from dataclasses import dataclass
-from pathlib import Path
 
-from tinymetafed_codegen.boards import Board, Catalogue
-from tinymetafed_codegen.protocol import Program
 from tinymetafed_codegen.spec import Experiment
 
-from ..devices.device_urls import DeviceSpec
-from ..devices.firmware import Firmware
 from ..devices.running import build_firmware
-from ..federation.clients import Traffic
 from ..federation.observer import Observer
 from ..learn.strategies import open_strategy
-from ..learn.weights import initial
 from ..runs.setup import measured_design
-from . import BenchError, in_qemu, launched, stack, synthetic_samples
-from .cycles import executions
-from .cycles.executions import Uncountable
+from . import board_round, in_qemu, stack
 
-_MARK = "_ZN3tmf7Learner9configureERKNS_8protocol9ConfigureE"  # called before and after the round
 _OURS = ("Authentication", "Blake2s")  # in the names of functions
 
 
@@ -84,46 +72,19 @@ def measure(experiment: Experiment, source: str, board: str, observer: Observer)
         observer.stage(f"building firmware for {board}, run.security = '{security}'")
         built = build_firmware(designed, board)
         observer.stage(f"a round on {board}")
-        traffic, total, ours = _round(chosen, built, facts)
+        done = board_round.measure(chosen, built, facts, _OURS)
         depth = stack.deepest(chosen, built, facts)
-        costs.append(RoundCost(built.flash_bytes, built.ram_bytes, depth, traffic.down, traffic.up, total, ours))
+        costs.append(
+            RoundCost(
+                flash=built.flash_bytes,
+                static_ram=built.ram_bytes,
+                stack=depth,
+                bytes_down=done.traffic.down,
+                bytes_up=done.traffic.up,
+                instructions=done.instructions,
+                mac_instructions=done.counted,
+            )
+        )
         window = built.manifest.receive_window
         steps = open_strategy(chosen, built.manifest).training_recipe().steps
     return AuthenticationCost(board, window, steps, *costs)
-
-
-def _round(experiment: Experiment, built: Firmware, board: Board) -> tuple[Traffic, int, int]:
-    """The traffic of a round, all its instructions, and those of MACs."""
-    manifest = built.manifest
-    strategy = open_strategy(experiment, manifest)
-    recipe, start = strategy.training_recipe(), initial(manifest, experiment.run.seed, experiment.model.init)
-    with tempfile.TemporaryDirectory(prefix="tinymetafed-bench-") as folder:
-        out = Path(folder) / "executions"
-        try:
-            assert board.emulator is not None
-            listing = executions.disassemble(built.program, board.toolchain_prefix)
-            options = executions.options(executions.plugin(board.emulator[0]), listing, _MARK, out)
-        except Uncountable as reason:
-            raise BenchError(f"board '{board.name}': its instructions cannot be counted: {reason}") from None
-        spec = DeviceSpec(f"qemu:1@{board.name}", "qemu", board.name)
-        with launched(spec, built, boards=Catalogue(board.project), icount=True, options=options) as device:
-            session = device.session
-            session.configure(Program.TRAIN, recipe)
-            before, token = session.traffic, session.next_token()
-            session.load(token, strategy.download(start[: strategy.n_global]))
-            session.train(token, Program.TRAIN, 1, 0, 0)
-            if manifest.streamed:
-                session.stream(token, synthetic_samples(manifest, recipe.steps))
-            else:
-                session.await_done(token, recipe.steps)
-            session.pull(token, recipe.top_k)
-            traffic = session.traffic - before
-            session.configure(Program.TRAIN, recipe)
-        (counts,) = executions.read(out)
-    places = sorted((address, name) for name, address in listing.functions.items())
-    total = ours = 0
-    for address, execution in counts.items():
-        total += execution.executed
-        _, function = places[bisect_right(places, (address, "\x7f")) - 1]
-        ours += execution.executed * any(word in function for word in _OURS)
-    return traffic, total, ours

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import subprocess
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import serial
 
 from tinymetafed_codegen.boards import Board
+from tinymetafed_codegen.temporary import temporary_folder
 
 from ..devices.board_process import announced, command
 from ..devices.launch import ICOUNT
@@ -34,8 +34,8 @@ def ask(program: Path, board: Board, options: Sequence[str] = ()) -> bytes:
     Raises:
         BenchError: The emulator ended.
     """
-    with tempfile.TemporaryDirectory(prefix="tinymetafed-bench-") as folder:
-        words = [*command(board, program, _UNIQUE_ID, Path(folder) / "line"), *ICOUNT, *options]
+    with temporary_folder("bench") as folder:
+        words = [*command(board, program, _UNIQUE_ID, folder / "line"), *ICOUNT, *options]
         process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         try:
             assert process.stdout is not None

@@ -71,6 +71,7 @@ class Cables:
         self._lock = threading.RLock()
         self._cables: list[Cable] = []
         self._ending = threading.Event()
+        self._buffer = bytearray(_PIECE)  # of the thread
         self._thread = threading.Thread(target=self._carry, daemon=True)
 
     def __enter__(self) -> Self:
@@ -109,20 +110,20 @@ class Cables:
             ready = poll.poll(1000 * _WAKE_SECONDS)
             for end, _ in ready:
                 with self._lock:
-                    _forward(ways[end], end)
+                    _forward(ways[end], end, self._buffer)
             if not any(event & select.POLLIN for _, event in ready):
                 self._ending.wait(_WAKE_SECONDS / 10)  # ends that have hung up are ready all the time
 
 
-def _forward(cable: Cable, end: int) -> None:
-    """Carries bytes from one end to the other; they are lost where nothing is there, or where nobody takes them."""
+def _forward(cable: Cable, end: int, buffer: bytearray) -> None:
+    """Carries bytes from one end to the other in ``buffer``; they are lost where nothing is there or nobody takes them."""
     if end not in (cable.line, cable.port):
         return  # it was closed meanwhile
     other = cable.port if end == cable.line else cable.line
     with suppress(OSError):
-        data = os.read(end, _PIECE)
+        count = os.readv(end, (buffer,))
         if other >= 0:
-            os.write(other, data)
+            os.write(other, memoryview(buffer)[:count])
 
 
 def _closed(descriptor: int) -> int:

@@ -10,23 +10,40 @@ from typing import Any, Self
 
 import jinja2
 
-from tinymetafed_codegen import __version__, boards, spec
+from tinymetafed_codegen import __version__, boards, plan, spec
+from tinymetafed_codegen.design import built
 from tinymetafed_codegen.files import write_if_changed
 from tinymetafed_codegen.locate import find
 from tinymetafed_codegen.spec import Experiment
 
 from ..federation.observer import Observer
-from . import adaptation_cost, in_qemu, kernel_cost, layer_grid, line_cost, simulation_cost
+from . import (
+    activation_cost,
+    adaptation_cost,
+    downlink_cost,
+    in_qemu,
+    kernel_cost,
+    layer_grid,
+    line_cost,
+    simulation_cost,
+    uplink_cost,
+)
+from .activation_cost import ActivationCosts
 from .adaptation_cost import AdaptationCost
+from .downlink_cost import DownlinkCost
 from .kernel_cost import TEXTBOOK, Comparison, StepCost
 from .layer_grid import Grid
 from .line_cost import WireCost
 from .simulation_cost import SimulationCost
+from .uplink_cost import UplinkCost
 
 EXAMPLES = ("sine", "bench-conv", "omniglot")
 LEVELS = ("-O2", "-O3")  # in addition to the board's own
 SIMULATED = ("sine", "bench-conv")
+UPLINKS = {"sine": False, "omniglot": True}  # networks whose updates are measured; whether they need data in files
+DOWNLOADED = "sine"  # the network whose run is simulated for its downloads: its data are in no file
 KEEPING = ("bench-conv", "omniglot")  # networks of whose samples a board keeps activations
+STORING_LESS = ("bench-separable",)  # networks of activations that can be packed or computed again
 STEP = "full"  # the variant that trains every weight
 DOCUMENT, PICTURE = "costs.md", "costs.svg"
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -47,6 +64,10 @@ class Costs:
     wire: WireCost
     compiler: str
     adaptation: dict[str, AdaptationCost]
+    uplink: dict[str, UplinkCost]
+    downlink: DownlinkCost
+    activations: dict[str, ActivationCosts]
+    arenas: dict[str, ArenaBytes]
 
     def as_json(self) -> dict[str, Any]:
         """The JSON value that ``bench all --json`` prints."""
@@ -114,18 +135,38 @@ def nets() -> dict[str, Experiment]:
     return {**{name: spec.load(find(f"examples/{name}.toml")) for name in EXAMPLES}, "presence": line_cost.presence()}
 
 
+@dataclass(frozen=True)
+class ArenaBytes:
+    """Bytes of an arena placed first-fit and as it is, and the most that is in use at one step, below which none can be."""
+
+    first_fit: int
+    arena: int
+    in_use: int
+
+
+def arenas() -> dict[str, ArenaBytes]:
+    """The arenas of all examples by name. Raises SpecError."""
+    found = {}
+    for file in sorted(find("examples").glob("*.toml")):
+        net = built(spec.load(file), file.name)
+        made = plan.plan(net)
+        found[file.stem] = ArenaBytes(4 * plan.first_fit_floats(net), 4 * made.floats, 4 * made.live_floats)
+    return found
+
+
 def compiler(board: str) -> str:
     """Name and version of the compiler of a board's firmware, on which all counts depend."""
     command = [f"{boards.load(board).toolchain_prefix}g++", "-dumpfullversion"]
     return f"{command[0]} {subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()}"
 
 
-def measure(board: str, observer: Observer) -> Costs:
-    """Measures networks at several optimizations, single layers, the simulation of two networks, and the line.
+def measure(board: str, observer: Observer, data: Path | None = None) -> Costs:
+    """Measures networks at several optimizations, single layers, the simulation of two networks, the line, and updates.
 
     Args:
         board: An emulated board.
         observer: Is told of progress.
+        data: Folder of Omniglot's archives; None to leave out what needs them.
 
     Returns:
         The figures.
@@ -149,7 +190,18 @@ def measure(board: str, observer: Observer) -> Costs:
         simulation={name: simulation_cost.simulation(chosen[name], name, None, 1, observer) for name in SIMULATED},
         wire=line_cost.wire(None, "", observer),
         compiler=compiler(board),
+        downlink=downlink_cost.downlink_cost(chosen[DOWNLOADED], DOWNLOADED, None, observer),
         adaptation={name: adaptation_cost.adaptation(chosen[name], name, board, observer) for name in KEEPING},
+        uplink={
+            name: uplink_cost.measure(chosen[name], name, board, data if needs_data else None, observer)
+            for name, needs_data in UPLINKS.items()
+            if data is not None or not needs_data
+        },
+        activations={
+            name: activation_cost.activations(spec.load(find(f"examples/{name}.toml")), name, board, observer)
+            for name in STORING_LESS
+        },
+        arenas=arenas(),
     )
 
 
@@ -165,6 +217,7 @@ def write(costs: Costs, folder: Path) -> tuple[Path, Path]:
         "rows": [row for name, levels in costs.kernels.items() for row in _rows(name, levels, costs.own)],
         "estimate": next(iter(default.values())).estimate,
         "picture": PICTURE,
+        "step": STEP,
         "cells": [_cells(row) for row in costs.grid.rows],
     }
     drawn = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from dataclasses import asdict, dataclass
 from itertools import pairwise
@@ -16,6 +15,7 @@ from tinymetafed_codegen.manifest import ModelManifest
 from tinymetafed_codegen.ops import ACTIVATIONS
 from tinymetafed_codegen.protocol import Phase, Program, Recipe, SampleSet, Variant
 from tinymetafed_codegen.spec import Experiment
+from tinymetafed_codegen.temporary import temporary_folder
 
 from ..devices.device_urls import DeviceSpec
 from ..devices.firmware import Deviation, Firmware
@@ -183,8 +183,8 @@ def measure(experiment: Experiment, board: Board, built: Firmware, observer: Obs
     spec = DeviceSpec(f"qemu:1@{board.name}", "qemu", board.name)
     counts: dict[str, int] = {}
     estimates: dict[str, tuple[int, int]] = {}
-    with tempfile.TemporaryDirectory(prefix="tinymetafed-bench-") as folder:
-        out = Path(folder) / "executions"
+    with temporary_folder("bench") as folder:
+        out = folder / "executions"
         listing, options = None, []
         if counter is not None:
             listing = executions.disassemble(built.program, board.toolchain_prefix)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from tinymetafed_codegen.ops.dense import Dense
 from tinymetafed_codegen.ops.depthwise_conv2d import DepthwiseConv2d
 from tinymetafed_codegen.ops.max_pool import MaxPool
 from tinymetafed_codegen.ops.window import Axis
+from tinymetafed_codegen.temporary import temporary_folder
 from tinymetafed_codegen.toolchain import build_root
 
 from ..devices import firmware
@@ -217,8 +217,8 @@ def _counted(layers: Sequence[Op], board: Board, kernels: str | None, observer: 
         built = firmware.build(written, board, key=key, deviation=deviation, generated=generated)
     observer.stage(f"running them on {board.name}")
     listing = executions.disassemble(built.program, board.toolchain_prefix)
-    with tempfile.TemporaryDirectory(prefix="tinymetafed-bench-") as folder:
-        out = Path(folder) / "executions"
+    with temporary_folder("bench") as folder:
+        out = folder / "executions"
         if ask(built.program, board, executions.options(plugin, listing, MARK, out)) != b"done\n":
             raise BenchError(f"board '{board.name}': its layers did not end")
         counts = executions.read(out)

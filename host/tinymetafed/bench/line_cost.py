@@ -8,20 +8,24 @@ from dataclasses import dataclass
 import numpy as np
 
 from tinymetafed_codegen import boards, protocol, spec
-from tinymetafed_codegen.protocol import Program
+from tinymetafed_codegen.manifest import ModelManifest
+from tinymetafed_codegen.protocol import Program, Recipe
 from tinymetafed_codegen.section import TomlTable
 from tinymetafed_codegen.spec import Experiment
 from tinymetafed_codegen.toolchain import require_tools
 
+from ..devices.device_clients import pulled
 from ..devices.device_urls import DEFAULT_BOARDS, DeviceSpec
 from ..devices.firmware import Deviation
 from ..devices.link.faults import paced
+from ..devices.link.session import Session
 from ..devices.running import build_firmware
 from ..federation.clients import Traffic
 from ..federation.observer import Observer
 from ..learn.codecs import delta
-from ..learn.strategies import open_strategy
-from ..learn.weights import initial
+from ..learn.codecs.difference import Versions
+from ..learn.strategies import Strategy, open_strategy
+from ..learn.weights import Floats, initial
 from ..runs.setup import design_of
 from ..wire.frame import encode
 from . import launched, synthetic_samples
@@ -203,8 +207,23 @@ def _bulk_model() -> Experiment:
     return spec.parse(raw, "bulk")
 
 
+def _trained(session: Session, strategy: Strategy, manifest: ModelManifest, recipe: Recipe, weights: Floats) -> delta.Sparse:
+    """A client's delta of one round."""
+    token = session.next_token()
+    session.load(token, strategy.download(weights))
+    session.train(token, Program.TRAIN, 1, 0, 0)
+    if manifest.streamed:
+        session.stream(token, synthetic_samples(manifest, recipe.steps))
+    else:
+        session.await_done(token, recipe.steps)
+    return delta.decode(session.pull(token, recipe.top_k), n=strategy.n_global, k=recipe.top_k, token=token)
+
+
 def _one_round(experiment: Experiment, board: str, window: int | None = None) -> _Timed:
-    """One round on a device with a receive window of ``window`` bytes (None: the board's own), paced unless emulated."""
+    """One round on a device with a receive window of ``window`` bytes (None: the board's own), paced unless emulated.
+
+    With a download by difference it is the round after the board's first one.
+    """
     built = build_firmware(design_of(experiment, "bench"), board, Deviation(receive_window=window))
     manifest = built.manifest
     strategy = open_strategy(experiment, manifest)
@@ -216,6 +235,9 @@ def _one_round(experiment: Experiment, board: str, window: int | None = None) ->
         session = device.session
         recipe = strategy.training_recipe()
         session.configure(Program.TRAIN, recipe)
+        if strategy.spec.takes_differences:  # the board has taken part in the round before
+            session.versions = Versions()
+            weights = strategy.update(weights, [_trained(session, strategy, manifest, recipe, weights)], 0)
         token = session.next_token()
         start, before = time.monotonic(), session.traffic
         session.load(token, strategy.download(weights))
@@ -226,8 +248,7 @@ def _one_round(experiment: Experiment, board: str, window: int | None = None) ->
         streamed = manifest.streamed
         progress = session.stream(token, synthetic_samples(manifest, steps)) if streamed else session.await_done(token, steps)
         trained, at_trained = time.monotonic(), session.traffic
-        chunks = session.pull(token, recipe.top_k)
+        pulled(session, token, recipe, strategy.n_global, codes_values=strategy.spec.codes_values)
         done, after = time.monotonic(), session.traffic
-        delta.decode(chunks, n=strategy.n_global, k=recipe.top_k, token=token)
         down, up = (at_loaded - before).down, (after - at_trained).up
         return _Timed(loaded - start, control, done - trained, down, up, after - before, progress.ticks)

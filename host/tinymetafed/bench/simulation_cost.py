@@ -1,17 +1,19 @@
-"""Speed of the simulation on this machine, compared with textbook kernels and JAX."""
+"""Speed of the simulation on this machine, compared with textbook kernels, JAX, PyTorch and the processor's limit."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from tinymetafed_codegen import graph
-from tinymetafed_codegen.protocol import SampleSet, Status
+from tinymetafed_codegen.design import Design
+from tinymetafed_codegen.protocol import Phase, SampleSet, Status
 from tinymetafed_codegen.spec import Experiment
+from tinymetafed_codegen.work import multiply_accumulates
 
 from ..federation.observer import Observer
 from ..learn import aggregate
@@ -24,10 +26,12 @@ from ..simulation.batches import Batch
 from ..simulation.compilation import BOARD, compile_kernels
 from ..simulation.kernels import ClientRound, Kernels, TrainingClients
 from ..simulation.vector_units import VectorUnit, choose
-from . import BenchError, jax_round, synthetic_samples
+from . import BenchError, peer_rounds, synthetic_samples
 from .kernel_cost import TEXTBOOK, TEXTBOOK_OPS
+from .peak import Peak
 
-REPEATS = 100  # the fastest one counts, because other load only makes it slower
+WARM = 3  # times in a row, as the one before has filled the caches with its own data
+REPEATS = 40  # the fastest one counts, because other load only makes it slower
 BLOCK = 8  # clients per lane in one call, when many clients are measured
 SECONDS = 0.002  # least duration of one repeat; shorter than the time slice of a process on a busy machine
 
@@ -55,7 +59,9 @@ class SimulationCost:
     ``speedup_idle``: in processor time, which does not depend on other load; both None for one thread. ``single_us``: one
     client at a time. ``round_us``: a client's whole round on one thread, training and coding of its update, in processor
     time; ``coding_percent``: the coding's share of it. ``textbook_us``: one client at a time with textbook kernels; ``ratio``:
-    how many times as long that takes. ``jax_us``: with JAX. They are None if an op is missing or JAX is not installed.
+    how many times as long that takes; both None if an op is missing. ``cpu_us``: as ``one_thread_us``, in processor time.
+    ``peers``: processor time in libraries that are installed and have the model's ops, by name, all clients in one call on one
+    thread. ``peak_percent``: multiply-adds of the trained steps as a share of the most that this core does without fused ones.
     ``many``: a round of many clients, if it was asked for.
     """
 
@@ -71,7 +77,9 @@ class SimulationCost:
     coding_percent: float
     textbook_us: float | None
     ratio: float | None
-    jax_us: float | None
+    cpu_us: float
+    peers: dict[str, float]
+    peak_percent: float
     many: ManyClients | None = None
 
 
@@ -112,14 +120,17 @@ def simulation(
         observer.stage("compiling textbook kernels")
         plain = compile_kernels(designed, VectorUnit(chosen.name, 1, chosen.flags), TEXTBOOK)
         trials[TEXTBOOK] = Trial(experiment, Kernels(plain, manifest, 1, 1))
+    peers = _peers(experiment, source, trials["lanes"], observer)
+    peak = Peak(chosen)
+    turns: list[Callable[[], object]] = [trial.once for trial in trials.values()]
+    turns += [trials["lanes"].once_with_update, *(peer.once for peer in peers.values()), peak.once]
     observer.stage("training steps", REPEATS)
     for _ in range(REPEATS):
-        for trial in trials.values():  # in turn, so that other load affects all of them alike
-            trial.once()
-        trials["lanes"].once_with_update()
+        for once in turns:  # in turn, so that other load affects all of them alike
+            for _ in range(WARM):
+                once()
         observer.advance()
     many = None if clients is None else _many(experiment, trials.get("threads", trials["lanes"]), clients, observer)
-    jax_us = _jax_us(experiment, source, trials["lanes"], observer)
     one, all_ = trials["lanes"], trials.get("threads", trials["lanes"])
     textbook = trials[TEXTBOOK].best if TEXTBOOK in trials else None
     return SimulationCost(
@@ -135,7 +146,9 @@ def simulation(
         coding_percent=round(100 * (1 - one.best_cpu * one.recipe.steps / one.best_round), 1),
         textbook_us=None if textbook is None else round(textbook, 4),
         ratio=None if textbook is None else round(textbook / all_.best, 2),
-        jax_us=None if jax_us is None else round(jax_us, 4),
+        cpu_us=round(one.best_cpu, 4),
+        peers={name: round(peer.best_cpu, 4) for name, peer in peers.items()},
+        peak_percent=round(100 * _products(designed, one.recipe.phases) / one.best_cpu / peak.best, 1),
         many=many,
     )
 
@@ -165,23 +178,38 @@ def _many(experiment: Experiment, trial: Trial, clients: int, observer: Observer
     return ManyClients(clients, round(took, 3), round(took / clients * 1e6, 1), held // 1024, bytes_up)
 
 
-def _jax_us(experiment: Experiment, source: str, trial: Trial, observer: Observer) -> float | None:
-    """Microseconds per client and step in JAX, on as many threads as it uses by default; None if JAX cannot train it."""
-    observer.stage("compiling JAX's round")
-    try:
-        net = graph.build(experiment.model, source)
-        train = jax_round.compile_round(net, trial.start(), trial.recipe.phases, trial.samples)
-    except jax_round.JaxError as error:
-        observer.event(str(error))
-        return None
-    observer.stage("JAX's rounds", REPEATS)
-    best = float("inf")
-    for _ in range(REPEATS):
-        began = time.perf_counter()
-        train()
-        best = min(best, time.perf_counter() - began)
-        observer.advance()
-    return best * 1e6 / trial.steps
+def _products(designed: Design, phases: Sequence[Phase]) -> float:
+    """Multiply-adds of a training step, the mean over the steps of all phases."""
+    counts = [multiply_accumulates(designed.graph, phase.variant) * phase.steps for phase in phases]
+    return sum(counts) / sum(phase.steps for phase in phases)
+
+
+def _peers(experiment: Experiment, source: str, trial: Trial, observer: Observer) -> dict[str, PeerTrial]:
+    """The same clients in other libraries, by name; those that cannot train them are left out with a word."""
+    net, found = graph.build(experiment.model, source), {}
+    for name, compiled in peer_rounds.PEERS.items():
+        observer.stage(f"compiling the round in {name}")
+        try:
+            found[name] = PeerTrial(compiled(net, trial.start(), trial.recipe.phases, trial.samples), trial.steps)
+        except peer_rounds.PeerError as error:
+            observer.event(str(error))
+    return found
+
+
+class PeerTrial:
+    """Repeated rounds in another library; ``best_cpu``: microseconds of processor time per client and step of the fastest."""
+
+    def __init__(self, train: peer_rounds.Round, steps: int) -> None:
+        self._train = train
+        self._steps = steps
+        self.best_cpu = float("inf")
+        train()  # compiles what is not compiled yet
+
+    def once(self) -> None:
+        """Trains the round once."""
+        worked = time.process_time()
+        self._train()
+        self.best_cpu = min(self.best_cpu, (time.process_time() - worked) * 1e6 / self._steps)
 
 
 class Trial:

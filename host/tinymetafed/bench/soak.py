@@ -13,11 +13,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from tinymetafed_codegen import boards
 from tinymetafed_codegen.errors import UsageError
 from tinymetafed_codegen.spec import Experiment
+from tinymetafed_codegen.temporary import temporary_folder
 
 from ..devices.device import Device
 from ..devices.device_clients import DeviceClients
@@ -130,11 +130,11 @@ def soak(
     programs = {spec.board: build_firmware(design, spec.board).program for spec in specs if spec.board is not None}
     faults = FaultPlan(Rates(flip=DAMAGED), Rates(flip=DAMAGED), seed=seed)
     with (
-        TemporaryDirectory(prefix="tinymetafed-") as folder,
+        temporary_folder("bench") as folder,
         Cables() as cables,
         launch(specs, programs.__getitem__) as devices,
     ):
-        plugs = [_Plug(device, cables.add(), Path(folder) / f"ttyACM{n}") for n, device in enumerate(devices)]
+        plugs = [_Plug(device, cables.add(), folder / f"ttyACM{n}") for n, device in enumerate(devices)]
         names = [str(plug.name) for plug in plugs]
         with running(design, names, observer, faults=faults, bus=UsbBus(cables.ports)) as fleet:
             clients = DeviceClients(fleet, setup.strategy, setup.task)

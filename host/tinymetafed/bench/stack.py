@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import socket
 import subprocess
-import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,10 +20,13 @@ from tinymetafed_codegen.manifest import ModelManifest
 from tinymetafed_codegen.optional_messages import LEAST_PARTICIPANTS
 from tinymetafed_codegen.protocol import Phase, Program, Recipe, SampleSet, Variant
 from tinymetafed_codegen.spec import Experiment
+from tinymetafed_codegen.temporary import temporary_folder
 
+from ..devices.device_clients import pulled
 from ..devices.device_urls import DeviceSpec
 from ..devices.firmware import Firmware
 from ..devices.link.session import Session
+from ..learn.codecs.difference import Versions
 from ..learn.strategies import open_strategy
 from ..learn.weights import initial
 from . import BenchError, launched, synthetic_samples
@@ -54,8 +56,8 @@ def deepest(experiment: Experiment, built: Firmware, board: Board) -> int:
     """
     start, end = _stack(built.program, board)
     device = DeviceSpec(f"qemu:1@{board.name}", "qemu", board.name)
-    with tempfile.TemporaryDirectory(prefix="tinymetafed-bench-") as folder:
-        at = Path(folder) / "monitor"
+    with temporary_folder("bench") as folder:
+        at = folder / "monitor"
         options = ["-qmp", f"unix:{at},server=on,wait=off"]
         with (
             launched(device, built, boards=Catalogue(board.project), options=options) as running,
@@ -89,6 +91,8 @@ def _rounds(session: Session, experiment: Experiment, manifest: ModelManifest) -
     """Endless rounds: load weights, train with all variants of steps, pull the delta, adapt, fetch weights, predict."""
     strategy = open_strategy(experiment, manifest)
     weights = strategy.download(initial(manifest, experiment.run.seed, experiment.model.init))
+    others = strategy.download(initial(manifest, experiment.run.seed + 1, experiment.model.init))
+    session.versions = Versions() if strategy.spec.takes_differences else None
     streamed = manifest.streamed
     rate, clamp = experiment.strategy.global_learning_rate, experiment.strategy.output_clamp
     training = (Variant.GRADIENT,) * 2 if experiment.strategy.gradient else (Variant.LOCAL, Variant.GLOBAL)
@@ -101,7 +105,7 @@ def _rounds(session: Session, experiment: Experiment, manifest: ModelManifest) -
     while True:
         for program in programs:
             token = session.next_token()
-            session.load(token, weights)
+            session.load(token, weights if program == Program.TRAIN else others)
             session.train(token, program, 1, 0, 0)
             if streamed:
                 session.stream(token, samples)
@@ -110,7 +114,7 @@ def _rounds(session: Session, experiment: Experiment, manifest: ModelManifest) -
             if program == Program.TRAIN and strategy.secure_sum is not None:
                 _mask(session, token, strategy.top_k)
             elif program == Program.TRAIN:
-                session.pull(token, strategy.top_k)
+                pulled(session, token, strategy.training_recipe(), strategy.n_global, codes_values=strategy.spec.codes_values)
             hides = experiment.privacy.is_private or strategy.secure_sum is not None  # what a client has trained
             if not hides:
                 session.fetch(0, min(FETCHED, manifest.n_parameters))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -236,7 +237,11 @@ def codegen(
     loaded = tmf.load(experiment, set_ or ())
     made = tmf.codegen(loaded, board, output, library=library)
     if json_:
-        print(json.dumps(made.manifest.as_json() | {"step_milliseconds": dict(made.step_milliseconds)}))
+        more = {
+            "step_milliseconds": dict(made.step_milliseconds),
+            "memory_prices": [*map(dataclasses.asdict, made.memory_prices)],
+        }
+        print(json.dumps(made.manifest.as_json() | more))
         return
     manifest = made.manifest
     table = Table(title=f"{experiment} on {made.design.board.title}", title_justify="left")
@@ -261,6 +266,8 @@ def codegen(
         console.print(manifest.sensor.summary, soft_wrap=True)
     if manifest.kept is not None:
         console.print(manifest.kept.summary, soft_wrap=True)
+    if (prices := _memory_prices(made.memory_prices)) is not None:
+        console.print(prices)
     console.print(
         f"{manifest.n_global:,} global and {manifest.n_local:,} local weights, "
         f"model {manifest.model_hash}, {len(made.changed)} files changed in {output}",
@@ -282,10 +289,37 @@ def codegen(
         console.print(said, soft_wrap=True)
 
 
+def _memory_prices(prices: Sequence[tmf.MemoryPrice]) -> Table | None:
+    """A table of choices for less memory; None where all of them take the same."""
+    fastest = prices[0]
+    if all(price.arena_bytes == fastest.arena_bytes for price in prices):
+        return None
+    table = Table(title="Activations in less memory", title_justify="left")
+    for heading in ("board.\nmemory", "model.\nactivations"):
+        table.add_column(heading)
+    for heading in ("arena,\nbytes", "products", "more", "converted"):
+        table.add_column(heading, justify="right")
+    table.add_column("weights")
+    table.caption = (
+        "products: multiply-accumulates of a step; converted: numbers that it rounds to float16, packs or unpacks; *: chosen"
+    )
+    table.caption_justify = "left"
+    for price in prices:
+        more = price.multiply_accumulates / fastest.multiply_accumulates - 1
+        weights = "the same" if price.activations == fastest.activations else "others"
+        counts = f"{price.arena_bytes:,}", f"{price.multiply_accumulates:,}", f"{more:.1%}", f"{price.converted:,}"
+        table.add_row(price.memory + " *" * price.chosen, price.activations, *counts, weights)
+    return table
+
+
 def _arena_over_time(arena: tmf.ArenaMap) -> tuple[Table, str]:
     """A table of tensors with their bytes and the training steps in which they are in use; and the list of steps."""
     steps, tensors = arena.steps, arena.tensors
-    held = [4 * sum(each.size for each in tensors if each.first <= at <= each.last) for at in range(len(steps))]
+    held = []
+    for at in range(len(steps)):
+        # A tensor that is computed in the place of another one takes no more memory.
+        places = {each.offset: each.size for each in tensors if each.first <= at <= each.last}
+        held.append(4 * sum(places.values()))
     most = max(range(len(steps)), key=held.__getitem__)
     table = Table(title=f"The arena, {4 * arena.floats:,} bytes, while it trains on one sample", title_justify="left")
     table.add_column("tensor")

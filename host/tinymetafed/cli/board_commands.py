@@ -274,7 +274,7 @@ def enroll(
     if list_:
         _list_boards(json_)
     elif forget is not None:
-        gone = tmf.forget_board(forget, device)
+        gone = tmf.forget_board(forget, device, insecure=insecure)
         if json_:
             print(json.dumps(dataclasses.asdict(gone)))
             return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
@@ -102,6 +103,74 @@ def adaptation(
     table.add_row("with whole steps", f"{found.whole:,}")
     table.add_row(f"with kept activations of {found.kept:,} samples, {found.kept_bytes:,} bytes", f"{found.instructions:,}")
     table.add_row("ratio", f"{found.instructions / found.whole:.2f}")
+    results().print(table)
+
+
+def uplink(
+    experiment: ExperimentArgument,
+    board: Annotated[str, typer.Option(help="An emulated board whose instructions can be counted.")] = "mps2",
+    data: DataOption = None,
+    set_: SetOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """Measure updates with int8 values: bytes with strategy.uplink_coding "packed" and "rice", beside their entropy.
+
+    Updates come from 100 simulated rounds for each share of the weights. A round on an emulated board says what coding costs:
+
+    tinymetafed bench uplink examples/sine.toml
+    """
+    cost = tmf.bench_uplink(tmf.load(experiment, set_ or ()), board, data=data)
+    if json_:
+        print(json.dumps(asdict(cost)))
+        return
+    table = Table(title=f"{experiment}: bytes of an update, mean of {cost.rounds} rounds", title_justify="left")
+    for heading in ("P, %", "entries", "packed", "rice", "entropy", "packed / entropy", "rice / entropy"):
+        table.add_column(heading, justify="right")
+    for each in cost.updates:
+        ratios = (f"{each.packed / each.limit:.2f}", f"{each.coded / each.limit:.2f}")
+        table.add_row(
+            f"{each.top_p:g}", f"{each.entries:,}", f"{each.packed:,.1f}", f"{each.coded:,.1f}", f"{each.limit:,.1f}", *ratios
+        )
+    results().print(table)
+    table = Table(title=f"A round on {board}", title_justify="left")
+    for heading in ("", "packed", "rice", "more"):
+        table.add_column(heading, justify="right" if heading else "left")
+    for what, before, after in (
+        ("flash, bytes", cost.packed.flash, cost.coded.flash),
+        ("static RAM, bytes", cost.packed.static_ram, cost.coded.static_ram),
+        ("deepest stack, bytes", cost.packed.stack, cost.coded.stack),
+        ("bytes up", cost.packed.bytes_up, cost.coded.bytes_up),
+        ("instructions to select and encode", cost.packed.encoding, cost.coded.encoding),
+    ):
+        table.add_row(what, f"{before:,}", f"{after:,}", f"{after - before:+,}")
+    results().print(table)
+    results().write(f"Coding adds {cost.share:.2%} of the {cost.packed.instructions:,} instructions of a round.")
+
+
+def activations(
+    experiment: ExperimentArgument,
+    board: Annotated[str, typer.Option(help="An emulated board with an exact instruction counter.")] = "mps2",
+    set_: SetOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """Count the exact instructions of a training step with activations in less memory: board.memory, model.activations.
+
+    With "least" a board computes cheap activations again; with "f16" it stores them as float16:
+
+    tinymetafed bench activations examples/bench-separable.toml
+    """
+    found = tmf.bench_activations(tmf.load(experiment, set_ or ()), board)
+    if json_:
+        print(json.dumps(dataclasses.asdict(found)))
+        return
+    table = Table(title=f"{experiment} on {board}: a training step", title_justify="left")
+    for heading in ("board.memory", "model.activations"):
+        table.add_column(heading)
+    for heading in ("arena, bytes", *(f"{variant}, instructions" for variant in found.costs[0].instructions)):
+        table.add_column(heading, justify="right")
+    for cost in found.costs:
+        counts = (f"{count:,}" for count in cost.instructions.values())
+        table.add_row(cost.price.memory, cost.price.activations, f"{cost.price.arena_bytes:,}", *counts)
     results().print(table)
 
 
@@ -251,8 +320,8 @@ def simulation(
     table.add_row("generated, one client after the other, 1 thread", f"{figures.single_us:.3f}")
     if figures.textbook_us is not None:
         table.add_row("textbook, one client after the other, 1 thread", f"{figures.textbook_us:.3f}")
-    if figures.jax_us is not None:
-        table.add_row("JAX, all clients in one vmap, its own threads", f"{figures.jax_us:.3f}")
+    for name, time in figures.peers.items():
+        table.add_row(f"{name}, all clients in one call, 1 thread, by processor time", f"{time:.3f}")
     console = results()
     console.print(table)
     if figures.speedup is not None:
@@ -260,6 +329,10 @@ def simulation(
         console.print(f"  {figures.threads} threads are {figures.speedup:.2f} times as fast as one; {idle}.")
     if figures.ratio is not None:
         console.print(f"  {figures.ratio:.1f} times as fast as textbook kernels.")
+    for name, time in figures.peers.items():
+        console.print(f"  {time / figures.cpu_us:.1f} times as fast as {name}, by processor time.")
+    peak = f"{figures.peak_percent:.0f} % of the multiply-adds that this core can do without fused ones"
+    console.print(f"  With one thread, training does {peak}.")
     coding = f"{figures.coding_percent:.0f} % of it for the coding of its update"
     console.print(f"  A client's whole round takes {figures.round_us:.1f} µs on one thread, {coding}.")
     if (many := figures.many) is not None:
@@ -318,6 +391,32 @@ def wire(
             table.add_row(*row)
         console.print(table)
     console.print(f"  Estimate: {figures.estimate}")
+
+
+def downlink(
+    experiment: ExperimentArgument, set_: SetOption = None, data: DataOption = None, json_: JsonOption = False
+) -> None:
+    """Simulate a run and measure the bytes of its weights to a board, by difference to those that the board holds.
+
+    A board that takes part in every round holds the weights of the last one; one that returns more seldom holds older weights,
+    and more has changed since. Both end up with the same bits as with all weights:
+
+    tinymetafed bench downlink examples/sine.toml
+    """
+    found = tmf.bench_downlink(tmf.load(experiment, set_ or ()), data=data)
+    if json_:
+        print(json.dumps(asdict(found)))
+        return
+    title = f"{experiment}: mean bytes of a download of {found.weights:,} weights over {found.rounds:,} rounds"
+    table = Table(title=title, title_justify="left")
+    table.add_column("a board takes part in")
+    for row in found.rows:
+        table.add_column(row.dtype, justify="right")
+    table.add_row("any round, all weights", *(f"{row.full:,.0f}" for row in found.rows))
+    for every in found.rows[0].by_return:
+        which = "every round" if every == 1 else f"every {every} rounds"
+        table.add_row(which, *(f"{row.by_return[every]:,.0f} ({row.share(every):.2f})" for row in found.rows))
+    results().print(table)
 
 
 def board(
@@ -472,10 +571,14 @@ def soak(
 def all_(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write costs.md and costs.svg into.")] = Path("."),
     board: Annotated[str, typer.Option(help="An emulated board with an exact instruction counter.")] = "mps2",
+    data: DataOption = None,
     json_: JsonOption = False,
 ) -> None:
-    """Make all measurements on the project's own networks and write a document with a picture; takes many minutes."""
-    figures, written = tmf.bench_all(output, board)
+    """Make all measurements on the project's own networks and write a document with a picture; takes many minutes.
+
+    With the folder of Omniglot's archives as --data, the document also has the bytes of Omniglot's updates.
+    """
+    figures, written = tmf.bench_all(output, board, data=data)
     if json_:
         print(json.dumps(figures.as_json()))
         return

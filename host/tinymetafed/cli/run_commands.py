@@ -368,6 +368,10 @@ def _finish(run: tmf.Run, as_json: bool) -> None:
         "bytes per round on the wire",
         f"{result.bytes_down / rounds:,.0f} down, {result.bytes_up / rounds:,.0f} up",
     )
+    if result.bytes_down_full is not None:
+        share = result.bytes_down / max(result.bytes_down_full, 1)
+        full = result.bytes_down_full / rounds
+        table.add_row("with all weights in each round", f"{full:,.0f} down, of which differences took {share:.0%}")
     table.add_row("dense float32, values only", f"{dense:,.0f} down, {dense:,.0f} up")
     if result.bytes_samples:
         table.add_row("samples streamed per round", f"{result.bytes_samples / rounds:,.0f} bytes")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
-from .key_file import OWNER_ONLY
+from tinymetafed_codegen.files import OWNER_ONLY, replace
+
 from .link.link_errors import LaunchError
 
 LONGEST_STORE = 300  # bytes of a folder's path; boards have room for 384, with the file's name
@@ -32,6 +34,32 @@ def fill(storage: Path, size: int) -> None:
     """Makes the file of a board's flash, if it is missing, and fills it with erased flash up to ``size`` bytes."""
     with suppress(OSError), storage.open("ab") as file:  # the board reports that it has no storage
         file.write(b"\xff" * (size - file.tell()))
+
+
+def kept_id(flash: Path, number: int) -> str:
+    """The unique id of a board with a store, in a file beside that of its flash; drawn when the flash is made.
+
+    Args:
+        flash: The file of its flash, which nobody else uses meanwhile.
+        number: The board's number, which is the id of one whose flash is older than ids that are kept.
+
+    Returns:
+        16 hexadecimal digits.
+
+    Raises:
+        LaunchError: The file has something else in it.
+    """
+    path = flash.with_name(f"{flash.name}.id")
+    try:
+        if not path.exists():
+            fresh = number if flash.stat().st_size else int.from_bytes(os.urandom(8))
+            replace(path, f"{fresh:016x}\n".encode(), OWNER_ONLY)
+        text = path.read_text(encoding="ascii", errors="replace").strip()
+    except OSError:
+        return f"{number:016x}"  # the board reports that it has no storage
+    if not re.fullmatch("[0-9a-f]{16}", text):
+        raise LaunchError(f"{path}: holds no id of 16 hexadecimal digits; remove it, and the board gets another one")
+    return text
 
 
 def lock(storage: Path, stack: ExitStack) -> None:

@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tinymetafed_codegen import board_key
+from tinymetafed_codegen.files import OWNER_ONLY
 from tinymetafed_codegen.optional_messages import KEY_BYTES, NONCE_BYTES
 from tinymetafed_codegen.protocol import Status
 
 from .device import Device
-from .key_file import OWNER_ONLY, EnrolledBoard, EnrollError, KeyFile, KeyFileError
+from .key_file import EnrolledBoard, EnrollError, KeyFile, KeyFileError
 from .link.link_errors import DeviceRefused, LinkError, NotEnrolled, WrongFirmware, WrongKey
 
 

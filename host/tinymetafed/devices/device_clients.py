@@ -15,7 +15,7 @@ from tinymetafed_codegen.protocol import Phase, Program, Progress, Recipe, Selec
 from ..federation.audit import Audit
 from ..federation.clients import Adapted, DeviceFacts, Doubtful, Served, Traffic, TrainingFailed
 from ..federation.rounds import digest
-from ..learn.codecs import delta
+from ..learn.codecs import coded_delta, delta
 from ..learn.codecs.delta import Sparse
 from ..learn.codecs.downlink import Segment
 from ..learn.strategies import Strategy
@@ -49,7 +49,8 @@ class ClientResult:
 class Job:
     """A program to run on one client's data; seed, client and round determine the samples.
 
-    ``shares_entries``: a random selection chooses the same entries for all clients of a round.
+    ``shares_entries``: a random selection chooses the same entries for all clients of a round. ``codes_values``: the values of
+    deltas are coded, ``strategy.uplink_coding``.
     """
 
     program: Program
@@ -58,6 +59,7 @@ class Job:
     client: int
     round: int
     shares_entries: bool = False
+    codes_values: bool = False
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,15 @@ class DeviceClients:
         bound = Bound.of(weights, float(strategy.alpha(round_)) / len(clients), likely)
 
         def one(session: Session, client: int) -> Sparse:
-            job = Job(Program.TRAIN, recipe, strategy.experiment.run.seed, client, round_, shares_entries=private)
+            job = Job(
+                Program.TRAIN,
+                recipe,
+                strategy.experiment.run.seed,
+                client,
+                round_,
+                shares_entries=private,
+                codes_values=strategy.spec.codes_values,
+            )
             trained = federate(session, self._task, job, download, strategy.n_global, strategy.layer_ends)
             self._watch_store(session)
             if wrong := bound.exceeded(trained.delta):
@@ -227,9 +237,8 @@ def federate(
     token = session.next_token()
     session.load(token, weights)
     progress = run(session, task, job, token)
-    k = job.recipe.top_k
     try:
-        sparse = delta.decode(session.pull(token, k), n=n, k=k, token=token, dtype=job.recipe.uplink)
+        sparse = pulled(session, token, job.recipe, n, codes_values=job.codes_values)
         _check_selection(sparse, job, n, layer_ends)
     except delta.DeltaError as error:
         raise delta.DeltaError(
@@ -237,6 +246,14 @@ def federate(
             "reset the board"
         ) from None
     return ClientResult(job.client, sparse, progress)
+
+
+def pulled(session: Session, token: int, recipe: Recipe, n: int, *, codes_values: bool) -> Sparse:
+    """The delta of a cycle that is trained, of ``n`` global weights. Raises LinkError, and DeltaError for an invalid delta."""
+    k, dtype = recipe.top_k, recipe.uplink
+    if codes_values:
+        return coded_delta.decode(session.pull_coded(token, k), n=n, k=k, dtype=dtype)
+    return delta.decode(session.pull(token, k), n=n, k=k, token=token, dtype=dtype)
 
 
 def adapt(session: Session, task: Task, job: Job, weights: list[Segment]) -> Adapted:

@@ -16,6 +16,7 @@ from tinymetafed_codegen.manifest import ModelManifest
 from tinymetafed_codegen.toolchain import SHOWN_LINES, BuildError, build_root, require_tools
 
 from .build_inputs import inputs_digest, is_built, write_stamp
+from .firmware_project import build_folder_of
 
 
 @dataclass(frozen=True)
@@ -60,8 +61,9 @@ def build(
 ) -> Firmware:
     """Compiles firmware; only what changed since the last build is built again.
 
-    A board of a user's project is built with that project's platformio.ini. Any other board is built in the build folder alone:
-    PlatformIO wants to write to its project's folder, and our installation may belong to another user.
+    A board of a user's project is built with that project's platformio.ini; the project may be read-only. Any other board is
+    built in the build folder alone: PlatformIO wants to write to its project's folder, and our installation may belong to
+    another user.
 
     Args:
         experiment: The experiment file.
@@ -79,7 +81,7 @@ def build(
     """
     require_tools(board)
     folder = build_root() / deviation.folder(key if board.project is None else f"{key}-{_short_hash(board.project)}")
-    project = board.project or folder
+    project = folder if board.project is None else build_folder_of(board.project)
     installation = project / PLATFORMIO_CONFIG
     command = [sys.executable, "-m", "platformio", "run", "--project-dir", str(project), "--environment", board.name]
     if board.project is None:

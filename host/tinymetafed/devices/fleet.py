@@ -83,6 +83,33 @@ class _Queue(Generic[Item, Outcome]):
             self.changed.notify_all()
 
 
+Serve = Callable[[Member, Callable[[Member], None]], None]  # a device's part; it may start other devices
+
+
+@dataclass(eq=False)
+class _Crew(Generic[Item, Outcome]):
+    """The threads of one call of ``Fleet.map``.
+
+    Nothing here leads back to itself. A cycle would keep the outcomes of a round, with all their arrays, until the garbage
+    collector looks for cycles, which it does rarely.
+    """
+
+    pool: ThreadPoolExecutor
+    queue: _Queue[Item, Outcome]
+    serve: Serve
+    futures: list[Future[None]] = field(default_factory=list)
+
+    def submit(self, member: Member) -> None:
+        """Gives a device a thread."""
+        self.futures.append(self.pool.submit(self.serve, member, self.start))
+
+    def start(self, member: Member) -> None:
+        """Gives a device a thread if it has none and there is something to do; with the queue's lock held."""
+        if member not in self.queue.serving and not self.queue.over():
+            self.queue.serving.add(member)
+            self.submit(member)
+
+
 class Fleet:
     """The devices of one experiment; one thread at a time may call its methods.
 
@@ -193,34 +220,29 @@ class Fleet:
         jobs = [_Job[Item, Outcome](item, pinned(item) if pinned else None) for item in items]
         changed, members = self.roster.changed, self._members
         queue = _Queue[Item, Outcome](list(jobs), changed, longest=self._longest.get(kind, 0.0))
+
+        def serve(member: Member, start: Callable[[Member], None]) -> None:
+            self._serve(member, queue, work, name, kind, start, audit)
+
         with ThreadPoolExecutor(max_workers=len(members)) as pool:
-            futures: list[Future[None]] = []
-
-            def submit(member: Member) -> None:
-                futures.append(pool.submit(self._serve, member, queue, work, name, kind, start, audit))
-
-            def start(member: Member) -> None:  # with `changed` held
-                if member not in queue.serving and not queue.over():
-                    queue.serving.add(member)
-                    submit(member)
-
+            crew = _Crew(pool, queue, serve)
             try:
                 with changed:
                     workers = self._take_turns(jobs)
                     queue.serving.update(workers)
-                    self.roster.returned = start
+                    self.roster.returned = crew.start
                 for member in workers[1:]:
-                    submit(member)
+                    crew.submit(member)
                 if workers:
-                    self._serve(workers[0], queue, work, name, kind, start, audit)  # a single item needs no other thread
+                    serve(workers[0], crew.start)  # a single item needs no other thread
                 with changed:
                     while not (queue.over() or queue.hopeless(members) or self.roster.failure):
                         changed.wait(0.5)
                     self.roster.returned = lambda member: None
                 if self.roster.failure is not None:
                     raise self.roster.failure
-                while futures:
-                    futures.pop().result()
+                while crew.futures:
+                    crew.futures.pop().result()
             except BaseException as error:  # Ctrl-C too: the other devices leave their current item
                 queue.fail(error)
                 if isinstance(error, KeyboardInterrupt) and (busy := [member.device.url for member in queue.busy]):

@@ -14,11 +14,10 @@ from typing import Any
 import tomli_w
 
 from tinymetafed_codegen.errors import Error, UsageError
-from tinymetafed_codegen.files import locked, replace
+from tinymetafed_codegen.files import OWNER_ONLY, locked, replace
 from tinymetafed_codegen.optional_messages import KEY_BYTES
 
 VARIABLE = "TINYMETAFED_KEYS"  # names another file than the default one
-OWNER_ONLY = 0o600
 LONGEST_NAME = 40
 _HEAD = "# The secret keys of your boards, written by `tinymetafed enroll`. Show this file to nobody.\n\n"
 

@@ -6,7 +6,6 @@ import itertools
 import os
 import shutil
 import subprocess
-import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +13,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from tinymetafed_codegen.boards import INSTALLED, Board, Catalogue, remedy
+from tinymetafed_codegen.temporary import temporary_folder
 
 from . import board_files
 from .board_process import BoardProcess, command
@@ -45,7 +45,7 @@ done
 set -- $pids
 [ $# = 0 ] || kill -KILL "$@"
 """
-_process_numbers = itertools.count(1)  # unique ids, also across several launches
+_process_numbers = itertools.count(1)  # unique ids, also across several launches of this process
 
 
 class EmulatorMissing(LaunchError):
@@ -66,6 +66,7 @@ def launch(
     record: Path | None = None,
     check: Callable[[Device], None] | None = None,
     start: float | None = None,
+    ids: Iterator[int] | None = None,
     clock: Clock = SYSTEM_CLOCK,
     on_event: Callable[[str], None] | None = None,
     bus: UsbBus | None = None,
@@ -85,6 +86,7 @@ def launch(
         check: Called for each device now and after every reconnection.
         start: Seconds that each may take to answer; None: the ``start_seconds`` of its board, for a process those of
             ``start_seconds``, which depend on the number of processes.
+        ids: Gives the unique ids of processes without a store; None for 1, 2, …, with which a run finds its boards again.
         clock: Clock to measure time with.
         on_event: Is told what is waited for.
         bus: The USB ports of this machine; None to look for them.
@@ -106,7 +108,9 @@ def launch(
     with ExitStack() as stack:
         recorder = stack.enter_context(Recorder(record, clock)) if record is not None else None
         words = (*(ICOUNT if icount else ()), *options)
-        processes, flashes = _start_all(stack, specs, firmware, boards, recordings, words, clock)
+        processes, flashes = _start_all(
+            stack, specs, firmware, boards, recordings, words, _process_numbers if ids is None else ids, clock
+        )
         numbered = {kind: itertools.count(1) for kind in DEFAULT_BOARDS}
         waiting = iter(zip(processes, flashes, strict=True))
         kinds = {spec.board for spec in specs if spec.board is not None}
@@ -190,6 +194,7 @@ def _start_all(
     boards: Catalogue,
     recordings: Callable[[DeviceSpec], Sequence[bytes]] | None,
     options: Sequence[str],
+    ids: Iterator[int],
     clock: Clock,
 ) -> tuple[list[BoardProcess], list[Path]]:
     """Starts every process, and names the file of its flash. ``stack`` stops them; if the host is killed, a watchdog does."""
@@ -220,14 +225,17 @@ def _start_all(
             watchdog.stdin.write(f"{change} {pid}\n".encode())
             watchdog.stdin.flush()
 
-    lines = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tinymetafed-")))
+    lines = stack.enter_context(temporary_folder())
     stack.callback(stop_all)
     for (name, store, i), rows in zip(wanted, replayed, strict=True):
-        unique_id = f"{next(_process_numbers):016x}"
+        number = next(ids)
+        unique_id = f"{number:016x}"
+        kept = None if store is None else board_files.kept_in(store) / f"{name}-{i + 1}.flash"
+        if kept is not None:
+            board_files.lock(kept, stack)
+            unique_id = board_files.kept_id(kept, number)
         flash = lines / f"{unique_id}.flash"
-        storage = flash if store is None else board_files.kept_in(store) / f"{name}-{i + 1}.flash"
-        if store is not None:
-            board_files.lock(storage, stack)
+        storage = kept or flash
         if (facts := known[name].storage) is not None:
             board_files.fill(storage, facts.pages * facts.page_bytes)
         files = {board_files.STORAGE_VARIABLE: str(storage), board_files.REPLAY_VARIABLE: ""}

@@ -16,6 +16,7 @@ from tinymetafed_codegen.spec import dump
 from tinymetafed_codegen.toolchain import build_root
 
 from ..federation.observer import Observer
+from ..learn.codecs.difference import Versions
 from . import firmware
 from .board_keys import authenticate
 from .board_stores import problem, run_number
@@ -51,8 +52,9 @@ def build_firmware(design: Design, name: str, deviation: Deviation = AS_THE_BOAR
     window = board.receive_window if deviation.receive_window is None else deviation.receive_window
     on_board = design.on(replace(board, receive_window=window))
     with writing_project(design) as experiment:
-        # Both kinds of firmware have the model's hash; `bench` builds both.
-        key = experiment.parent.name + ("" if design.experiment.board.keep_activations else "-keeps-nothing")
+        # All these kinds of firmware have the model's hash; `bench` builds several.
+        options = design.experiment.board
+        key = experiment.parent.name + "-keeps-nothing" * (not options.keeps) + "-least" * (options.memory == "least")
         # This process knows the design; PlatformIO's would have to load the code generator and make it again.
         generated = build_root() / deviation.folder(key) / f"generated-{name}"
         emit.write(on_board, generated, emit.command(experiment, board))
@@ -100,6 +102,7 @@ def running(
     record: Path | None = None,
     bus: UsbBus | None = None,
     authenticates: bool = True,
+    ids: Iterator[int] | None = None,
 ) -> Iterator[Fleet]:
     """Builds firmware where needed, starts or opens the devices and checks their firmware; stops them at the end.
 
@@ -115,6 +118,7 @@ def running(
         bus: The USB ports of this machine; None to look for them.
         authenticates: Whether boards of an authenticated run are, and processes get their keys; otherwise they are left to be
             enrolled.
+        ids: Gives the unique ids of processes without a store, as for ``launch``.
 
     Yields:
         The devices as a fleet.
@@ -125,6 +129,7 @@ def running(
 
     authenticated = design.experiment.run.is_authenticated
     number = run_number(design.experiment, data_sha256)
+    versions = Versions() if design.experiment.strategy.takes_differences else None
 
     def check(device: Device) -> None:
         on_board = _expected_on(design, device)
@@ -136,6 +141,8 @@ def running(
         if authenticated:
             authenticate(device)
         device.session.kept = on_board.manifest.kept
+        device.session.versions = versions
+        device.session.on_event = observer.event
         if (store := on_board.manifest.store) is not None:
             device.session.name_bytes = store.name_bytes
         if store is not None and (wrong := problem(device.session.recall(number).state)):
@@ -160,6 +167,7 @@ def running(
             check=check,
             on_event=observer.event,
             bus=bus,
+            ids=ids,
         ) as devices,
         Fleet(devices, on_event=observer.event) as fleet,
     ):

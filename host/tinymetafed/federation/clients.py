@@ -42,6 +42,7 @@ class Traffic:
     """Bytes on the wire, framing, retries and damaged frames included.
 
     ``samples_down`` and ``samples_up`` are the part of ``down`` and ``up`` that Sample, Predict and their answers take.
+    ``spared``: by how much differences of weights were shorter than all weights, of ``down``.
     """
 
     down: int = 0
@@ -49,6 +50,7 @@ class Traffic:
     samples_down: int = 0
     samples_up: int = 0
     retries: int = 0
+    spared: int = 0
 
     def __sub__(self, earlier: Traffic) -> Traffic:
         """The traffic since ``earlier``."""
@@ -58,6 +60,7 @@ class Traffic:
             self.samples_down - earlier.samples_down,
             self.samples_up - earlier.samples_up,
             self.retries - earlier.retries,
+            self.spared - earlier.spared,
         )
 
     def __add__(self, other: Traffic) -> Traffic:
@@ -68,6 +71,7 @@ class Traffic:
             self.samples_down + other.samples_down,
             self.samples_up + other.samples_up,
             self.retries + other.retries,
+            self.spared + other.spared,
         )
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tinymetafed_codegen import graph
+from tinymetafed_codegen import stored_activations
 from tinymetafed_codegen.boards import Catalogue
+from tinymetafed_codegen.design import built
 from tinymetafed_codegen.section import StrictJson
 from tinymetafed_codegen.work import multiply_accumulates
 
@@ -52,12 +53,7 @@ def of_round(strategy: Strategy, wire_bytes: float, boards: Catalogue) -> RoundE
         Time in seconds and energy in joules by board. docs/boards.md explains the figures.
     """
     experiment = strategy.experiment
-    net = graph.build(
-        experiment.model,
-        partial=experiment.strategy.partial,
-        gradient=experiment.strategy.gradient,
-        data=experiment.data,
-    )
+    net = stored_activations.arranged(built(experiment, "the experiment"), experiment)
     work = sum(phase.steps * multiply_accumulates(net, phase.variant) for phase in strategy.training())
     figures = {}
     for board in boards.usable():

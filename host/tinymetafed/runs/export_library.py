@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ import numpy as np
 from tinymetafed_codegen import exported_library
 from tinymetafed_codegen.design import Design
 from tinymetafed_codegen.exported_library import Kind, Library, SelfTest
+from tinymetafed_codegen.files import OWNER_ONLY
 from tinymetafed_codegen.protocol import Status, Stream
 
 from ..learn import prng
@@ -121,8 +122,12 @@ def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def replace_folder(folder: Path, files: Mapping[str, str]) -> None:
-    """Writes a folder of files, all or nothing; folders above it are made. Raises StoreError."""
+def replace_folder(folder: Path, files: Mapping[str, str], secret: Collection[str] = ()) -> None:
+    """Writes a folder of files, all or nothing; folders above it are made. Only the owner may read ``secret`` ones.
+
+    Raises:
+        StoreError: It cannot be written.
+    """
     folder = folder.resolve()
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -133,6 +138,8 @@ def replace_folder(folder: Path, files: Mapping[str, str]) -> None:
                 (begun / name).write_text(text, encoding="utf-8", newline="\n")
             listed = {"files": {name: _digest(text.encode()) for name, text in files.items()}}
             (begun / MARKER).write_text(json.dumps(listed, indent=1) + "\n", encoding="utf-8")
+            for name in secret:
+                (begun / name).chmod(OWNER_ONLY)
             os.chmod(begun, 0o755)  # mkdtemp makes folders that only their owner may read
             _exchange(begun, folder)
         finally:

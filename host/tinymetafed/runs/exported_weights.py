@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 from tinymetafed_codegen.design import Design, design
 from tinymetafed_codegen.errors import UsageError
 from tinymetafed_codegen.protocol import Phase, Recipe, SampleSet, Status
+from tinymetafed_codegen.temporary import temporary_folder
 
 from ..learn.codecs import downlink
 from ..learn.normalisation import require_fit
@@ -130,7 +130,9 @@ def read_files(run: RunData, made: Design, files: Sequence[Path]) -> Samples:
         raise ExportError(f"--adapt reads files as task 'folder' does, and this run's task is '{named}'; use --client")
     shapes = made.graph.shapes
     alone = spec.model_copy(update={"source": None, "client_per_board": False})
-    with tempfile.TemporaryDirectory(prefix="tinymetafed-export-") as folder:
+    with temporary_folder("export") as place:
+        folder = place / "files"
+        folder.mkdir()
         copies: dict[Path, Path] = {}
         for number, file in enumerate(files):
             if not file.is_file() or file.suffix.lower() not in SUFFIXES:
@@ -139,16 +141,16 @@ def read_files(run: RunData, made: Design, files: Sequence[Path]) -> Samples:
                     f"{file}: {what}; --adapt takes CSV or NPZ files like those of the run; for images or sounds "
                     "an NPZ file of values from 0 to 1 (pixels / 255)"
                 )
-            copies[Path(folder) / f"{number}-{file.name}"] = file
-            shutil.copyfile(file, Path(folder) / f"{number}-{file.name}")
+            copies[folder / f"{number}-{file.name}"] = file
+            shutil.copyfile(file, folder / f"{number}-{file.name}")
         try:
-            task = Folder.open_to_score(alone, experiment.run, shapes, Path(folder), run.header.asked.class_names)
+            task = Folder.open_to_score(alone, experiment.run, shapes, folder, run.header.asked.class_names)
             require_fit(experiment.data, task, made.source)
         except DataError as error:
             text = str(error)
             for copy, file in copies.items():
                 text = text.replace(str(copy), str(file)).replace(copy.name, file.name)
-            raise DataError(text.replace(folder, ", ".join(map(str, files)))) from None
+            raise DataError(text.replace(str(folder), ", ".join(map(str, files)))) from None
     rows = sum(len(client.inputs) for client in task.unseen)
     if rows > _MOST_ROWS:
         raise ExportError(f"--adapt: {rows:,} samples, more than the {_MOST_ROWS:,} of one adaptation; give fewer files")

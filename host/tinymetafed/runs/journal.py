@@ -85,7 +85,8 @@ class RoundEntry(StrictJson):
     """A finished round: the clients' contributions, the traffic, and the hash of the weights after it.
 
     ``devices``: those that joined in this round. ``bytes_down``, ``bytes_up``: without samples. ``bytes_samples``: bytes of
-    samples in both directions. ``update_norm``: Euclidean norm of the weights' change.
+    samples in both directions. ``update_norm``: Euclidean norm of the weights' change. ``bytes_down_full``: ``bytes_down`` with
+    all weights in place of differences; None without a download by difference.
     """
 
     round: int
@@ -99,6 +100,7 @@ class RoundEntry(StrictJson):
     seconds: float
     update_norm: float
     weights_sha256: str
+    bytes_down_full: int | None = None
 
 
 @dataclass(frozen=True)
@@ -130,7 +132,7 @@ class RunResult(StrictJson):
     ``start_seconds``. ``collapsed``: that of the last evaluation. ``estimate``: None for a run without rounds. ``untrained``:
     that of the Showcase. ``kept_round``: rounds trained until the weights that were kept as the best; None for the last ones.
     ``privacy``: None for updates that are not private.
-    ``deltas``: the deltas of each board, () in a simulation and in older runs.
+    ``deltas``: the deltas of each board, () in a simulation and in older runs. ``bytes_down_full``: as of a round.
     """
 
     task: str
@@ -160,6 +162,7 @@ class RunResult(StrictJson):
     kept_round: int | None = None
     privacy: PrivacySpent | None = None
     deltas: tuple[BoardDeltas, ...] = ()
+    bytes_down_full: int | None = None
 
     def as_json(self) -> dict[str, Any]:
         """The JSON value that ``--json`` prints; keys that a run has no value for are left out."""
@@ -172,6 +175,8 @@ class RunResult(StrictJson):
             del plain["privacy"]
         if not self.deltas:
             del plain["deltas"]
+        if self.bytes_down_full is None:
+            del plain["bytes_down_full"]
         if self.meta_test.classes is None:
             del plain["meta_test"]["classes"]
         return plain
@@ -198,7 +203,10 @@ def kind_of(entry: Entry) -> str:
 
 def to_json(entry: Entry) -> str:
     """An entry as canonical JSON: the same text for the same values. Raises ValueError for a number that is not finite."""
-    return _canonical(_adapter(kind_of(entry)).dump_python(entry))
+    plain = _adapter(kind_of(entry)).dump_python(entry)
+    if isinstance(entry, RoundEntry | RunResult) and entry.bytes_down_full is None:
+        del plain["bytes_down_full"]
+    return _canonical(plain)
 
 
 def from_json(kind: str, text: str) -> Entry:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, TypedDict
 
 import numpy as np
@@ -15,6 +13,7 @@ from tinymetafed_codegen.graph import Graph
 from tinymetafed_codegen.ops import Op, RunningStatistics
 from tinymetafed_codegen.ops.running_statistics import LARGEST_OUTPUT, LEAST_VARIANCE
 from tinymetafed_codegen.ops.window import Axis
+from tinymetafed_codegen.temporary import temporary_folder
 
 from .tensorflow import require
 
@@ -111,8 +110,8 @@ def _measured(weights: list[npt.NDArray[Any]]) -> tuple[npt.NDArray[np.float32],
 
 def keras_file(model: Any) -> bytes:
     """The content of a .keras file."""
-    with tempfile.TemporaryDirectory(prefix="tinymetafed-export-") as folder:
-        file = Path(folder) / "model.keras"
+    with temporary_folder("export") as folder:
+        file = folder / "model.keras"
         model.save(file)
         return file.read_bytes()
 

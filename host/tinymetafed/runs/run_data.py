@@ -83,6 +83,12 @@ class RunData:
         return len(self.rounds)
 
     @property
+    def bytes_down_full(self) -> int | None:
+        """Training bytes to clients with all weights in place of differences; None without a download by difference."""
+        full = [entry.bytes_down_full for entry in self.rounds if entry.bytes_down_full is not None]
+        return sum(full) if full else None
+
+    @property
     def extended(self) -> int | None:
         """The number of rounds that the run was last extended to; None if it was not."""
         return next((session.rounds for session in reversed(self.sessions) if session.rounds is not None), None)

@@ -101,6 +101,7 @@ def result(strategy: Strategy, task: Task, run: RunData, boards: Catalogue, test
         kept_round=run.kept_round if run.best is not None else None,
         privacy=privacy_accounting.spent(run),
         deltas=tuple(by_board(strategy.spec, run.measures())),
+        bytes_down_full=run.bytes_down_full,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from tinymetafed_codegen import __version__, sketch_library
+from tinymetafed_codegen import __version__, board_key, sketch_library
 from tinymetafed_codegen.design import Design
 from tinymetafed_codegen.protocol import SampleSet, Variant
 from tinymetafed_codegen.sketch_library import SketchLibrary
@@ -27,6 +27,7 @@ def write(design: Design, steps: Mapping[Variant, tuple[float, float]], folder: 
         The files of the library.
 
     Raises:
+        BoardKeyError: The file that is to have the board's key has none.
         LibraryError: No sketch runs on the board.
         ExportError: The folder has something other than an earlier library in it.
         StoreError: The folder cannot be written.
@@ -36,6 +37,7 @@ def write(design: Design, steps: Mapping[Variant, tuple[float, float]], folder: 
     strategy = open_strategy(design.experiment, design.manifest)
     phases = strategy.adaptation(design.experiment.task.count(SampleSet.ADAPT))
     longest = max(steps.values(), default=None)
-    files = sketch_library.render(SketchLibrary(design, phases, longest, command, __version__))
-    replace_folder(folder, files)
+    key = board_key.compiled_in(design.experiment)
+    files = sketch_library.render(SketchLibrary(design, phases, longest, command, __version__, key))
+    replace_folder(folder, files, () if key is None else (sketch_library.KEY_HEADER,))
     return tuple(folder / name for name in files)

@@ -346,6 +346,7 @@ class _Training:
             seconds=round(done.seconds, 6),
             update_norm=done.change,
             weights_sha256=sha256(done.weights),
+            bytes_down_full=sent.down - sent.samples_down + sent.spared if self._strategy.spec.takes_differences else None,
         )
         self._run.append(entry, done.weights)
         self._down += entry.bytes_down

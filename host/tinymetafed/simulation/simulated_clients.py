@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cache, lru_cache
 
 import numpy as np
 
@@ -19,12 +18,12 @@ from ..learn.strategies import Strategy
 from ..learn.tasks import Floats, Samples, Task
 from ..learn.weights import local_start
 from ..wire.frame import encode
-from ..wire.messages import load_bytes, masked_entries
+from ..wire.messages import fixed_on_wire, masked_entries
 from .batches import Batch
 from .compilation import BOARD
+from .downloads import Downloads
 from .kernels import ClientKernels, ClientRound, SentMessages, TrainingClients
 
-_LONGEST_RUN = 254  # most bytes without a zero that one COBS code covers
 URL = "simulation"  # the device's URL in the journal
 
 
@@ -40,6 +39,7 @@ class SimulatedClients:
         self._seed = strategy.experiment.run.seed
         self._recipe = strategy.training_recipe()
         self._streams = not task.on_device(SampleSet.SUPPORT)
+        self._downloads = Downloads(self._window, self._mac_bytes, by_difference=strategy.spec.takes_differences)
         self._local_weights: dict[int, Floats] = {}  # by client, flat
         self._residuals: dict[int, Floats] = {}  # by client
         model = strategy.experiment.model
@@ -84,7 +84,7 @@ class SimulatedClients:
             self._residuals.update((client, row.copy()) for client, row in zip(clients, residuals, strict=True))
         if facts is not None:
             sent = self._masked(len(clients), recipe.top_k, sent.sample_bytes)
-        self._count(len(clients), recipe, download, sent)
+        self._count(clients, recipe, download, sent)
         return served
 
     def adapt(
@@ -192,19 +192,23 @@ class SimulatedClients:
         counts = [min(most, entries - at) for at in range(0, entries, most)]
         head = bytes(optional_messages.Masked.fixed_size())
         sizes = sum(len(encode(1, 1, head + b"\1" * (2 * count + mac))) for count in counts)
-        return SentMessages(clients * len(counts), clients * (sizes + _bytes(optional_messages.Opened, mac)), sample_bytes)
+        sizes += fixed_on_wire(optional_messages.Opened, mac)
+        return SentMessages(clients * len(counts), clients * sizes, sample_bytes)
 
-    def _count(self, clients: int, recipe: Recipe, download: Sequence[Segment], sent: SentMessages) -> None:
+    def _count(self, served: Sequence[int], recipe: Recipe, download: Sequence[Segment], sent: SentMessages) -> None:
         """Adds the traffic of a round on a line without losses, where each message is sent once."""
-        mac = self._mac_bytes
-        loads, bytes_of_loads = _loads(download, self._window, mac)
-        progress = _bytes(protocol.Progress, mac)
-        down = clients * (bytes_of_loads + _bytes(protocol.Train, mac))
+        mac, clients = self._mac_bytes, len(served)
+        weights = self._downloads.send(served, download)
+        progress = fixed_on_wire(protocol.Progress, mac)
+        down = weights.bytes + clients * fixed_on_wire(protocol.Train, mac)
         if self._strategy.secure_sum is None:
-            down += sent.messages * _bytes(protocol.Pull, mac)
+            pull = optional_messages.PullCoded if self._strategy.spec.codes_values else protocol.Pull
+            down += sent.messages * fixed_on_wire(pull, mac)
         else:
-            down += sent.messages * _bytes(optional_messages.PullMasked, mac) + clients * _bytes(optional_messages.Open, mac)
-        up = clients * (loads * _bytes(protocol.LoadAnswer, mac) + progress) + sent.message_bytes
+            down += sent.messages * fixed_on_wire(optional_messages.PullMasked, mac)
+            down += clients * fixed_on_wire(optional_messages.Open, mac)
+        # The answers to Load and to a difference have the same length.
+        up = weights.messages * fixed_on_wire(protocol.LoadAnswer, mac) + clients * progress + sent.message_bytes
         samples_up = 0
         if self._streams:
             phases = recipe.phases
@@ -214,38 +218,9 @@ class SimulatedClients:
             awaited = sum(
                 n < phase.passes and after > 0 for n, phase, after in zip(sent_passes, phases, following, strict=True)
             )
-            down += clients * awaited * _bytes(protocol.Await, mac)
+            down += clients * awaited * fixed_on_wire(protocol.Await, mac)
             up += clients * awaited * progress
         else:
-            down += clients * _bytes(protocol.Await, mac)
+            down += clients * fixed_on_wire(protocol.Await, mac)
             up += clients * progress
-        self.traffic += Traffic(down + sent.sample_bytes, up + samples_up, sent.sample_bytes, samples_up)
-
-
-def _loads(download: Sequence[Segment], window: int, mac_bytes: int) -> tuple[int, int]:
-    """The Load messages of one client: how many, and their bytes on the line. MACs and CRCs are assumed to contain no zero."""
-    count = size = 0
-    for segment in download:
-        # COBS adds a byte for every 254 consecutive bytes without a zero, counted over fields, data and CRC, except for the
-        # last 254 of a frame.
-        before, after = _load_fields(segment.dtype, segment.scale), b"\1" * (mac_bytes + protocol.FRAME_CRC_BYTES - 1)
-        step = load_bytes(segment.dtype.width, window, mac_bytes)
-        for at in range(0, len(segment.data), step):
-            data = segment.data[at : at + step]
-            count += 1
-            size += _bytes(protocol.Load, mac_bytes) + len(data)
-            size += sum([len(run) // _LONGEST_RUN for run in (before + data + after).split(b"\0")])
-    return count, size
-
-
-@lru_cache(maxsize=64)  # of float32 and float16 there is one, of int8 one per tensor
-def _load_fields(dtype: protocol.Dtype, scale: float) -> bytes:
-    """The fields of a Load message from its dtype on, as they stand before the weights."""
-    head = protocol.Load(0, 0, dtype, scale, b"").pack()
-    return head[protocol.Load.place("dtype") :]
-
-
-@cache
-def _bytes(message: type[protocol.Record], mac_bytes: int) -> int:
-    """Bytes of a message on the wire without its tail; for so few bytes COBS adds the same to any content."""
-    return len(encode(1, 1, bytes(message.fixed_size()) + b"\1" * mac_bytes))
+        self.traffic += Traffic(down + sent.sample_bytes, up + samples_up, sent.sample_bytes, samples_up, spared=weights.spared)

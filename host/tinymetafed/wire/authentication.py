@@ -80,8 +80,15 @@ class SessionKeys:
 
     def opened(self, counter: int, type_id: int, payload: bytes) -> bytes | None:
         """An answer's payload without its MAC; None if the MAC is wrong."""
+        return self._opened(_Direction.UP, counter, type_id, payload)
+
+    def opened_request(self, counter: int, type_id: int, payload: bytes) -> bytes | None:
+        """A request's payload without its MAC; None if the MAC is wrong."""
+        return self._opened(_Direction.DOWN, counter, type_id, payload)
+
+    def _opened(self, way: _Direction, counter: int, type_id: int, payload: bytes) -> bytes | None:
         content, mac = payload[:-MAC_BYTES], payload[-MAC_BYTES:]
-        return content if hmac.compare_digest(mac, self._mac(_Direction.UP, counter, type_id, content)) else None
+        return content if hmac.compare_digest(mac, self._mac(way, counter, type_id, content)) else None
 
     def _mac(self, way: _Direction, counter: int, type_id: int, payload: bytes) -> bytes:
         mac = self._keyed[way].copy()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache, lru_cache
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,10 +15,13 @@ from tinymetafed_codegen import protocol
 from tinymetafed_codegen.optional_messages import Masked
 from tinymetafed_codegen.protocol import Dtype
 
+from .frame import encode
+
 FloatArray = npt.NDArray[np.float32]
 ArrayLike = npt.NDArray[Any]
 
 LOAD_CHUNKS = 2  # Load messages per receive window: the line carries one while the device answers the other
+_LONGEST_RUN = 254  # most bytes without a zero that one COBS code covers
 _INPUT_TYPES = {np.dtype(dtype.layout): dtype for dtype in protocol.INPUT_DTYPES}
 
 
@@ -82,6 +86,59 @@ def load_chunk(
 def load_bytes(width: int, window: int, mac_bytes: int = 0) -> int:
     """Bytes of weights in one Load message: whole weights of ``width`` bytes, for a receive window of ``window`` bytes."""
     return tail_capacity(protocol.Load, window // LOAD_CHUNKS, mac_bytes) // width * width
+
+
+def weights_payload(window: int, mac_bytes: int = 0) -> int:
+    """Most bytes of a message that brings weights, for a receive window of ``window`` bytes."""
+    return protocol.payload_capacity(window // LOAD_CHUNKS) - mac_bytes
+
+
+def loads_on_wire(segments: Sequence[Segment], window: int, mac_bytes: int = 0) -> tuple[int, int]:
+    """The Load messages of all weights: how many, and their bytes on the line, each sent once.
+
+    MACs and CRCs are assumed to contain no zero.
+    """
+    count = size = 0
+    for segment in segments:
+        fields = _load_fields(segment.dtype, segment.scale)
+        step = load_bytes(segment.dtype.width, window, mac_bytes)
+        for at in range(0, len(segment.data), step):
+            data = segment.data[at : at + step]
+            count += 1
+            size += bytes_on_wire(protocol.Load, fields + data, len(data), mac_bytes)
+    return count, size
+
+
+def bytes_on_wire(message: type[protocol.Record], known: bytes, tail: int, mac_bytes: int = 0) -> int:
+    """Bytes of a message on the line. MAC and CRC are assumed to contain no zero.
+
+    Args:
+        message: Its type.
+        known: The end of its payload, behind the last byte that is 0 whatever its numbers are.
+        tail: Bytes of its last field, if that takes all remaining bytes; 0 otherwise.
+        mac_bytes: As for ``tail_capacity``.
+    """
+    # COBS adds a byte for every 254 consecutive bytes without a zero, counted over fields, data and CRC, except for the last
+    # 254 of a frame.
+    after = b"\1" * (mac_bytes + protocol.FRAME_CRC_BYTES - 1)
+    return fixed_on_wire(message, mac_bytes) + tail + sum([len(run) // _LONGEST_RUN for run in (known + after).split(b"\0")])
+
+
+@lru_cache(maxsize=64)  # of float32 and float16 there is one, of int8 one per tensor
+def _load_fields(dtype: Dtype, scale: float) -> bytes:
+    """The fields of a Load message from its dtype on, as they stand before the weights."""
+    head = protocol.Load(0, 0, dtype, scale, b"").pack()
+    return head[protocol.Load.place("dtype") :]
+
+
+def fixed_on_wire(message: type[protocol.Record], mac_bytes: int) -> int:
+    """Bytes of a message on the line without its tail; for so few bytes COBS adds the same to any content."""
+    return _framed(message.fixed_size() + mac_bytes)
+
+
+@cache
+def _framed(payload: int) -> int:
+    return len(encode(1, 1, b"\1" * payload))
 
 
 def masked_entries(window: int, mac_bytes: int = 0) -> int:

@@ -45,7 +45,7 @@ class Rule:
 
 
 RULES = (
-    Rule(r"v(add|sub|n?mul|cvtr?)", 1, 1, _FPU, arithmetic=True),
+    Rule(r"v(add|sub|n?mul|cvt[rbt]?)", 1, 1, _FPU, arithmetic=True),
     Rule(r"v(n?ml[as]|fn?m[as])", 3, 3, _FPU, arithmetic=True),
     Rule(r"v(div|sqrt)", 14, 14, _FPU, arithmetic=True),
     Rule(r"v(ldr|str)", 2, 2, f"{_FPU}; {_TIMINGS}", single_access=True),

@@ -7,13 +7,13 @@ import os
 import re
 import shutil
 import subprocess
-import tempfile
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from tinymetafed_codegen.temporary import temporary_folder
 from tinymetafed_codegen.toolchain import build_root
 
 _SOURCE = Path(__file__).with_name("executions.c")
@@ -74,8 +74,8 @@ def plugin(emulator: str) -> Path:
         if compiler is None:
             raise Uncountable("no C compiler for the emulator's plugin; on Debian: sudo apt install gcc")
         library.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=library.parent) as folder:
-            made = Path(folder) / library.name
+        with temporary_folder(parent=library.parent) as folder:
+            made = folder / library.name
             _run([compiler, "-shared", "-fPIC", "-O2", str(_SOURCE), "-o", str(made)])
             made.replace(library)  # atomic, because other processes may look for it at the same time
     nothing = f"{library},mark=0,start=0,bytes=0,out={os.devnull}"

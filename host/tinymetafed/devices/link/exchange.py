@@ -75,6 +75,7 @@ class Exchange:
         self._down = [0, 0]  # bytes: of other messages, of samples
         self._up = [0, 0]
         self._retries = 0
+        self._spared = 0
 
     def close(self) -> None:
         """Closes the line."""
@@ -94,7 +95,7 @@ class Exchange:
     @property
     def traffic(self) -> Traffic:
         """All bytes so far; subtract an earlier value to get those of a round."""
-        return Traffic(sum(self._down), sum(self._up), self._down[1], self._up[1], self._retries)
+        return Traffic(sum(self._down), sum(self._up), self._down[1], self._up[1], self._retries, self._spared)
 
     @property
     def damaged(self) -> int:

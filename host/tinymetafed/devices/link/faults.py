@@ -181,7 +181,7 @@ class Lane:
         self._queue: deque[tuple[float, bytes]] = deque()
         self._free = 0.0  # time at which the line has sent everything
         self._due = 0.0  # time of arrival of the last bytes, which later bytes must not overtake
-        self._error: LinkError | None = None
+        self._ended: tuple[str, str] | None = None  # URL and text of the error
         self._changed = threading.Condition()
 
     def put(self, data: bytes, later: float = 0.0) -> None:
@@ -197,16 +197,19 @@ class Lane:
         with self._changed:
             self._free = max(self._free, self._clock.monotonic()) + seconds
 
-    def fail(self, error: LinkError) -> None:
-        """Ends the queue: ``get`` raises ``error`` once all bytes have arrived."""
+    def fail(self, error: PortError) -> None:
+        """Ends the queue: ``get`` raises such an error once all bytes have arrived."""
         with self._changed:
-            self._error = self._error or error
+            self._ended = self._ended or (error.url, error.text)
             self._changed.notify_all()
 
     def check(self) -> None:
-        """Raises the error that ended the queue, if any."""
-        if self._error is not None:
-            raise self._error
+        """Raises an error like the one that ended the queue, if any.
+
+        The error itself would lead, by its traceback, back to this queue and to all that has used it.
+        """
+        if self._ended is not None:
+            raise PortError(*self._ended)
 
     def get(self, timeout: float) -> bytes:
         """Waits for bytes and returns all that have arrived; b"" after ``timeout`` seconds. Raises the error at the end."""
@@ -299,7 +302,7 @@ class FaultyTransport:
         for at in range(0, len(frame), PIECE_BYTES):
             lane.put(frame[at : at + PIECE_BYTES], later)
 
-    def _end(self, error: LinkError) -> None:
+    def _end(self, error: PortError) -> None:
         self._down.fail(error)
         self._up.fail(error)
 
@@ -309,7 +312,7 @@ class FaultyTransport:
                 data = self._down.get(60.0)
                 try:
                     self._inner.write(data)
-                except LinkError as error:
+                except PortError as error:
                     self._end(error)
 
     def _carry_up(self) -> None:
@@ -317,7 +320,7 @@ class FaultyTransport:
         while not self._closed:
             try:
                 data = self._inner.read(_POLL_SECONDS)
-            except LinkError as error:
+            except PortError as error:
                 self._end(error)
                 return
             if not self._touches_up:

@@ -28,11 +28,12 @@ class LinkError(Error):
 
 
 class PortError(LinkError):
-    """A serial line cannot be opened, or was lost. ``url`` is the line's URL."""
+    """A serial line cannot be opened, or was lost: ``text`` says how, ``url`` is the line's URL."""
 
     def __init__(self, url: str, text: str) -> None:
         super().__init__(f"{url}: {text}")
         self.url = url
+        self.text = text
 
 
 class PortHeld(PortError):

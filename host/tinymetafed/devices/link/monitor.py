@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from tinymetafed_codegen import optional_messages, protocol
-from tinymetafed_codegen.optional_messages import MAC_BYTES, Challenge, Prove
-from tinymetafed_codegen.protocol import Code, ErrorAnswer, Record, WireError
+from tinymetafed_codegen.optional_messages import MAC_BYTES, Challenge, Prove, Response
+from tinymetafed_codegen.protocol import Code, ErrorAnswer, HelloAnswer, Record, WireError
 
+from ...wire.authentication import Handshake, SessionKeys
 from ...wire.frame import Decoder, Frame
 from .clock import SYSTEM_CLOCK
 from .record import UP, RecordingError, events, is_recording
@@ -21,24 +23,72 @@ _WITHOUT_MAC = (protocol.Hello.type_id, Challenge.type_id, Prove.type_id)
 _ANSWERS = {type_id | protocol.ANSWER_BIT: each.answer for type_id, each in _REQUESTS.items()}
 
 
+KeysOf = Callable[[bytes], Sequence[bytes]]  # a board's id to its keys, as far as they are known
+
+
 class _Session:
-    """Whether the frames of a line have MACs: from the answer to Prove up to the next answer to Hello."""
+    """The MACs of a line: its frames have them from the answer to Prove up to the next answer to Hello.
 
-    def __init__(self) -> None:
+    They are checked where the handshake was seen whole and the board's key is known.
+    """
+
+    def __init__(self, keys_of: KeysOf) -> None:
+        self._keys_of = keys_of
         self._is_authenticated = False
+        self._hello = self._nonce = b""
+        self._handshake: Handshake | None = None
+        self._keys: SessionKeys | None = None
+        self._counter = 0  # of the latest request
 
-    def divided(self, frame: Frame) -> tuple[Frame, bytes]:
-        """The frame without its MAC, and the MAC; b"" if it has none."""
+    def divided(self, frame: Frame) -> tuple[Frame, str]:
+        """The frame without its MAC, and what to show of the MAC; "" if it has none."""
         asked = frame.type_id & ~protocol.ANSWER_BIT
         if frame.type_id != protocol.ERROR_TYPE and asked in _WITHOUT_MAC:
-            if frame.type_id & protocol.ANSWER_BIT and asked != Challenge.type_id:
-                self._is_authenticated = asked == Prove.type_id
-            return frame, b""
+            with suppress(WireError):  # shown as malformed
+                self._follow(frame)
+            return frame, ""
         refused = frame.type_id == protocol.ERROR_TYPE and len(frame.payload) == ErrorAnswer.fixed_size()
         if not self._is_authenticated or refused or len(frame.payload) < MAC_BYTES:
-            return frame, b""
+            return frame, ""
         payload, mac = frame.payload[:-MAC_BYTES], frame.payload[-MAC_BYTES:]
-        return Frame(frame.type_id, frame.sequence, payload, frame.wire_bytes), mac
+        return Frame(frame.type_id, frame.sequence, payload, frame.wire_bytes), f" mac={mac.hex()} {self._verdict(frame)}"
+
+    def _follow(self, frame: Frame) -> None:
+        """Takes part in a handshake. Raises WireError."""
+        if frame.type_id == Challenge.type_id:
+            self._nonce = Challenge.unpack(frame.payload).nonce
+        elif frame.type_id == Prove.type_id:
+            self._counter = frame.sequence
+        elif frame.type_id == Challenge.type_id | protocol.ANSWER_BIT:
+            self._handshake = self._fitting(Response.unpack(frame.payload))
+        elif frame.type_id == Prove.type_id | protocol.ANSWER_BIT:
+            self._is_authenticated = True
+            self._keys = None if self._handshake is None else self._handshake.session()
+        elif frame.type_id == protocol.Hello.type_id | protocol.ANSWER_BIT:
+            self._is_authenticated, self._hello, self._handshake = False, frame.payload, None
+
+    def _fitting(self, response: Response) -> Handshake | None:
+        """The handshake by a key that the board has proved to have; None if no such key is known, or the rest was not seen."""
+        if not self._hello or not self._nonce:
+            return None
+        tried = (
+            Handshake(key, self._hello, self._nonce, response.nonce)
+            for key in self._keys_of(HelloAnswer.unpack(self._hello).unique_id)
+        )
+        return next((each for each in tried if each.board_proof == response.proof), None)
+
+    def _verdict(self, frame: Frame) -> str:
+        """Whether a frame's MAC is right; the frame has the lowest byte of its counter."""
+        if self._keys is None:
+            return "not checked"
+        is_answer = frame.type_id & protocol.ANSWER_BIT or frame.type_id == protocol.ERROR_TYPE
+        opened = self._keys.opened if is_answer else self._keys.opened_request
+        earlier = self._counter - (self._counter - frame.sequence & 0xFF)
+        for counter in (earlier, earlier + 256):  # of a repeated request, and of a new one
+            if counter >= 0 and opened(counter, frame.type_id, frame.payload) is not None:
+                self._counter = max(self._counter, counter)
+                return "right"
+        return "WRONG"
 
 
 class _Direction:
@@ -57,8 +107,7 @@ class _Direction:
             damaged = self._decoder.damaged
             for frame in self._decoder.feed(piece + b"\0"):
                 content, mac = self._session.divided(frame)
-                shown = f" mac={mac.hex()}" if mac else ""
-                yield f"{seconds:11.6f} {self._label} {describe(content)}{shown}"
+                yield f"{seconds:11.6f} {self._label} {describe(content)}{mac}"
             if self._decoder.damaged > damaged:
                 yield f"{seconds:11.6f} {self._label} DAMAGED, {len(wire) + 1} bytes: {_hex(wire)}"
         self._decoder.feed(rest)
@@ -69,13 +118,14 @@ class _Direction:
             yield f"{'':11} {self._label} {rest} bytes of a frame that does not end"
 
 
-def lines(source: str, baud: int = DEFAULT_BAUD) -> Iterator[str]:
+def lines(source: str, baud: int = DEFAULT_BAUD, keys_of: KeysOf = lambda unique_id: ()) -> Iterator[str]:
     """Yields one line of text per frame: time, direction, message.
 
     Args:
         source: A recording, or the URL of a serial line, which is read until it is closed. On a line only the frames that
             the device sends can be seen.
         baud: Speed of the serial line in bit/s.
+        keys_of: Gives the keys of a board's id, with which MACs are checked. A line alone does not show the handshake.
 
     Yields:
         Lines of text. The last one says so if a recording was cut off.
@@ -85,7 +135,7 @@ def lines(source: str, baud: int = DEFAULT_BAUD) -> Iterator[str]:
         PortError: The line cannot be opened, or was lost.
     """
     if Path(source).is_file():
-        yield from _of_recording(Path(source))
+        yield from _of_recording(Path(source), keys_of)
     elif Path(source).suffix and "://" not in source and not source.startswith("/dev/"):
         raise RecordingError(f"{source}: no such recording; give a file that `train --record` wrote, or a port")
     else:
@@ -135,7 +185,7 @@ def _hex(data: bytes) -> str:
     return data[:SHOWN_BYTES].hex(" ") + (" …" if len(data) > SHOWN_BYTES else "")
 
 
-def _of_recording(path: Path) -> Iterator[str]:
+def _of_recording(path: Path, keys_of: KeysOf) -> Iterator[str]:
     if not is_recording(path):
         raise RecordingError(f"{path}: is no recording; give a serial port, or a file that --record wrote")
     directions: dict[tuple[str, str], _Direction] = {}
@@ -144,7 +194,7 @@ def _of_recording(path: Path) -> Iterator[str]:
         for event in events(path):
             key = (event.device, event.direction)
             if key not in directions:
-                session = sessions.setdefault(event.device, _Session())
+                session = sessions.setdefault(event.device, _Session(keys_of))
                 directions[key] = _Direction(f"{event.device} {event.direction}", session)
             yield from directions[key].feed(event.seconds, event.data)
     except RecordingError as error:
@@ -155,7 +205,7 @@ def _of_recording(path: Path) -> Iterator[str]:
 
 def _of_port(url: str, baud: int) -> Iterator[str]:
     began = SYSTEM_CLOCK.monotonic()
-    heard = _Direction(UP, _Session())
+    heard = _Direction(UP, _Session(lambda unique_id: ()))
     with open_transport(url, baud) as transport:
         while True:
             data = transport.read(_POLL_SECONDS)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,27 +15,33 @@ from tinymetafed_codegen.manifest import KeptActivations
 from tinymetafed_codegen.protocol import FRAME_HEADER_BYTES, Dtype, Program, Recipe, State, Status
 
 from ...federation.clients import TrainingFailed
+from ...learn.codecs.difference import Coded, Version, Versions
+from ...learn.codecs.downlink import Segment
 from ...wire.messages import (
     ArrayLike,
     Example,
     FloatArray,
-    Segment,
     checked_length,
     encode_inputs,
     load_chunk,
+    loads_on_wire,
     predict_batch,
     tail_capacity,
+    weights_payload,
 )
 from .clock import SYSTEM_CLOCK, Clock
 from .deadline import Deadline
 from .exchange import DEADLINE_SECONDS, PATIENCE, RETRIES, SHORTEST_SECONDS, Sent
-from .link_errors import DeviceGarbled, SampleTooLarge
+from .link_errors import DeviceGarbled, DeviceRefused, SampleTooLarge
 from .questions import Questions
 from .transport import Transport
 
 REPORT_SECONDS = 0.5  # between two progress reports of a training board
 STALL_SECONDS = 120.0  # longer than any single training step
+_HOLDS_ANOTHER = (Status.BAD_STATE, Status.BAD_VALUE, Status.NOT_FINITE)  # refusals of a difference
 IntegerArray = NDArray[np.uint16]
+_Question = TypeVar("_Question", protocol.Pull, optional_messages.PullCoded)
+_Chunk = TypeVar("_Chunk", protocol.Delta, optional_messages.CodedDelta)
 _SMALLER = "send uint8 levels with a scale, use smaller inputs, or a board with more memory"
 
 
@@ -54,6 +61,10 @@ class Session(Questions):
         self.session = int.from_bytes(os.urandom(4), "little")  # a new number ends an earlier host's session on the board
         self._token = 0
         self.kept: KeptActivations | None = None  # what the board keeps of samples, which are then sent once
+        self.versions: Versions | None = None  # those that boards may hold, for a download by difference
+        self.on_event: Callable[[str], None] = lambda line: None  # told of what does not end the board's work
+        self._held: bytes | None = None  # fingerprint of the version that the board holds
+        self._has_stated = False  # whether the board was asked for it
         self._training: float | None = None  # seconds that the last program took, without streamed samples
 
     # --- A round ---
@@ -62,8 +73,8 @@ class Session(Questions):
         """Sets the recipe of ``program``. Raises WireError for an invalid recipe."""
         self._ask(protocol.Configure(self.session, program, recipe), protocol.ConfigureAnswer)
 
-    def load(self, token: int, segments: Iterable[Segment]) -> None:
-        """Sends the global weights.
+    def load(self, token: int, segments: Sequence[Segment]) -> None:
+        """Sends the global weights, or what differs from those that the board holds where that is less.
 
         Args:
             token: Token of the new cycle.
@@ -72,6 +83,61 @@ class Session(Questions):
         Raises:
             ValueError: The segments leave a gap, or hold NaN or infinity.
         """
+        if self.versions is None:
+            self._load_all(token, segments)
+            return
+        version = self.versions.newest(segments)
+        before = sum(self._down)
+        if self._load_difference(token, self.versions, version):
+            full = loads_on_wire(segments, self.window, self.mac_bytes)[1]
+            self._spared += full - (sum(self._down) - before)
+        else:
+            self._spared -= sum(self._down) - before
+            self._load_all(token, segments)
+        self._held = version.fingerprint
+
+    def _load_difference(self, token: int, versions: Versions, version: Version) -> bool:
+        """Sends what differs from the version that the board states to hold; returns whether it has the new one now."""
+        if not self._has_stated:
+            held = self._ask(optional_messages.AskHeld(), optional_messages.Held)
+            self._held, self._has_stated = held.version if held.whole else None, True
+        base, self._held = self._held, None  # unknown until all of the new version is there
+        coded = None if base is None else versions.difference(base, version)
+        if base is None or coded is None:
+            return False
+        try:
+            self._send_difference(token, coded)
+        except DeviceRefused as refusal:
+            if refusal.message not in optional_messages.DIFFERENCE_REQUESTS or refusal.status not in _HOLDS_ANOTHER:
+                raise
+            what = "it was reset since, or never held it"
+            if refusal.status != Status.BAD_STATE:
+                what = f"the result is not version {version.fingerprint.hex()}, so it gets no more differences"
+                self.versions = None
+            self.on_event(
+                f"{self.name}: refused a difference to version {base.hex()} of the weights, which it stated to hold: {what}; "
+                "it gets all weights"
+            )
+            return False
+        return True
+
+    def _send_difference(self, token: int, coded: Coded) -> None:
+        capacity = weights_payload(self.window, self.mac_bytes)
+
+        def message_at(position: int) -> tuple[protocol.Request, int] | None:
+            if position > coded.entries:
+                raise DeviceGarbled(
+                    f"{self.name}: claims {position} entries of a difference of {coded.entries}; reset the board"
+                )
+            return coded.message(token, position, capacity) if position < coded.entries else None
+
+        if coded.entries:
+            for _ in self._in_order(message_at, optional_messages.Taken, lambda answer: answer.next):
+                pass
+        elif taken := self._ask(coded.message(token, 0, capacity)[0], optional_messages.Taken).next:
+            raise DeviceGarbled(f"{self.name}: claims {taken} entries of a difference without any; reset the board")
+
+    def _load_all(self, token: int, segments: Sequence[Segment]) -> None:
         parts = [segment for segment in segments if segment.data]
         total = checked_length(parts)
 
@@ -338,55 +404,63 @@ class Session(Questions):
         Raises:
             DeviceGarbled: A chunk has another token or rank, or too many entries.
         """
-        chunks: list[protocol.Delta] = []
+        return self._pull_all(protocol.Pull, protocol.Delta, token, count)
+
+    def pull_coded(self, token: int, count: int) -> list[optional_messages.CodedDelta]:
+        """As ``pull``, from firmware that codes the values of its updates."""
+        return self._pull_all(optional_messages.PullCoded, optional_messages.CodedDelta, token, count)
+
+    def _pull_all(self, question: type[_Question], answer: type[_Chunk], token: int, count: int) -> list[_Chunk]:
+        chunks: list[_Chunk] = []
         rank = 0
         asked: Sent | None = None
         while rank < count:
             if asked is None or asked.after != rank:
-                asked = self._pull(token, rank)
-            delta, asked = self._chunk(token, rank, count, asked)
-            if delta.token != token or delta.rank != rank or delta.count > count - rank:
+                asked = self._pull(question(token, rank))
+            delta, asked = self._chunk(question(token, rank), answer, count, asked)
+            named = delta.token if isinstance(delta, protocol.Delta) else token
+            if named != token or delta.rank != rank or delta.count > count - rank:
                 raise DeviceGarbled(
                     f"{self.name}: asked for the delta's entries from {rank} of {count} under token {token}, "
-                    f"got {delta.count} from {delta.rank} under token {delta.token}"
+                    f"got {delta.count} from {delta.rank} under token {named}"
                 )
             chunks.append(delta)
             rank += delta.count
         return chunks
 
-    def _pull(self, token: int, rank: int) -> Sent:
-        """Requests the chunk at ``rank``, without waiting for it."""
-        sent = self._prepare(protocol.Pull(token, rank), rank)
+    def _pull(self, question: _Question) -> Sent:
+        """Requests a chunk, without waiting for it."""
+        sent = self._prepare(question, question.rank)
         self._send(sent)
         return sent
 
-    def _chunk(self, token: int, rank: int, count: int, asked: Sent) -> tuple[protocol.Delta, Sent | None]:
+    def _chunk(self, question: _Question, answer: type[_Chunk], count: int, asked: Sent) -> tuple[_Chunk, Sent | None]:
         """The chunk that ``asked`` requests; and the request for the next chunk, if it could be sent early."""
         early: Sent | None = None
 
         def look_ahead() -> None:
             nonlocal early
-            if early is None and rank < (following := self._following(asked, rank)) < count:
-                early = self._pull(token, following)
+            if early is None and question.rank < (following := self._following(asked, question.rank, answer)) < count:
+                early = self._pull(type(question)(question.token, following))
 
         until = self.clock.monotonic() + self._patience(asked)
-        frame = self._receive((asked.sequence,), protocol.Pull.type_id, until, hurry=True, on_bytes=look_ahead)
+        frame = self._receive((asked.sequence,), question.type_id, until, hurry=True, on_bytes=look_ahead)
         if frame is None:
-            return self._ask(protocol.Pull(token, rank), protocol.Delta), None
-        delta = self._open(frame, asked, protocol.Delta)
+            return self._ask(question, answer), None
+        delta = self._open(frame, asked, answer)
         if early is not None:
             early.since = self.clock.monotonic()  # the device begins with it now
         return delta, early
 
-    def _following(self, asked: Sent, rank: int) -> int:
+    def _following(self, asked: Sent, rank: int, answer: type[_Chunk]) -> int:
         """The rank after the incomplete chunk, read from its unchecked beginning; 0 if not enough bytes are there."""
-        needed = FRAME_HEADER_BYTES + protocol.Delta.place("base")
+        needed = FRAME_HEADER_BYTES + answer.place("count") + answer.kinds()["count"].size
         head = self._decoder.beginning(needed)
         if len(head) < needed:
             return 0
         type_id, sequence = head[:FRAME_HEADER_BYTES]
-        _, first, entries = protocol.Delta.unpack_first(head[FRAME_HEADER_BYTES:], "count")
-        is_answer = type_id == protocol.Pull.type_id | protocol.ANSWER_BIT and sequence == asked.sequence and first == rank
+        *_, first, entries = answer.unpack_first(head[FRAME_HEADER_BYTES:], "count")
+        is_answer = type_id == asked.message.type_id | protocol.ANSWER_BIT and sequence == asked.sequence and first == rank
         return first + entries if is_answer else 0
 
     # --- Secure aggregation; only for firmware with it ---

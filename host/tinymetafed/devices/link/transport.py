@@ -32,7 +32,7 @@ BUSY_SECONDS = 3.0  # another program may hold a port for a moment
 NEW_PORT_SECONDS = 15.0  # or longer, where somebody can be told so: ModemManager looks at a new port for 10 s
 LOOK_AT_NEW_PORTS = ("ModemManager", "brltty")  # programs of the system, whose open files only root sees
 WRITE_SECONDS = 10.0  # a line that takes no byte for this long is stuck; so is one that takes so much longer than its speed
-_READ_BYTES = 1 << 16
+_READ_BYTES = 1 << 13  # the most that one read returns; a line has a buffer of this size
 
 
 class Transport(Protocol):
@@ -168,10 +168,15 @@ class _Closing:
 
 
 class _Descriptor(_Closing):
-    """A POSIX file descriptor, opened and configured by pyserial."""
+    """A POSIX file descriptor, opened and configured by pyserial.
+
+    It is read into a buffer of its own. os.read() would allocate the most that may come, and give all but what came back:
+    millions of such holes let the C library's heap grow for hours.
+    """
 
     def __init__(self, name: str, baud: int, port: Any, clock: Clock) -> None:
         super().__init__(name, baud, port)
+        self._buffer = bytearray(_READ_BYTES)
         self._clock = clock
         self._fd: int = port.fileno()
         os.set_blocking(self._fd, False)
@@ -184,14 +189,14 @@ class _Descriptor(_Closing):
         try:
             if not ready(fd, timeout):
                 return b""
-            data = os.read(fd, _READ_BYTES)
+            count = os.readv(fd, (self._buffer,))
         except (BlockingIOError, InterruptedError):
             return b""
         except (OSError, ValueError) as error:  # ValueError: the line was closed meanwhile, the descriptor is -1
             raise _vanished(self.name, error) from error
-        if not data:  # readable without data means that the other side hung up
+        if not count:  # readable without data means that the other side hung up
             raise _vanished(self.name, None)
-        return data
+        return bytes(memoryview(self._buffer)[:count])
 
     def write(self, data: bytes) -> None:
         rest = memoryview(data)
@@ -234,19 +239,20 @@ class _Generic(_Closing):
 
 
 class _Tls(_Closing):
-    """A verified TLS connection that does not block."""
+    """A verified TLS connection that does not block; it is read into a buffer of its own, as a descriptor is."""
 
     def __init__(self, name: str, baud: int, connection: ssl.SSLSocket, address: TlsAddress, clock: Clock) -> None:
         super().__init__(name, baud, connection)
         self._connection = connection
         self._address = address
         self._clock = clock
+        self._buffer = bytearray(_READ_BYTES)
 
     def read(self, timeout: float) -> bytes:
         until = self._clock.monotonic() + timeout
         while True:  # what arrives may be a part of a record, or a message of TLS itself
             try:
-                data = self._connection.recv(_READ_BYTES)
+                count = self._connection.recv_into(self._buffer)
             except ssl.SSLWantReadError:
                 if not ready(self._connection.fileno(), until - self._clock.monotonic()):
                     return b""
@@ -255,9 +261,9 @@ class _Tls(_Closing):
             except (OSError, ValueError) as error:
                 raise self._lost(error) from error
             else:
-                if not data:
+                if not count:
                     raise _vanished(self.name, None)
-                return data
+                return bytes(memoryview(self._buffer)[:count])
 
     def write(self, data: bytes) -> None:
         rest = memoryview(data)

@@ -33,6 +33,7 @@ from tinymetafed_codegen.protocol import (
 )
 
 from .. import prng
+from . import rice
 
 Indices = npt.NDArray[np.int64]
 Values = npt.NDArray[np.float32]
@@ -133,7 +134,9 @@ def best_coding(gaps: Indices) -> Coding:
     """The coding that takes the fewest bits; ties go to the lowest Rice parameter, then to the bitmap."""
     if not gaps.any():
         return Coding.RUN
-    return min((*RICE_CODINGS, Coding.BITMAP), key=lambda coding: int(index_bits(coding, gaps).sum()))
+    # Beyond the bits of the longest gap, each further parameter takes a bit more per gap.
+    worthwhile = RICE_CODINGS[: int(gaps.max()).bit_length() + 1]
+    return min((*worthwhile, Coding.BITMAP), key=lambda coding: int(index_bits(coding, gaps).sum()))
 
 
 def encode(
@@ -169,7 +172,7 @@ def encode(
     if k == 0:
         return []
     indices = select(delta, k)
-    scale, wire = _to_wire(delta, indices, dtype)
+    scale, wire = to_wire(delta, indices, dtype)
     gaps = np.diff(indices, prepend=indices[0] - 1) - 1
     coding = best_coding(gaps)
 
@@ -185,13 +188,14 @@ def encode(
             raise DeltaError(f"capacity {capacity}: one entry takes {int(sizes[0])} bytes")
         chunk = gaps[rank : rank + count].copy()
         chunk[0] = 0
-        data = _pack_gaps(coding, chunk) + wire[rank : rank + count].tobytes()
+        data = packed(gap_bits(coding, chunk)) + wire[rank : rank + count].tobytes()
         messages.append(Delta(token, rank, count, int(indices[rank]), coding, dtype, scale, data))
         rank += count
     return messages
 
 
-def _to_wire(delta: Values, indices: Indices, dtype: Dtype) -> tuple[float, npt.NDArray[Any]]:
+def to_wire(delta: Values, indices: Indices, dtype: Dtype) -> tuple[float, npt.NDArray[Any]]:
+    """The scale and the numbers that are sent for some entries. Raises DeltaError for one that the dtype cannot hold."""
     values = delta[indices]
     if not np.isfinite(values).all():
         raise DeltaError(f"delta: entry {int(indices[~np.isfinite(values)][0])} is not finite")
@@ -216,7 +220,8 @@ def quantise(values: Values) -> tuple[float, npt.NDArray[np.int8]]:
     return float(scale), np.rint(values / scale).astype(np.int8)
 
 
-def _pack_gaps(coding: Coding, gaps: Indices) -> bytes:
+def gap_bits(coding: Coding, gaps: Indices) -> Bits:
+    """The bits of gaps in a coding, one per element."""
     lengths = index_bits(coding, gaps)
     starts = np.cumsum(lengths) - lengths
     bits = np.zeros(int(lengths.sum()), dtype=np.uint8)
@@ -226,12 +231,10 @@ def _pack_gaps(coding: Coding, gaps: Indices) -> bytes:
         quotients = gaps >> coding
         escaped = quotients >= RICE_ESCAPE
         ones = np.where(escaped, RICE_ESCAPE, quotients)
-        within = np.arange(int(ones.sum())) - np.repeat(np.cumsum(ones) - ones, ones)
-        bits[np.repeat(starts, ones) + within] = 1
-        for some, low_at, width in ((~escaped, starts + ones + 1, coding), (escaped, starts + ones, RICE_RAW_BITS)):
-            for bit in range(width):
-                bits[low_at[some] + bit] = gaps[some] >> bit & 1
-    return np.packbits(bits, bitorder="little").tobytes()
+        rice.put_ones(bits, starts, ones)
+        rice.put(bits, (starts + ones + 1)[~escaped], gaps[~escaped], coding)
+        rice.put(bits, (starts + ones)[escaped], gaps[escaped], RICE_RAW_BITS)
+    return bits
 
 
 def decode(chunks: Sequence[Delta], *, n: int, k: int, token: int, dtype: Dtype | None = None) -> Sparse:
@@ -306,38 +309,31 @@ def _decode_chunk(chunk: Delta, where: str) -> tuple[Indices, Values]:
             raise DeltaError(f"{where}: {offsets.size} bits set for {chunk.count} entries")
         end = int(offsets[-1]) + 1
     else:
-        gaps, end = _rice_gaps(bits, chunk.coding, chunk.count, where)
+        gaps, end = rice_gaps(bits, chunk.coding, chunk.count, where)
         offsets = np.cumsum(gaps + 1) - 1
     if (end + 7) // 8 != index_bytes or bits[end:].any():
         raise DeltaError(f"{where}: {index_bytes} bytes of indices, of which {end} bits are used")
     return chunk.base + offsets, values
 
 
-def _rice_gaps(bits: Bits, r: int, count: int, where: str) -> tuple[Indices, int]:
-    """The gaps and the number of bits they take.
+def packed(bits: Bits) -> bytes:
+    """Bits as bytes, LSB first, padded with zeros."""
+    return np.packbits(bits, bitorder="little").tobytes()
+
+
+def rice_gaps(bits: Bits, r: int, count: int, where: str) -> tuple[Indices, int]:
+    """The gaps at the beginning of some bits and the number of bits they take. Raises DeltaError if there are fewer.
 
     First computes, for every bit at once, where a code that begins there would end; then follows the codes from the start.
     """
-    size = bits.size
-    at = np.arange(size)
-    next_zero = np.minimum.accumulate(np.where(bits == 0, at, size)[::-1])[::-1]
-    ones = np.minimum(next_zero - at, RICE_ESCAPE)
-    escaped = ones == RICE_ESCAPE
-    ends = (at + np.where(escaped, RICE_ESCAPE + RICE_RAW_BITS, ones + 1 + r)).tolist()
-    starts = []
-    end = 0
-    for _ in range(count):
-        if end >= size:
-            break
-        starts.append(end)
-        end = ends[end]
-    if len(starts) < count or end > size:
-        raise DeltaError(f"{where}: its index bits end before {count} entries")
-    start = np.array(starts)
-    raw = escaped[start]
-    padded = np.append(bits, np.zeros(RICE_RAW_BITS, dtype=np.uint8)).astype(np.int64)  # to read past the end
-    gaps = np.where(raw, 0, ones[start] << r)
-    for some, low_at, width in ((~raw, start + ones[start] + 1, r), (raw, start + RICE_ESCAPE, RICE_RAW_BITS)):
-        for bit in range(width):
-            gaps[some] += padded[low_at[some] + bit] << bit
+    ones = rice.ones_from(bits, RICE_ESCAPE)
+    lengths = np.where(ones == RICE_ESCAPE, RICE_ESCAPE + RICE_RAW_BITS, ones + 1 + r)
+    start, end = rice.follow(
+        np.arange(bits.size) + lengths, count, lambda: DeltaError(f"{where}: its index bits end before {count} entries")
+    )
+    ones = ones[start]
+    raw = ones == RICE_ESCAPE
+    gaps = np.where(raw, 0, ones << r)
+    gaps[~raw] += rice.get(bits, (start + ones + 1)[~raw], r)
+    gaps[raw] += rice.get(bits, (start + ones)[raw], RICE_RAW_BITS)
     return gaps, end

@@ -6,15 +6,15 @@ import gzip
 import hashlib
 import tarfile
 import zipfile
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tinymetafed_codegen.locate import user_cache
-from tinymetafed_codegen.packed import PackedError, require_modest, require_modest_zip
+from tinymetafed_codegen.packed import DAMAGED, PackedError, require_modest_zip
 
 from . import DataError
+from .tar_archive import is_tar, tar_files
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,14 +75,8 @@ def files(path: Path, source: str) -> Iterator[tuple[str, bytes]]:
         DataError: The archive is missing, damaged or neither zip nor tar.
     """
     try:
-        if tarfile.is_tarfile(path):
-            packed, unpacked = path.stat().st_size, 0
-            with tarfile.open(path) as tar:
-                for number, member in enumerate(tar, 1):
-                    unpacked += member.size
-                    require_modest(unpacked, packed, number)
-                    if (content := tar.extractfile(member)) is not None:
-                        yield member.name, content.read()
+        if is_tar(path):
+            yield from tar_files(path)
         else:
             with zipfile.ZipFile(path) as archive:
                 require_modest_zip(archive, path.stat().st_size)
@@ -93,10 +87,10 @@ def files(path: Path, source: str) -> Iterator[tuple[str, bytes]]:
         raise DataError(f"{path}: no such file; get it from {source}") from None
     except PackedError as error:
         raise DataError(f"{path}: {error}, which no such archive does; get it again from {source}") from None
-    except (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, RuntimeError) as error:
+    except (*DAMAGED, tarfile.TarError) as error:
+        if isinstance(error, OSError) and not isinstance(error, gzip.BadGzipFile):
+            raise DataError(f"{path}: cannot be read ({error})") from error
         raise DataError(f"{path}: damaged or not a zip or tar archive ({error}); get it again from {source}") from error
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error})") from error
 
 
 def sha256_of(path: Path) -> str:

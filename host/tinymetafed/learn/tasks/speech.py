@@ -12,7 +12,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import NoReturn
 
 import numpy as np
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 from tinymetafed_codegen.locate import user_cache
 from tinymetafed_codegen.log_mel_facts import facts
 from tinymetafed_codegen.spec import KeywordsTask
+from tinymetafed_codegen.temporary import temporary_folder
 
 from . import Bytes, DataError
 from .archives import Archive, downloaded, files, sha256_of
@@ -189,9 +189,9 @@ def _recordings(corpus: Corpus, path: Path, features: Features) -> Recordings:
         return Recordings(arrays["levels"], arrays["word"], arrays["speaker"], **names, sha256=str(arrays["sha256"]))
     made = _read(corpus, path, features)
     kept.parent.mkdir(parents=True, exist_ok=True)
-    with NamedTemporaryFile(dir=kept.parent, suffix=".new", delete=False) as file:
-        np.savez(file, **vars(made))
-    Path(file.name).replace(kept)  # atomic, because another process may write the same file
+    with temporary_folder(parent=kept.parent) as folder:
+        np.savez(folder / kept.name, **vars(made))
+        (folder / kept.name).replace(kept)  # atomic, because another process may write the same file
     return made
 
 

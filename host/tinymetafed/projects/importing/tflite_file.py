@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import warnings
 from collections.abc import Callable
 from functools import partial
@@ -10,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from tinymetafed_codegen.temporary import temporary_folder
 
 from ...runs.tensorflow import ModelFileError, require
 from . import int8_operators
@@ -70,9 +71,9 @@ def read_saved_model(folder: Path) -> Network:
     except Exception as error:  # TensorFlow may raise any exception
         reason = str(error).strip().partition("\n")[0]
         raise ModelFileError(f"{folder}: TensorFlow cannot convert it: {reason}; save it again with model.export()") from None
-    with tempfile.TemporaryDirectory(prefix="tinymetafed-import-") as temporary:
-        (Path(temporary) / "model.tflite").write_bytes(content)
-        return read(Path(temporary) / "model.tflite", str(folder))
+    with temporary_folder("import") as temporary:
+        (temporary / "model.tflite").write_bytes(content)
+        return read(temporary / "model.tflite", str(folder))
 
 
 def read(file: Path, name: str | None = None) -> Network:

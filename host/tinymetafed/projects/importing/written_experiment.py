@@ -6,7 +6,6 @@ import io
 import json
 import math
 import re
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from tinymetafed_codegen.errors import UsageError
 from tinymetafed_codegen.files import replace
 from tinymetafed_codegen.ops import ACTIVATIONS, INPUT
 from tinymetafed_codegen.protocol import MAX_RECEIVE_WINDOW
+from tinymetafed_codegen.temporary import temporary_folder
 
 from ...runs.tensorflow import ModelFileError, quiet
 from . import folding, int8_prefix, normal_form
@@ -308,10 +308,10 @@ def _choose_local(network: Network, local: Sequence[str], notes: list[str]) -> N
 
 def _design(network: Network, name: str, text: bytes, weights_name: str, weights: bytes) -> Design:
     """Designs the experiment as every command does; an error names the layer of the model file instead of the experiment's."""
-    with tempfile.TemporaryDirectory(prefix="tinymetafed-import-") as folder:
-        file = Path(folder) / name
+    with temporary_folder("import") as folder:
+        file = folder / name
         file.write_bytes(text)
-        (Path(folder) / weights_name).write_bytes(weights)
+        (folder / weights_name).write_bytes(weights)
         try:
             experiment = spec.load(file)
             return design(experiment, boards.load("native"), str(file))

@@ -57,6 +57,7 @@ class TrafficBars:
     dense: Bar
     totals: list[tuple[str, str]]
     retries: str
+    full: str  # bytes to clients with all weights in place of differences; "" without a download by difference
 
 
 @dataclass(frozen=True)
@@ -471,6 +472,7 @@ def _traffic(run: RunData) -> TrafficBars | None:
             if (total := sum(map(sent, run.rounds)))
         ],
         retries=count(sum(entry.retries for entry in run.rounds)),
+        full="" if (full := run.bytes_down_full) is None else size(full),
     )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import lzma
 import shutil
-import tempfile
 import zipfile
 import zlib
 from pathlib import Path, PurePosixPath
@@ -12,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from tinymetafed_codegen.locate import user_cache
 from tinymetafed_codegen.packed import PackedError, require_modest_zip
 from tinymetafed_codegen.spec import PUBLISHED
+from tinymetafed_codegen.temporary import temporary_folder
 
 from .. import DataError
 from ..archives import sha256_of
@@ -41,23 +41,21 @@ def _unpacked(archive: Path) -> Path:
     if folder.is_dir():
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
-    made = Path(tempfile.mkdtemp(dir=folder.parent))
     try:
-        with zipfile.ZipFile(archive) as opened:
+        with temporary_folder(parent=folder.parent) as place, zipfile.ZipFile(archive) as opened:
+            made = place / "content"
+            made.mkdir()
             require_modest_zip(opened, archive.stat().st_size)
             for member in opened.namelist():
                 parts = PurePosixPath(member).parts
                 if not member.endswith("/") and ".." not in parts and not member.startswith("/"):
                     opened.extract(member, made)
-        made.rename(folder)
+            made.rename(folder)
     except PackedError as error:
-        shutil.rmtree(made)
         raise DataError(f"{archive}: {error}; unpack it yourself if you know who made it, and name the folder") from None
     except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, RuntimeError) as error:
-        shutil.rmtree(made)
         raise DataError(f"{archive}: damaged, or not a ZIP archive that can be read ({error}); get it again") from None
     except OSError as error:
-        shutil.rmtree(made)
         if folder.is_dir():  # another process was faster
             return folder
         raise DataError(f"{archive}: cannot be unpacked into {folder} ({error})") from None

@@ -1,0 +1,28 @@
+// Updates whose values are coded: none. Firmware with strategy.uplink_coding = "rice" has a generated header of this name, which
+// includes coded/coded_update.hpp instead.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "bytes.hpp"
+#include "protocol.hpp"
+
+namespace tmf {
+
+// The interface that coded/coded_update.hpp describes; takes neither memory nor time.
+class CodedUpdate {
+ public:
+  static constexpr bool kIsCoded = false;
+
+  template <typename Encoder, typename DeltaAt, uint32_t kBins>
+  Status plan(Encoder&, DeltaAt, uint32_t (&)[kBins]) {
+    return Status::kOk;
+  }
+  template <typename Encoder, typename DeltaAt>
+  Status answer(uint8_t, const uint8_t*, size_t, Writer&, uint32_t&, bool, uint32_t, Encoder&, DeltaAt, bool&) {
+    return Status::kUnknownType;
+  }
+};
+
+}  // namespace tmf

@@ -1,0 +1,81 @@
+"""One round on an emulated board: its bytes on the line, and the exact instructions of everything that the board does."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tinymetafed_codegen.boards import Board, Catalogue
+from tinymetafed_codegen.protocol import Program
+from tinymetafed_codegen.spec import Experiment
+from tinymetafed_codegen.temporary import temporary_folder
+
+from ..devices.device_clients import pulled
+from ..devices.device_urls import DeviceSpec
+from ..devices.firmware import Firmware
+from ..federation.clients import Traffic
+from ..learn.strategies import open_strategy
+from ..learn.weights import initial
+from . import BenchError, launched, synthetic_samples
+from .cycles import executions
+from .cycles.executions import Uncountable
+
+_MARK = "_ZN3tmf7Learner9configureERKNS_8protocol9ConfigureE"  # called before and after the round
+
+
+@dataclass(frozen=True)
+class BoardRound:
+    """A round: its traffic, all its instructions, and ``counted`` of them, those of the functions that were asked for."""
+
+    traffic: Traffic
+    instructions: int
+    counted: int
+
+
+def measure(experiment: Experiment, built: Firmware, board: Board, words: Sequence[str] = ()) -> BoardRound:
+    """Trains the first round of an experiment on an emulated board.
+
+    Args:
+        experiment: The experiment; streamed samples are synthetic.
+        built: Its firmware.
+        board: The board that the firmware is for.
+        words: Functions with one of these in their names are counted by themselves.
+
+    Raises:
+        BenchError: The emulator cannot count instructions.
+        LinkError: The board failed.
+    """
+    manifest = built.manifest
+    strategy = open_strategy(experiment, manifest)
+    recipe, start = strategy.training_recipe(), initial(manifest, experiment.run.seed, experiment.model.init)
+    with temporary_folder("bench") as folder:
+        out = folder / "executions"
+        try:
+            assert board.emulator is not None
+            listing = executions.disassemble(built.program, board.toolchain_prefix)
+            options = executions.options(executions.plugin(board.emulator[0]), listing, _MARK, out)
+        except Uncountable as reason:
+            raise BenchError(f"board '{board.name}': its instructions cannot be counted: {reason}") from None
+        spec = DeviceSpec(f"qemu:1@{board.name}", "qemu", board.name)
+        with launched(spec, built, boards=Catalogue(board.project), icount=True, options=options) as device:
+            session = device.session
+            session.configure(Program.TRAIN, recipe)
+            before, token = session.traffic, session.next_token()
+            session.load(token, strategy.download(start[: strategy.n_global]))
+            session.train(token, Program.TRAIN, 1, 0, 0)
+            if manifest.streamed:
+                session.stream(token, synthetic_samples(manifest, recipe.steps))
+            else:
+                session.await_done(token, recipe.steps)
+            pulled(session, token, recipe, strategy.n_global, codes_values=strategy.spec.codes_values)
+            traffic = session.traffic - before
+            session.configure(Program.TRAIN, recipe)
+        (counts,) = executions.read(out)
+    places = sorted((address, name) for name, address in listing.functions.items())
+    total = counted = 0
+    for address, execution in counts.items():
+        total += execution.executed
+        _, function = places[bisect_right(places, (address, "\x7f")) - 1]
+        counted += execution.executed * any(word in function for word in words)
+    return BoardRound(traffic, total, counted)
