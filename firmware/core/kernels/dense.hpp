@@ -25,7 +25,8 @@ struct Dense {
   template <typename Update, bool kDx, bool kMask, typename T>
   static void backward(const T* x, const T* dy, T* dx, T* kernel, T* bias, T rate) {
     // With runs, the update alone takes whole rows of weights instead of tiles of inputs.
-    constexpr bool kRuns = run_of<T>(4) > 1, kTiles = kDx || !kRuns;
+    // With runs, the update alone takes rows of weights instead of tiles of inputs, if they are not short.
+    constexpr bool kRuns = run_of<T>(4) > 1, kTiles = kDx || !kRuns || kUnits < 4;
     if constexpr (kTiles) {
       constexpr int kTile = Update::kMoves && kRuns && kInputTile > 4 ? 4 : kInputTile;
       int i = 0;
