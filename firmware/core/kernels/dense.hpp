@@ -24,7 +24,6 @@ struct Dense {
   // Writes dx if kDx, with 0 where x is 0 if kMask (x from a ReLU). Update changes kernel and bias, or leaves them (Hold).
   template <typename Update, bool kDx, bool kMask, typename T>
   static void backward(const T* x, const T* dy, T* dx, T* kernel, T* bias, T rate) {
-    // With runs, the update alone takes whole rows of weights instead of tiles of inputs.
     // With runs, the update alone takes rows of weights instead of tiles of inputs, if they are not short.
     constexpr bool kRuns = run_of<T>(4) > 1, kTiles = kDx || !kRuns || kUnits < 4;
     if constexpr (kTiles) {
