@@ -449,11 +449,8 @@ struct GeneralConv2d {
     constexpr int kLeft = at_most(Columns::first_out(0), Columns::kOut);  // outputs that begin left of the image
     for (int r = 0; r < Rows::kKernel; ++r) {
       T sum[kCount * kTile];
-#pragma GCC unroll 4
-      for (int c = 0; c < kCount; ++c) {
-#pragma GCC unroll 4
-        for (int t = 0; t < kTile; ++t) sum[c * kTile + t] = Beginning<Update>::of(kernel + c * kFilters + t);
-      }
+#pragma GCC unroll 16
+      for (int t = 0; t < kCount * kTile; ++t) sum[t] = Beginning<Update>::of(kernel + t / kTile * kFilters + t % kTile);
       for (int row = first_of(r, some...); row < last_of(r, some...); ++row) {
         const T* line = x + inputs_apart(Rows::start(row) + r, 0);
         const T* gradient = dy + outputs_apart(row, 0);
@@ -493,11 +490,10 @@ struct GeneralConv2d {
   static void update_tile(const T* x, const T* dy, int rows, int columns, T* kernel, T rate) {
     constexpr bool kTransposed = kTile < 4 && kCount > kTile;  // the longer row of sums takes fewer loads
     T sum[kCount * kTile];
-#pragma GCC unroll 8
-    for (int c = 0; c < kCount; ++c) {
-#pragma GCC unroll 8
-      for (int t = 0; t < kTile; ++t)
-        sum[kTransposed ? t * kCount + c : c * kTile + t] = Beginning<Update>::of(kernel + c * kFilters + t);
+#pragma GCC unroll 16
+    for (int t = 0; t < kCount * kTile; ++t) {
+      const int channel = kTransposed ? t % kCount : t / kTile, filter = kTransposed ? t / kCount : t % kTile;
+      sum[t] = Beginning<Update>::of(kernel + channel * kFilters + filter);
     }
     for (int row = 0; row < rows; ++row) {
       const T* pixel = x + row * Rows::kStride * Columns::kIn * kChannels;
