@@ -93,6 +93,7 @@ BYTES_OF_EXAMPLES = {
     "bench-separable": 81_536,
     "digits": 15_360,
     "omniglot": 18_816,
+    "omniglot-paper-size": 90_624,
     "presence": 800,
     "sine": 512,
 }

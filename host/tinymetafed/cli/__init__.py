@@ -14,7 +14,7 @@ from rich.text import Text
 
 import tinymetafed as tmf
 
-from . import artifacts, board_commands, measure, project, run_commands, sweeping
+from . import artifacts, bench_boards, bench_lines, bench_runs, board_commands, project, run_commands, sweeping
 from .output import notes, results, write_in_any_encoding
 
 FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
@@ -50,22 +50,22 @@ app.command()(artifacts.codegen)
 app.command("doctor")(artifacts.examine)
 app.command()(run_commands.demo)
 bench_app = typer.Typer(help="Measure: exact instructions, bytes, memory and speed.", no_args_is_help=True)
-bench_app.command()(measure.kernels)
-bench_app.command()(measure.adaptation)
-bench_app.command()(measure.activations)
-bench_app.command()(measure.memory)
-bench_app.command()(measure.simulation)
-bench_app.command()(measure.soak)
-bench_app.command()(measure.sound)
-bench_app.command()(measure.authentication)
-bench_app.command()(measure.wire)
-bench_app.command()(measure.uplink)
-bench_app.command()(measure.downlink)
-bench_app.command("board")(measure.board)
-bench_app.command()(measure.byzantine)
-bench_app.command()(measure.gains)
-bench_app.command()(measure.budget)
-bench_app.command("all")(measure.all_)
+bench_app.command()(bench_boards.kernels)
+bench_app.command()(bench_boards.adaptation)
+bench_app.command()(bench_boards.activations)
+bench_app.command()(bench_boards.memory)
+bench_app.command()(bench_runs.simulation)
+bench_app.command()(bench_lines.soak)
+bench_app.command()(bench_boards.sound)
+bench_app.command()(bench_boards.authentication)
+bench_app.command()(bench_lines.wire)
+bench_app.command()(bench_lines.uplink)
+bench_app.command()(bench_lines.downlink)
+bench_app.command("board")(bench_boards.board)
+bench_app.command()(bench_runs.byzantine)
+bench_app.command()(bench_runs.gains)
+bench_app.command()(bench_runs.budget)
+bench_app.command("all")(bench_runs.all_)
 app.add_typer(bench_app, name="bench")
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -20,6 +19,7 @@ from tinymetafed_codegen.locate import find
 from tinymetafed_codegen.protocol import Variant
 from tinymetafed_codegen.section import StrictJson, TomlValue
 from tinymetafed_codegen.spec import load
+from tinymetafed_codegen.temporary import temporary_folder
 from tinymetafed_codegen.trainable import LAST_FIRST, MEASURED
 from tinymetafed_codegen.work import multiply_accumulates
 
@@ -184,10 +184,10 @@ class _Runs:
         """The hashes of the weights after one round of one device in the simulation and on DEVICES."""
         setup = self._checked(budget, gains)
         found = {}
-        with tempfile.TemporaryDirectory() as folder:
-            found["simulation"] = training.simulate(setup, 1, Path(folder) / "simulation", self._observer).weights_sha256
+        with temporary_folder("budget") as folder:
+            found["simulation"] = training.simulate(setup, 1, folder / "simulation", self._observer).weights_sha256
             for url in DEVICES:
-                out = Path(folder) / url.replace(":", "-")
+                out = folder / url.replace(":", "-")
                 found[url] = training.train(setup, [url], ["native:1"], out, self._observer).weights_sha256
         return found
 
