@@ -38,9 +38,9 @@ if sys.version_info < (3, 11) or importlib.util.find_spec("jinja2") is None:
     )
     env.Exit(1)
 
-from tinymetafed_codegen import board_key, boards, locate, toolchain  # noqa: E402  # needs the lines above
+from tinymetafed_codegen import boards, locate, toolchain  # noqa: E402  # needs the lines above
 
-if os.environ.get(board_key.VARIABLE):
+if os.environ.get(toolchain.BOARD_KEY_VARIABLE):
     os.umask(0o077)  # for this build, whose object files and program may have the key
 
 if locate.root() != root.resolve():
