@@ -39,11 +39,11 @@ if sys.version_info < (3, 11) or importlib.util.find_spec("jinja2") is None:
     )
     env.Exit(1)
 
-from tinymetafed_codegen import board_file, board_key, locate, toolchain  # noqa: E402  # needs the lines above
+from tinymetafed_codegen import board_file, locate, toolchain  # noqa: E402  # needs the lines above
 from tinymetafed_codegen.board_errors import BoardError  # noqa: E402
 from tinymetafed_codegen.board_requirements import missing_message  # noqa: E402
 
-if os.environ.get(board_key.VARIABLE):
+if os.environ.get(toolchain.BOARD_KEY_VARIABLE):
     os.umask(0o077)  # for this build, whose object files and program may have the key
 
 if locate.root() != root.resolve():
