@@ -22,7 +22,7 @@ from tinymetafed_codegen.calls import Call
 from tinymetafed_codegen.design import Design, design
 from tinymetafed_codegen.locate import find
 from tinymetafed_codegen.ops import Conv2dOfBytes
-from tinymetafed_codegen.optional_messages import InputPart, SamplePart
+from tinymetafed_codegen.optional_messages.part_messages import InputPart, SamplePart
 from tinymetafed_codegen.protocol import ERROR_TYPE, Dtype, ErrorAnswer, Phase, Program, Recipe, SampleSet, Status, Variant
 from tinymetafed_codegen.toolchain import compiler_flags
 

@@ -56,8 +56,9 @@ class Conv2dOfBytes(Conv2d):
         channels = self.input_shape[-1]
         normalised = f"{'Rounded' if self.rounds else 'Normalised'}Levels<{channels}>"
         values = "Levels" if self.normalise is None else normalised
+        conv = self._kernels("GeneralConv2d", self.rows, self.columns)
         return (
-            f"kernels::Conv2dOfBytes<{super().cpp_type()}, {self.rows.cpp_type()}, {self.columns.cpp_type()}, "
+            f"kernels::Conv2dOfBytes<{conv}, {self.rows.cpp_type()}, {self.columns.cpp_type()}, "
             f"/*channels=*/{channels}, /*kernel=*/{self.kernel_floats}, /*band=*/{self.band}, "
             f"kernels::{values}>"
         )
