@@ -257,7 +257,8 @@ Outcome Learner::fetch(const protocol::Fetch& message, Writer& out) const {
 }
 
 Outcome Learner::predict(const protocol::Predict& message, Writer& out) {
-  if (SampleParts::kReadsBytes || !may_predict()) return Status::kBadState;
+  if (!may_predict()) return Status::kBadState;
+  if (SampleParts::kReadsBytes) return Status::kBadValue;  // its inputs are bytes, which come in parts
   constexpr size_t kOutputBytes = protocol::width(Dtype::kF32) * model::kOutputSize;
   const size_t input_bytes = protocol::width(message.dtype) * model::kInputSize;
   if (message.data_size == 0 || message.data_size % input_bytes != 0) return Status::kBadLength;

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import in_process
@@ -12,12 +15,15 @@ import numpy as np
 import pytest
 from in_process import Device, Fault, Line
 
+from tinymetafed.devices import asked_board
+from tinymetafed.devices.asked_board import AskError
 from tinymetafed.devices.link.link_errors import DeviceRefused, LinkError
 from tinymetafed.devices.link.session import Session
 from tinymetafed.learn.codecs import downlink
 from tinymetafed.wire.frame import Decoder, encode
 from tinymetafed.wire.messages import Example
 from tinymetafed_codegen import boards, emit, spec
+from tinymetafed_codegen.boards import Catalogue
 from tinymetafed_codegen.calls import Call
 from tinymetafed_codegen.design import Design, design
 from tinymetafed_codegen.locate import find
@@ -228,3 +234,30 @@ def test_a_sample_that_must_not_be_trained_is_dropped_whole(
         board.session.stream(board.token, [Example(np.float32([target]), board.levels[0], scale)])
     assert isinstance(caught.value, DeviceRefused) and caught.value.status is status
     assert board.finish() == expected
+
+
+def test_a_board_that_reads_bytes_is_asked_with_numbers_of_a_file(
+    reading_bytes: Board, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    board = reading_bytes
+    board.train()
+
+    @contextlib.contextmanager
+    def asked(url: str, known: Catalogue) -> Iterator[SimpleNamespace]:
+        yield SimpleNamespace(session=board.session, url=url)
+
+    monkeypatch.setattr(asked_board, "_asked", asked)
+
+    def scores(*rows: Any) -> Any:
+        return asked_board.predict("PORT", rows, boards.INSTALLED)
+
+    flat = board.levels.reshape(COUNT, -1)
+    expected = board.session.predict(board.levels, 3, SCALE)
+    decimal = np.round(flat / 255, 4)  # as a file may have it
+    assert scores(*decimal).tobytes() == expected.tobytes()
+    assert scores(flat[0]).tobytes() == board.session.predict(board.levels[:1], 3, 1.0).tobytes()  # levels as they are
+    for wrong in (flat[0][:-1], np.append(flat[0], 0)):
+        with pytest.raises(AskError, match=f"does not take {wrong.size} features"):
+            scores(wrong)
+    with pytest.raises(AskError, match="sample 2 has a feature that is none; give whole numbers from 0 to 255"):
+        scores(flat[0], np.where(np.arange(flat[0].size) == 7, -0.5, flat[0]))

@@ -25,12 +25,13 @@ from .device import Device
 from .device_urls import parse
 from .key_file import KeyFile
 from .launch import launch
-from .link.link_errors import DeviceRefused, LinkError
+from .link.link_errors import DeviceGarbled, DeviceRefused, LinkError
 from .recording import Limits, NoSensor, Recorded, describe
 from .recording import record as record_rows
 from .running import running
 
 NO_LABEL = 0xFFFF  # in a SensorReport: no prediction
+LEVEL_TOLERANCE = 0.02  # of a level: numbers in a file may have only four decimals
 
 
 class AskError(UsageError):
@@ -307,6 +308,8 @@ def predict(url: str, rows: Sequence[ArrayLike], boards: Catalogue) -> FloatArra
             raise AskError(f"sample {number + 1}: a feature is NaN or infinite; a board predicts finite numbers only")
     with _asked(url, boards) as device:
         width = np.size(rows[0])
+        if _reads_bytes(device):
+            return np.stack([_scores_of_bytes(device, row, number + 1) for number, row in enumerate(rows)])
         # A board takes several samples in one message, so a row of six numbers could be two samples of three.
         for fewer in (number for number in range(1, width) if width % number == 0):
             if _scores(device, np.zeros(fewer, np.float32)) is not None:
@@ -316,6 +319,37 @@ def predict(url: str, rows: Sequence[ArrayLike], boards: Catalogue) -> FloatArra
         if len(scores) < len(found):
             raise AskError(f"{device.url}: its model does not take {width} features")
         return np.stack(scores)
+
+
+def _reads_bytes(device: Device) -> bool:
+    """Whether the first layer of a board's model reads bytes."""
+    try:
+        _scores(device, np.zeros(1, np.float32))
+    except DeviceRefused as refusal:
+        return refusal.status == Status.BAD_VALUE
+    return False
+
+
+def _scores_of_bytes(device: Device, row: ArrayLike, number: int) -> FloatArray:
+    """The scores of one sample of a board whose model reads bytes. Raises AskError, LinkError.
+
+    Its features are levels from 0 to 255, or these divided by 255, as the inputs of images are.
+    """
+    features = np.asarray(row, np.float64)
+    for scale in (1.0, 1 / 255):
+        levels = features / scale
+        nearest = np.rint(levels)
+        if nearest.min() >= 0 and nearest.max() <= 255 and np.abs(levels - nearest).max() < LEVEL_TOLERANCE:
+            try:
+                return device.session.scores_of_bytes(nearest.astype(np.uint8), float(np.float32(scale)))
+            except (DeviceGarbled, DeviceRefused) as refusal:
+                if isinstance(refusal, DeviceRefused) and refusal.status != Status.BAD_LENGTH:
+                    raise
+                raise AskError(f"{device.url}: its model does not take {features.size} features") from None
+    raise AskError(
+        f"{device.url}: its model reads bytes, and sample {number} has a feature that is none; give whole numbers from 0 to "
+        "255, or these divided by 255"
+    )
 
 
 def _scores(device: Device, row: ArrayLike) -> FloatArray | None:

@@ -570,6 +570,10 @@ class Session(Questions):
             got += size // 4
         return np.frombuffer(b"".join(parts), "<f4").astype(np.float32)
 
+    def scores_of_bytes(self, levels: NDArray[np.uint8], scale: float) -> FloatArray:
+        """As ``scores`` for bytes in units of ``scale``, of a board whose first layer reads bytes."""
+        return self._predict_in_parts(Dtype.U8, scale, levels.tobytes(), None)
+
     def scores(self, inputs: ArrayLike) -> FloatArray:
         """The network's outputs for one input of finite float32, where their number is not known. Float32 [outputs]."""
         data = np.ascontiguousarray(inputs, "<f4").tobytes()
