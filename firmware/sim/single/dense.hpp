@@ -1,0 +1,82 @@
+// Dense layer of one client: forward and update compute units side by side, the input gradient inputs.
+#pragma once
+
+#include "kernels/dense.hpp"
+#include "runs.hpp"
+
+namespace tmf::sim::single {
+
+// Of kernels/dense.hpp, with its orders of summation.
+template <int kInputs, int kUnits, bool kRelu>
+struct Dense {
+  static void forward(const float* x, const float* kernel, const float* bias, float* y) {
+    in_runs<kUnits, 8>([=](auto width, auto runs, int u) {
+      constexpr int kWidth = width(), kRuns = runs();
+      Run<kWidth> sum[kRuns];
+#pragma GCC unroll 8
+      for (int t = 0; t < kRuns; ++t) sum[t] = load<kWidth>(bias + u + t * kWidth);
+      const float* weight = kernel + u;
+      for (int i = 0; i < kInputs; ++i, weight += kUnits) {
+        const Run<kWidth> value = filled<kWidth>(x[i]);
+#pragma GCC unroll 8
+        for (int t = 0; t < kRuns; ++t) sum[t] += value * load<kWidth>(weight + t * kWidth);
+      }
+#pragma GCC unroll 8
+      for (int t = 0; t < kRuns; ++t) store(y + u + t * kWidth, kernels::rectified<kRelu>(sum[t]));
+    });
+  }
+
+  template <typename Update, bool kDx, bool kMask>
+  static void backward(const float* x, const float* dy, float* dx, const float* kernel, const float* bias, float rate) {
+    if constexpr (kDx) {
+      in_runs<kInputs, 1>([=](auto width, auto, int i) {
+        const auto sum = gradient_of<width()>(dy, kernel + i * kUnits);
+        store(dx + i, kernels::masked<kMask>(sum, load<width()>(x + i)));
+      });
+    }
+    if constexpr (Update::kMoves) update<Update>(x, dy, const_cast<float*>(kernel), const_cast<float*>(bias), rate);
+  }
+
+ private:
+  // dx of kWidth inputs, the weights of which begin at `kernel`.
+  template <int kWidth>
+  [[gnu::always_inline]] static Run<kWidth> gradient_of(const float* dy, const float* kernel) {
+    Run<kWidth> sum{};
+    int u = 0;
+    if constexpr (kWidth > 1) {
+      for (; u + kWidth <= kUnits; u += kWidth) {
+        Run<kWidth> weights[kWidth];
+#pragma GCC unroll 16
+        for (int i = 0; i < kWidth; ++i) weights[i] = load<kWidth>(kernel + i * kUnits + u);
+        transpose<kWidth>(weights);
+#pragma GCC unroll 16
+        for (int i = 0; i < kWidth; ++i) sum += weights[i] * filled<kWidth>(dy[u + i]);
+      }
+      for (; u < kUnits; ++u) sum += gather<kWidth>(kernel + u, kUnits) * filled<kWidth>(dy[u]);
+    } else {
+      for (; u < kUnits; ++u) sum += kernel[u] * dy[u];
+    }
+    return sum;
+  }
+
+  template <typename Update>
+  static void update(const float* x, const float* dy, float* kernel, float* bias, float rate) {
+    in_runs<kUnits, 4>([=](auto width, auto runs, int u) {
+      constexpr int kWidth = width(), kRuns = runs();
+      const Run<kWidth> rates = filled<kWidth>(rate);
+      Run<kWidth> step[kRuns];
+#pragma GCC unroll 4
+      for (int t = 0; t < kRuns; ++t) step[t] = rates * load<kWidth>(dy + u + t * kWidth);
+      float* place = kernel + u;
+      for (int i = 0; i < kInputs; ++i, place += kUnits) {
+        const Run<kWidth> input = filled<kWidth>(x[i]);
+#pragma GCC unroll 4
+        for (int t = 0; t < kRuns; ++t) move_run<Update, kWidth>(place + t * kWidth, step[t] * input, rates);
+      }
+#pragma GCC unroll 4
+      for (int t = 0; t < kRuns; ++t) move_run<Update, kWidth>(bias + u + t * kWidth, step[t], rates);
+    });
+  }
+};
+
+}  // namespace tmf::sim::single
