@@ -41,9 +41,14 @@ template <typename Places, int kMost, typename Visit>
   }
 }
 
+constexpr int kGradientRuns = 2;  // of channels, the gradients of which are summed at the same time
+
 // Of kernels/conv2d.hpp, with its orders of summation.
 template <typename Rows, typename Columns, int kChannels, int kFilters, bool kRelu>
 struct Conv2d {
+  // Whether the weights of a tile of channels, all of them, fit onto a thread's stack.
+  static constexpr bool kFits = size_t{4} * Rows::kKernel * Columns::kKernel * kFilters * kGradientRuns * TMF_LANES <= (1 << 18);
+
   static void forward(const float* x, const float* kernel, const float* bias, float* y) {
     for (int row = 0; row < Rows::kOut; ++row)
       in_groups<OutputsOf<Columns>, most_pixels(kFilters)>([=](auto pixels, int column) {
@@ -54,13 +59,13 @@ struct Conv2d {
       });
   }
 
-  template <typename Update, bool kDx, bool kMask>
-  static void backward(const float* x, const float* dy, float* dx, const float* kernel, const float* bias, float rate) {
+  template <typename Update, bool kDx, bool kMask, typename W>
+  static void backward(const float* x, const float* dy, float* dx, W* kernel, W* bias, float rate) {
     // dx needs the weights of the forward pass, so it is complete before any weight changes.
     if constexpr (kDx) input_gradient<kMask>(x, dy, dx, kernel);
     if constexpr (Update::kMoves) {
-      update<Update>(x, dy, const_cast<float*>(kernel), rate);
-      move_bias<Update>(dy, const_cast<float*>(bias), rate);
+      update<Update>(x, dy, Update::template writable<float>(kernel), rate);
+      move_bias<Update>(dy, Update::template writable<float>(bias), rate);
     }
   }
 
@@ -110,7 +115,7 @@ struct Conv2d {
 
   template <bool kMask>
   static void input_gradient(const float* x, const float* dy, float* dx, const float* kernel) {
-    in_runs<kChannels, 2>([=](auto width, auto runs, int channel) {
+    in_runs<kChannels, kGradientRuns>([=](auto width, auto runs, int channel) {
       constexpr int kTile = width() * runs();
       alignas(64) float weights[Rows::kKernel * Columns::kKernel * kFilters * kTile];  // [row, column, filter, channel]
       for (int element = 0; element < Rows::kKernel * Columns::kKernel; ++element)
@@ -200,30 +205,25 @@ struct Conv2d {
       const float* const line = x + ((Rows::start(row) + r) * Columns::kIn + Columns::start(0)) * kChannels + element;
       const float* const gradient = dy + row * Columns::kOut * kFilters;
       const bool all = row >= all_top && row < all_bottom;
-      const auto add_some = [&](int out) {
+      for (int out = left; out < right; ++out) {
+        const float* const value = line + out * Columns::kStride * kChannels;
+        const bool whole = all && out >= all_left && out < all_right;
 #pragma GCC unroll 4
         for (int i = 0; i < kTileRows; ++i) {
-          if (row < Rows::first_out(r + i) || row >= Rows::last_out(r + i)) continue;
+          if (whole) {
+            add_products<kCount, kWidth, kRuns>(sum[i], value + i * Columns::kIn * kChannels, 1, gradient + out * kFilters);
+          } else if (row >= Rows::first_out(r + i) && row < Rows::last_out(r + i)) {
 #pragma GCC unroll 8
-          for (int n = 0; n < kCount; ++n) {
-            const int c = (element + n) / kChannels;
-            if (out < Columns::first_out(c) || out >= Columns::last_out(c)) continue;
-            const Run<kWidth> value = filled<kWidth>(line[(i * Columns::kIn + out * Columns::kStride) * kChannels + n]);
+            for (int n = 0; n < kCount; ++n) {
+              const int c = (element + n) / kChannels;
+              if (out < Columns::first_out(c) || out >= Columns::last_out(c)) continue;
+              const Run<kWidth> input = filled<kWidth>(value[i * Columns::kIn * kChannels + n]);
 #pragma GCC unroll 8
-            for (int t = 0; t < kRuns; ++t)
-              sum[i][n][t] += value * load<kWidth>(gradient + out * kFilters + t * kWidth);
+              for (int t = 0; t < kRuns; ++t) sum[i][n][t] += input * load<kWidth>(gradient + out * kFilters + t * kWidth);
+            }
           }
         }
-      };
-      int out = left;
-      for (; out < right && (!all || out < all_left); ++out) add_some(out);
-      for (; out < all_right; ++out) {
-#pragma GCC unroll 4
-        for (int i = 0; i < kTileRows; ++i)
-          add_products<kCount, kWidth, kRuns>(
-              sum[i], line + (i * Columns::kIn + out * Columns::kStride) * kChannels, 1, gradient + out * kFilters);
       }
-      for (; out < right; ++out) add_some(out);
     }
     const Run<kWidth> rates = filled<kWidth>(rate);
 #pragma GCC unroll 4

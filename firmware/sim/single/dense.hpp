@@ -9,6 +9,8 @@ namespace tmf::sim::single {
 // Of kernels/dense.hpp, with its orders of summation.
 template <int kInputs, int kUnits, bool kRelu>
 struct Dense {
+  static constexpr bool kFits = true;  // needs no memory of its own
+
   static void forward(const float* x, const float* kernel, const float* bias, float* y) {
     in_runs<kUnits, 8>([=](auto width, auto runs, int u) {
       constexpr int kWidth = width(), kRuns = runs();
@@ -26,15 +28,16 @@ struct Dense {
     });
   }
 
-  template <typename Update, bool kDx, bool kMask>
-  static void backward(const float* x, const float* dy, float* dx, const float* kernel, const float* bias, float rate) {
+  template <typename Update, bool kDx, bool kMask, typename W>
+  static void backward(const float* x, const float* dy, float* dx, W* kernel, W* bias, float rate) {
     if constexpr (kDx) {
       in_runs<kInputs, 1>([=](auto width, auto, int i) {
         const auto sum = gradient_of<width()>(dy, kernel + i * kUnits);
         store(dx + i, kernels::masked<kMask>(sum, load<width()>(x + i)));
       });
     }
-    if constexpr (Update::kMoves) update<Update>(x, dy, const_cast<float*>(kernel), const_cast<float*>(bias), rate);
+    if constexpr (Update::kMoves)
+      update<Update>(x, dy, Update::template writable<float>(kernel), Update::template writable<float>(bias), rate);
   }
 
  private:

@@ -10,20 +10,22 @@
 
 namespace tmf::sim::single {
 
-// The kernels of Lanes, or those of Single if T is float.
+// The kernels of Single if T is float and its layer is not too large; else those of Lanes.
 template <typename Lanes, typename Single>
 struct ByNumbers {
   template <typename T, typename W>
   static void forward(const T* x, const W* kernel, const W* bias, T* y) {
-    if constexpr (std::is_same_v<T, float>) Single::forward(x, kernel, bias, y);
-    else Lanes::forward(x, kernel, bias, y);
+    Of<T>::forward(x, kernel, bias, y);
   }
 
   template <typename Update, bool kDx, bool kMask, typename T, typename W>
   static void backward(const T* x, const T* dy, T* dx, W* kernel, W* bias, T rate) {
-    if constexpr (std::is_same_v<T, float>) Single::template backward<Update, kDx, kMask>(x, dy, dx, kernel, bias, rate);
-    else Lanes::template backward<Update, kDx, kMask>(x, dy, dx, kernel, bias, rate);
+    Of<T>::template backward<Update, kDx, kMask>(x, dy, dx, kernel, bias, rate);
   }
+
+ private:
+  template <typename T>
+  using Of = std::conditional_t<std::is_same_v<T, float> && Single::kFits, Single, Lanes>;
 };
 
 }  // namespace tmf::sim::single

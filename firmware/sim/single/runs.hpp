@@ -48,7 +48,8 @@ using Constant = std::integral_constant<int, kNumber>;
 // Calls visit(Constant<width>, Constant<number of runs>, offset) for tiles of at most kMost runs, kRuns runs in all.
 template <int kWidth, int kRuns, int kMost, typename Visit>
 [[gnu::always_inline]] inline void in_tiles(const Visit& visit, int at) {
-  for (int n = kRuns / kMost; n > 0; --n, at += kMost * kWidth) visit(Constant<kWidth>{}, Constant<kMost>{}, at);
+  if constexpr (kRuns >= kMost)
+    for (int n = kRuns / kMost; n > 0; --n, at += kMost * kWidth) visit(Constant<kWidth>{}, Constant<kMost>{}, at);
   if constexpr (kRuns % kMost != 0) visit(Constant<kWidth>{}, Constant<kRuns % kMost>{}, at);
 }
 
