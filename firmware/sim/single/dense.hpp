@@ -30,10 +30,15 @@ struct Dense {
 
   template <typename Update, bool kDx, bool kMask, typename W>
   static void backward(const float* x, const float* dy, float* dx, W* kernel, W* bias, float rate) {
+    // dx needs the weights of the forward pass, so it is complete before any weight changes.
     if constexpr (kDx) {
-      in_runs<kInputs, 1>([=](auto width, auto, int i) {
-        const auto sum = gradient_of<width()>(dy, kernel + i * kUnits);
-        store(dx + i, kernels::masked<kMask>(sum, load<width()>(x + i)));
+      in_runs<kInputs, 2>([=](auto width, auto runs, int i) {
+        constexpr int kWidth = width(), kRuns = runs();
+        Run<kWidth> sum[kRuns]{};
+        add_products<kWidth, kRuns>(sum, dy, kernel + i * kUnits);
+#pragma GCC unroll 4
+        for (int t = 0; t < kRuns; ++t)
+          store(dx + i + t * kWidth, kernels::masked<kMask>(sum[t], load<kWidth>(x + i + t * kWidth)));
       });
     }
     if constexpr (Update::kMoves)
@@ -41,25 +46,27 @@ struct Dense {
   }
 
  private:
-  // dx of kWidth inputs, the weights of which begin at `kernel`.
-  template <int kWidth>
-  [[gnu::always_inline]] static Run<kWidth> gradient_of(const float* dy, const float* kernel) {
-    Run<kWidth> sum{};
+  // Adds the products of all units, one after the other, to the sums of kRuns runs of inputs, the weights of which are at `kernel`.
+  template <int kWidth, int kRuns>
+  [[gnu::always_inline]] static void add_products(Run<kWidth> (&sum)[kRuns], const float* dy, const float* kernel) {
     int u = 0;
     if constexpr (kWidth > 1) {
       for (; u + kWidth <= kUnits; u += kWidth) {
-        Run<kWidth> weights[kWidth];
+#pragma GCC unroll 4
+        for (int t = 0; t < kRuns; ++t) {
+          Run<kWidth> weights[kWidth];
 #pragma GCC unroll 16
-        for (int i = 0; i < kWidth; ++i) weights[i] = load<kWidth>(kernel + i * kUnits + u);
-        transpose<kWidth>(weights);
+          for (int i = 0; i < kWidth; ++i) weights[i] = load<kWidth>(kernel + (t * kWidth + i) * kUnits + u);
+          transpose<kWidth>(weights);
 #pragma GCC unroll 16
-        for (int i = 0; i < kWidth; ++i) sum += weights[i] * filled<kWidth>(dy[u + i]);
+          for (int i = 0; i < kWidth; ++i) sum[t] += weights[i] * filled<kWidth>(dy[u + i]);
+        }
       }
-      for (; u < kUnits; ++u) sum += gather<kWidth>(kernel + u, kUnits) * filled<kWidth>(dy[u]);
-    } else {
-      for (; u < kUnits; ++u) sum += kernel[u] * dy[u];
     }
-    return sum;
+    for (; u < kUnits; ++u) {
+#pragma GCC unroll 4
+      for (int t = 0; t < kRuns; ++t) sum[t] += gather<kWidth>(kernel + t * kWidth * kUnits + u, kUnits) * filled<kWidth>(dy[u]);
+    }
   }
 
   template <typename Update>

@@ -96,7 +96,8 @@ template <int... kPlace>
 }
 template <int kWidth>
 [[gnu::always_inline]] inline Run<kWidth> gather(const float* from, int apart) {
-  return gathered(from, apart, std::make_integer_sequence<int, kWidth>{});
+  if constexpr (kWidth == 1) return *from;
+  else return gathered(from, apart, std::make_integer_sequence<int, kWidth>{});
 }
 
 // An update whose second number of a weight (a velocity, or a sum of gradients) lies beside the weight instead of kApart floats
