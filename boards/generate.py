@@ -7,6 +7,7 @@ TINYMETAFED_GENERATED is a folder with the generated files, where the caller has
 """
 
 import contextlib
+import hashlib
 import importlib.util
 import json
 import os
@@ -99,6 +100,9 @@ folders = {port: known.port_folder(port) for port in known.ports}
 replacing = [firmware / "bench" / name] if (name := os.environ.get("TINYMETAFED_KERNELS")) else []
 replacing += [folder for folder in folders.values() if (folder / "kernels").is_dir()]
 env.Append(CPPPATH=[str(path) for path in (generated, *replacing, firmware / "core", firmware / "app")])
+# Sources ask for some generated headers with __has_include, which SCons does not follow; so their names are in the command.
+headers = sorted(path.name for path in generated.glob("*.hpp"))
+env.Append(SRC_BUILD_FLAGS=[f"-DTMF_HEADERS={hashlib.sha256(' '.join(headers).encode()).hexdigest()[:16]}"])
 theirs = {port: folder for port, folder in folders.items() if known.project and folder.parent == known.project / "port"}
 ports = [f"+<port/{port}/*>" for port in folders if port not in theirs]
 main = f"bench/{own}" if (own := os.environ.get("TINYMETAFED_PROGRAM")) else f"app/{known.main}"

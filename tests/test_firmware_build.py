@@ -71,6 +71,8 @@ def test_models_share_object_files(build_folder: Path, monkeypatch: pytest.Monke
     assert first.program.read_bytes() == kept
     made = objects_in(second.program.parent)
     assert made["crc32.o"] in stored.values() and made["learner.o"] not in stored.values()
+    measuring = build_firmware(design_of(sine("board.measures=true"), "test"), "native")  # measures.cpp asks for a header
+    assert objects_in(measuring.program.parent)["measures.o"] != made["measures.o"]
     monkeypatch.setenv("TINYMETAFED_BUILD_DIR", str(build_folder / "alone"))  # without the object files of the first
     assert build_firmware(other, "native").program.read_bytes() == second.program.read_bytes()
 
