@@ -39,9 +39,11 @@ if sys.version_info < (3, 11) or importlib.util.find_spec("jinja2") is None:
     )
     env.Exit(1)
 
-from tinymetafed_codegen import board_key, boards, locate, toolchain  # noqa: E402  # needs the lines above
+from tinymetafed_codegen import board_file, locate, toolchain  # noqa: E402  # needs the lines above
+from tinymetafed_codegen.board_errors import BoardError  # noqa: E402
+from tinymetafed_codegen.board_requirements import missing_message  # noqa: E402
 
-if os.environ.get(board_key.VARIABLE):
+if os.environ.get(toolchain.BOARD_KEY_VARIABLE):
     os.umask(0o077)  # for this build, whose object files and program may have the key
 
 if locate.root() != root.resolve():
@@ -59,10 +61,10 @@ if board.get("tinymetafed", None) is None:  # a vendor's own description of the 
     env.Exit(1)
 runs = "upload" in COMMAND_LINE_TARGETS or "test" in env.GetBuildType()
 try:
-    known = boards.read(Path(board.manifest_path))
+    known = board_file.read(Path(board.manifest_path))
     lacking = [tool for tool in known.missing_tools() if tool.to_build or runs]
-    trouble = known.cannot_build() or (lacking and boards.missing_message(lacking))
-except boards.BoardError as error:
+    trouble = known.cannot_build() or (lacking and missing_message(lacking))
+except BoardError as error:
     trouble = str(error)
 if trouble:
     sys.stderr.write(f"Error: {board.id}: {trouble}\n")

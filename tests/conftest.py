@@ -20,8 +20,8 @@ from clocks import HUNG_SECONDS, SlowClock
 from tinymetafed.bench import kernel_cost
 from tinymetafed.devices import firmware, running, serial_port
 from tinymetafed.devices.firmware import Deviation, Firmware
-from tinymetafed_codegen import boards
-from tinymetafed_codegen.boards import Board
+from tinymetafed_codegen import board_environments, board_facts, board_file, boards
+from tinymetafed_codegen.board_facts import Board
 from tinymetafed_codegen.files import locked
 from tinymetafed_codegen.locate import find
 
@@ -150,5 +150,6 @@ def own_boards(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """A copy of boards/ that a test may change; this process reads boards from there."""
     folder = tmp_path / "boards"
     shutil.copytree(find("boards"), folder)
-    monkeypatch.setattr(boards, "find", lambda name: folder if name == "boards" else find(name))
+    for module in (boards, board_facts, board_file, board_environments):
+        monkeypatch.setattr(module, "find", lambda name: folder if name == "boards" else find(name))
     return folder

@@ -14,7 +14,7 @@ from tinymetafed.federation.rounds import Contribution
 from tinymetafed.learn.metric import Metric
 from tinymetafed.runs.estimate import BoardEstimate, RoundEstimate
 from tinymetafed.runs.journal import Asked, RoundEntry, RunHeader, RunResult, ServedDevice, SessionEntry
-from tinymetafed.runs.store import FORMAT
+from tinymetafed.runs.store_format import FORMAT
 from tinymetafed_codegen.hash import ARITHMETIC_VERSION
 from tinymetafed_codegen.spec import Experiment, dump
 

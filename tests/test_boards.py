@@ -26,7 +26,7 @@ from clocks import HUNG_SECONDS
 from processor import share
 
 from tinymetafed.devices.board_process import announced, command
-from tinymetafed_codegen import boards
+from tinymetafed_codegen import board_errors, board_facts, board_requirements, boards
 from tinymetafed_codegen.locate import find
 from tinymetafed_codegen.protocol import MIN_RECEIVE_WINDOW
 from tinymetafed_codegen.rendering import render
@@ -141,7 +141,7 @@ def test_linker_scripts_keep_the_stack_that_codegen_reckons_with() -> None:
         for script in find("boards").glob("*.ld")
     }
     assert {name: sizes for name, sizes in fixed.items() if sizes} == {
-        name: [str(boards.STACK_BYTES)] for name in ("esp32isa.ld", "rv32.ld")
+        name: [str(board_facts.STACK_BYTES)] for name in ("esp32isa.ld", "rv32.ld")
     }
 
 
@@ -169,7 +169,7 @@ def echo(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     """A board's name and an echo program for it, built by our platform from an empty core directory."""
     board: str = request.param
     if lacking := boards.missing_tools(board):
-        pytest.skip(f"{lacking[0].name} is not installed: {boards.remedy(lacking)}")
+        pytest.skip(f"{lacking[0].name} is not installed: {board_requirements.remedy(lacking)}")
     project = tmp_path_factory.mktemp(board)
     shutil.copytree(find("firmware/port"), project / "src" / "port")
     (project / "src" / "main.cpp").write_text(ECHO)
@@ -399,7 +399,9 @@ def test_a_board_file_that_cannot_be_used_is_named_and_left_out(own_boards: Path
     text, why = UNUSABLE[what]
     ours = [board.name for board in boards.usable()]
     (own_boards / "broken.json").write_bytes(text if isinstance(text, bytes) else text.encode())
-    with pytest.raises(boards.BoardError, match=re.escape(f"{own_boards / 'broken.json'}: not a usable board file: ")) as said:
+    with pytest.raises(
+        board_errors.BoardError, match=re.escape(f"{own_boards / 'broken.json'}: not a usable board file: ")
+    ) as said:
         boards.load("broken")
     assert why in str(said.value) and "\n" not in str(said.value)
     assert "broken" in boards.names() and [board.name for board in boards.usable()] == ours
@@ -417,7 +419,7 @@ def test_a_board_file_that_cannot_be_read_is_named_and_left_out(own_boards: Path
 
 def test_a_name_longer_than_the_wire_has_room_for_is_refused(own_boards: Path) -> None:
     shutil.copy(own_boards / "native.json", own_boards / "sixteencharacter.json")
-    with pytest.raises(boards.BoardError, match="name is 'sixteencharacter', expected up to 15 letters"):
+    with pytest.raises(board_errors.BoardError, match="name is 'sixteencharacter', expected up to 15 letters"):
         boards.load("sixteencharacter")
 
 
@@ -434,5 +436,5 @@ def test_environments_are_read_as_platformio_reads_them(own_boards: Path) -> Non
     assert boards.load("lonely").cannot_build() == f"{file} has board = native in [env:lonely]; {to_do}"
     assert boards.load("native").cannot_build() == ""
     file.write_text("board = native\n")
-    with pytest.raises(boards.BoardError, match=re.escape(f"{file}: cannot be read")):
+    with pytest.raises(board_errors.BoardError, match=re.escape(f"{file}: cannot be read")):
         boards.load("native").cannot_build()

@@ -17,8 +17,9 @@ from small_runs import sine
 from tinymetafed.devices import firmware
 from tinymetafed.devices.running import build_firmware
 from tinymetafed.runs.setup import design_of
-from tinymetafed_codegen import board_key, boards
+from tinymetafed_codegen import board_key, board_requirements, boards
 from tinymetafed_codegen.locate import find, root
+from tinymetafed_codegen.toolchain import BOARD_KEY_VARIABLE
 
 SINE = find("examples/sine.toml")
 
@@ -34,7 +35,7 @@ def build_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def board(request: pytest.FixtureRequest) -> str:
     name: str = request.param
     if lacking := [tool for tool in boards.missing_tools(name) if tool.to_build]:
-        pytest.skip(f"{lacking[0].name} is not installed: {boards.remedy(lacking)}")
+        pytest.skip(f"{lacking[0].name} is not installed: {board_requirements.remedy(lacking)}")
     return name
 
 
@@ -91,7 +92,7 @@ def test_two_experiments_keep_their_own_programs_and_show_no_key(
     kept = first.program.read_bytes()
     header = tmp_path / "kitchen.hpp"
     header.write_text(board_key.header("kitchen", "aa", bytes(range(1, 33))))
-    monkeypatch.setenv(board_key.VARIABLE, str(header))
+    monkeypatch.setenv(BOARD_KEY_VARIABLE, str(header))
     second = firmware.build(other, boards.load("native"), key="b")
     assert second.program != first.program
     assert first.program.read_bytes() == kept
@@ -238,3 +239,9 @@ def installed(folder: Path, kind: str, name: str, version: str, manifest: str, f
     (folder / manifest).write_text(json.dumps({"name": name, "version": version} | facts))
     spec = {"owner": "platformio", "id": None, "name": name, "requirements": None, "uri": None}
     (folder / ".piopm").write_text(json.dumps({"type": kind, "name": name, "version": version, "spec": spec}))
+
+
+def test_a_build_with_given_files_does_not_wait_for_the_experiments_checks_to_be_imported() -> None:
+    (line,) = re.findall(r"(?m)^from tinymetafed_codegen import .*$", find("boards/generate.py").read_text())
+    script = f"{line}\nimport sys; print([name for name in sys.modules if name in ('pydantic', 'jinja2', 'numpy')])"
+    assert subprocess.check_output([sys.executable, "-c", script], text=True) == "[]\n"

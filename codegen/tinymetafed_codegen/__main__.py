@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from . import board_key, boards, emit, spec
+from . import board_errors, board_key, boards, emit, spec
 from .design import design
 from .errors import Error
 
@@ -24,7 +24,7 @@ def main(given: Sequence[str] | None = None) -> int:
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder for the generated files")
     parser.add_argument("--receive-window", type=int, help="bytes of the receive window; default: those of the board's file")
     arguments = parser.parse_args(given)
-    warnings.simplefilter("ignore", boards.BoardWarning)  # errors of this one board are reported anyway
+    warnings.simplefilter("ignore", board_errors.BoardWarning)  # errors of this one board are reported anyway
     try:
         run(arguments.experiment, arguments.board, arguments.output, arguments.receive_window)
     except (Error, OSError) as error:

@@ -7,10 +7,10 @@ import re
 from pathlib import Path
 
 from .errors import Error
-from .optional_messages import KEY_BYTES
+from .optional_messages.authentication_messages import KEY_BYTES
 from .spec import Experiment
+from .toolchain import BOARD_KEY_VARIABLE
 
-VARIABLE = "TINYMETAFED_BOARD_KEY"  # names the header of the board that the next build is for
 HEADER = "authentication_facts.hpp"  # the generated header that has the key
 _KEY = re.compile(rf"key: ([0-9a-f]{{{2 * KEY_BYTES}}})\b")
 
@@ -22,7 +22,7 @@ class BoardKeyError(Error):
 def header(name: str, unique_id: str, key: bytes) -> str:
     """The text of a board's header."""
     return (
-        f"// The secret key of board {name}, id {unique_id}: build its firmware with {VARIABLE}=THIS_FILE.\n"
+        f"// The secret key of board {name}, id {unique_id}: build its firmware with {BOARD_KEY_VARIABLE}=THIS_FILE.\n"
         "// Show this file to nobody, nor the firmware.\n"
         f"// key: {key.hex()}\n"
     )
@@ -36,14 +36,14 @@ def compiled_in(experiment: Experiment) -> bytes | None:
     Raises:
         BoardKeyError: The file cannot be read or has no key.
     """
-    named = os.environ.get(VARIABLE)
+    named = os.environ.get(BOARD_KEY_VARIABLE)
     if not named or not experiment.run.is_authenticated:
         return None
     try:
         found = _KEY.search(Path(named).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "is no text"
-        raise BoardKeyError(f"{named}: cannot be read: {why}; {VARIABLE} names the header of a board's key") from None
+        raise BoardKeyError(f"{named}: cannot be read: {why}; {BOARD_KEY_VARIABLE} names the header of a board's key") from None
     if found is None:
         raise BoardKeyError(f"{named}: has no key; `tinymetafed enroll PORT --name NAME --compiled-in` writes one")
     return bytes.fromhex(found[1])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from . import log_mel_facts, private_update, sample_parts, secure_sum
-from .boards import STACK_BYTES, Board
+from .board_facts import STACK_BYTES, Board
 from .calls import Call
 from .graph import Graph
 from .manifest import STACK, Memory, RamUse

@@ -28,9 +28,11 @@ from . import (
     trainable,
     weights_file,
 )
-from .boards import INSTALLED, Board, Catalogue
+from .board_facts import Board
+from .boards import INSTALLED, Catalogue
 from .manifest import ArenaMap, ArenaTensor, FrozenTensor, LayerFacts, ModelManifest, WeightTensor
-from .optional_messages import MAC_BYTES, Columns, Rows
+from .optional_messages.authentication_messages import MAC_BYTES
+from .optional_messages.sensor_messages import Columns, Rows
 from .spec import TARGETS, Experiment, SpecError
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .boards import Board, Storage
+from .board_facts import Board, Storage
 from .graph import Graph
 from .section import SpecError, StrictJson
 

@@ -12,10 +12,11 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from . import included, ops, optional_messages, private_update, sample_source, secure_sum, sensor, weights_file
+from . import included, ops, private_update, sample_source, secure_sum, sensor, weights_file
 from .calls import Call
 from .graph import Graph
 from .ops import Op, Sgd
+from .optional_messages import authentication_messages, coded_messages, difference_messages, secure_messages, store_messages
 from .spec import Experiment
 
 # Raise it when a change makes the same model train to other bits: kernels, exp, sin, random numbers, order of sums.
@@ -57,13 +58,13 @@ def model_hash(experiment: Experiment, net: Graph, given: Mapping[str, weights_f
         "clip_norm": model.clip_norm or None,
         "gradient": experiment.strategy.gradient or None,
         "error_feedback": experiment.strategy.error_feedback or None,
-        "store": optional_messages.store_schema_hash().hex() if experiment.board.store else None,
+        "store": store_messages.store_schema_hash().hex() if experiment.board.store else None,
         "sensor": sensor.description(experiment),
-        "security": optional_messages.authentication_schema_hash().hex() if experiment.run.is_authenticated else None,
+        "security": authentication_messages.authentication_schema_hash().hex() if experiment.run.is_authenticated else None,
         "private_update": private_update.description(experiment, net.n_global),
         "secure_sum": _secure_sum(experiment, net.n_global),
-        "coded_update": optional_messages.coded_schema_hash().hex() if experiment.strategy.codes_values else None,
-        "download": optional_messages.difference_schema_hash().hex() if experiment.strategy.takes_differences else None,
+        "coded_update": coded_messages.coded_schema_hash().hex() if experiment.strategy.codes_values else None,
+        "download": difference_messages.difference_schema_hash().hex() if experiment.strategy.takes_differences else None,
         "frozen": _digest([given[f"{op.name}.{parameter.name}"] for op, parameter in net.frozen]) if net.frozen else None,
     }
     description |= {key: value for key, value in optional.items() if value is not None}
@@ -72,7 +73,7 @@ def model_hash(experiment: Experiment, net: Graph, given: Mapping[str, weights_f
 
 def _secure_sum(experiment: Experiment, n_global: int) -> list[str | int] | None:
     facts = secure_sum.facts(experiment, n_global)
-    return None if facts is None else [optional_messages.secure_schema_hash().hex(), facts.seats, facts.levels, facts.exponent]
+    return None if facts is None else [secure_messages.secure_schema_hash().hex(), facts.seats, facts.levels, facts.exponent]
 
 
 def _layer(call: Call, net: Graph) -> dict[str, Any]:

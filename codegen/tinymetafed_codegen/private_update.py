@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from decimal import Context, Decimal, localcontext
 from itertools import accumulate, pairwise
 
-from .boards import Board
+from .board_facts import Board
 from .section import ValueType
 from .spec import Experiment, SpecError
 

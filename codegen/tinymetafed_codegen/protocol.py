@@ -4,7 +4,7 @@ The host sends requests, the device answers. A frame is COBS(type u8, sequence u
 payloads are little-endian. An answer has the sequence of its request, and the request's type with bit 7 set or
 ``ERROR_TYPE``. Each field has a type, its allowed values and a text that explains it. ``schema_hash()`` covers everything
 but the texts; host and firmware with different schema hashes refuse each other. Messages that only some firmware knows are in
-optional_messages.py.
+optional_messages/
 """
 
 from __future__ import annotations

@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from . import optional_messages, protocol
+from . import protocol
+from .optional_messages import (
+    authentication_messages,
+    coded_messages,
+    difference_messages,
+    measure_messages,
+    own_program_messages,
+    part_messages,
+    secure_messages,
+    sensor_messages,
+    store_messages,
+)
 from .protocol import Code, Dtype, UpTo
 
 SOURCE = "codegen/tinymetafed_codegen/protocol.py"  # of the wire table
@@ -112,55 +123,55 @@ class PartText:
 def store_parts() -> PartText:
     """The text of the messages that only firmware with a store has."""
     return PartText(
-        enums=[enum_text(enum) for enum in optional_messages.STORE_ENUMS],
-        records=[_record(record) for record in protocol.records(optional_messages.STORE_REQUESTS)],
+        enums=[enum_text(enum) for enum in store_messages.STORE_ENUMS],
+        records=[_record(record) for record in protocol.records(store_messages.STORE_REQUESTS)],
     )
 
 
 def sensor_parts() -> PartText:
     """The text of the messages that only firmware with a sensor has."""
     return PartText(
-        enums=[enum_text(enum) for enum in optional_messages.SENSOR_ENUMS],
-        records=[_record(record) for record in protocol.records(optional_messages.SENSOR_REQUESTS)],
+        enums=[enum_text(enum) for enum in sensor_messages.SENSOR_ENUMS],
+        records=[_record(record) for record in protocol.records(sensor_messages.SENSOR_REQUESTS)],
     )
 
 
 def authentication_records() -> list[RecordText]:
     """The text of the messages that only authenticated firmware has."""
-    return [_record(record) for record in protocol.records(optional_messages.AUTHENTICATION_REQUESTS)]
+    return [_record(record) for record in protocol.records(authentication_messages.AUTHENTICATION_REQUESTS)]
 
 
 def measure_records() -> list[RecordText]:
     """The text of the messages that only firmware has that measures itself."""
-    return [_record(record) for record in protocol.records(optional_messages.MEASURE_REQUESTS)]
+    return [_record(record) for record in protocol.records(measure_messages.MEASURE_REQUESTS)]
 
 
 def secure_records() -> list[RecordText]:
     """The text of the messages that only firmware with secure aggregation has."""
-    return [_record(record) for record in protocol.records(optional_messages.SECURE_REQUESTS)]
+    return [_record(record) for record in protocol.records(secure_messages.SECURE_REQUESTS)]
 
 
 def coded_parts() -> PartText:
     """The text of the messages that only firmware has that codes the values of its updates."""
     return PartText(
-        enums=[enum_text(enum) for enum in optional_messages.CODED_ENUMS],
-        records=[_record(record) for record in protocol.records(optional_messages.CODED_REQUESTS)],
+        enums=[enum_text(enum) for enum in coded_messages.CODED_ENUMS],
+        records=[_record(record) for record in protocol.records(coded_messages.CODED_REQUESTS)],
     )
 
 
 def difference_records() -> list[RecordText]:
     """The text of the messages that only firmware has that takes differences of weights."""
-    return [_record(record) for record in protocol.records(optional_messages.DIFFERENCE_REQUESTS)]
+    return [_record(record) for record in protocol.records(difference_messages.DIFFERENCE_REQUESTS)]
 
 
 def part_records() -> list[RecordText]:
     """The text of the messages that only firmware has that takes samples in parts."""
-    return [_record(record) for record in protocol.records(optional_messages.PART_REQUESTS)]
+    return [_record(record) for record in protocol.records(part_messages.PART_REQUESTS)]
 
 
 def own_program_records() -> list[RecordText]:
     """The text of the messages that only firmware has whose own program learns."""
-    return [_record(record) for record in protocol.records(optional_messages.OWN_PROGRAM_REQUESTS)]
+    return [_record(record) for record in protocol.records(own_program_messages.OWN_PROGRAM_REQUESTS)]
 
 
 def enum_text(enum: type[Code]) -> EnumText:

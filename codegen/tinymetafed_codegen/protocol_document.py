@@ -5,9 +5,20 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from . import optional_messages, protocol
+from . import protocol
 from .files import write_if_changed
 from .locate import find
+from .optional_messages import (
+    authentication_messages,
+    coded_messages,
+    difference_messages,
+    measure_messages,
+    own_program_messages,
+    part_messages,
+    secure_messages,
+    sensor_messages,
+    store_messages,
+)
 from .protocol import Bounds, Code, Kind, Named, Number, Record
 
 _WINDOWS = (256, 1024, 65535)  # receive windows in the table of capacities
@@ -21,57 +32,57 @@ def tables() -> dict[str, str]:
         "capacities": _capacities(),
         **{record.__name__: _fields(record) for record in protocol.records()},
         **{enum.__name__: _members(enum) for enum in protocol.ENUMS},
-        **{record.__name__: _fields(record) for record in protocol.records(optional_messages.PART_REQUESTS)},
+        **{record.__name__: _fields(record) for record in protocol.records(part_messages.PART_REQUESTS)},
     }
 
 
 def store_tables() -> dict[str, str]:
     """The same for the messages that only firmware with a store has."""
     return {
-        **{record.__name__: _fields(record) for record in protocol.records(optional_messages.STORE_REQUESTS)},
-        **{enum.__name__: _members(enum) for enum in optional_messages.STORE_ENUMS},
+        **{record.__name__: _fields(record) for record in protocol.records(store_messages.STORE_REQUESTS)},
+        **{enum.__name__: _members(enum) for enum in store_messages.STORE_ENUMS},
     }
 
 
 def own_program_tables() -> dict[str, str]:
     """The same for the messages that only firmware has whose own program learns."""
-    return {record.__name__: _fields(record) for record in protocol.records(optional_messages.OWN_PROGRAM_REQUESTS)}
+    return {record.__name__: _fields(record) for record in protocol.records(own_program_messages.OWN_PROGRAM_REQUESTS)}
 
 
 def measure_tables() -> dict[str, str]:
     """The same for the messages that only firmware has that measures itself."""
-    return {record.__name__: _fields(record) for record in protocol.records(optional_messages.MEASURE_REQUESTS)}
+    return {record.__name__: _fields(record) for record in protocol.records(measure_messages.MEASURE_REQUESTS)}
 
 
 def sensor_tables() -> dict[str, str]:
     """The same for the messages that only firmware with a sensor has."""
     return {
-        **{record.__name__: _fields(record) for record in protocol.records(optional_messages.SENSOR_REQUESTS)},
-        **{enum.__name__: _members(enum) for enum in optional_messages.SENSOR_ENUMS},
+        **{record.__name__: _fields(record) for record in protocol.records(sensor_messages.SENSOR_REQUESTS)},
+        **{enum.__name__: _members(enum) for enum in sensor_messages.SENSOR_ENUMS},
     }
 
 
 def authentication_tables() -> dict[str, str]:
     """The same for the messages that only authenticated firmware has."""
-    return {record.__name__: _fields(record) for record in protocol.records(optional_messages.AUTHENTICATION_REQUESTS)}
+    return {record.__name__: _fields(record) for record in protocol.records(authentication_messages.AUTHENTICATION_REQUESTS)}
 
 
 def secure_tables() -> dict[str, str]:
     """The same for the messages that only firmware with secure aggregation has."""
-    return {record.__name__: _fields(record) for record in protocol.records(optional_messages.SECURE_REQUESTS)}
+    return {record.__name__: _fields(record) for record in protocol.records(secure_messages.SECURE_REQUESTS)}
 
 
 def coded_tables() -> dict[str, str]:
     """The same for the messages that only firmware has that codes the values of its updates."""
     return {
-        **{record.__name__: _fields(record) for record in protocol.records(optional_messages.CODED_REQUESTS)},
-        **{enum.__name__: _members(enum) for enum in optional_messages.CODED_ENUMS},
+        **{record.__name__: _fields(record) for record in protocol.records(coded_messages.CODED_REQUESTS)},
+        **{enum.__name__: _members(enum) for enum in coded_messages.CODED_ENUMS},
     }
 
 
 def difference_tables() -> dict[str, str]:
     """The same for the messages that only firmware has that takes differences of weights."""
-    return {record.__name__: _fields(record) for record in protocol.records(optional_messages.DIFFERENCE_REQUESTS)}
+    return {record.__name__: _fields(record) for record in protocol.records(difference_messages.DIFFERENCE_REQUESTS)}
 
 
 def place(name: str) -> str:

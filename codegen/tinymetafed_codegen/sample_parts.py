@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from . import protocol
-from .optional_messages import InputPart, InputTaken, SamplePart
+from .optional_messages.part_messages import InputPart, InputTaken, SamplePart
 
 # A window grows up to so many times the board's own before samples travel in parts instead: three buffers have its size, but
 # parts take flash and an answer each.

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from . import private_update
-from .boards import Board
+from .board_facts import Board
 from .spec import Experiment, SpecError
 
 SEAT_BYTES = 65  # of a board's RAM: key and secret of one participant

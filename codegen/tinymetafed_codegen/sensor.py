@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from . import included, log_mel_facts
-from .boards import Board
+from .board_facts import Board
 from .graph import Graph
-from .optional_messages import sensor_schema_hash
+from .optional_messages.sensor_messages import sensor_schema_hash
 from .sample_source import CPP_SUFFIXES
 from .section import SpecError, StrictJson
 from .spec import Experiment, FolderTask

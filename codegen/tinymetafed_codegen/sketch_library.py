@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from . import board_key, emit, included, rendering, sample_source
-from .boards import Board
+from .board_facts import Board
 from .design import Design
 from .errors import UsageError
 from .locate import find

@@ -6,11 +6,12 @@ import json
 import os
 from pathlib import Path
 
-from . import boards
+from . import board_facts, board_requirements, boards
 from .errors import Error
 from .files import own_folder
 from .locate import find, is_checkout, root, temporary_cache, user_cache
 
+BOARD_KEY_VARIABLE = "TINYMETAFED_BOARD_KEY"  # names the header with the key of the board that the next build is for
 SHOWN_LINES = 30  # lines of a compiler's output that an error shows
 
 
@@ -49,7 +50,7 @@ def compiler_flags(board: str | None = None) -> list[str]:
     return [*shared["common"], *shared["cxx"], *(boards.load(board).machine_flags if board else ())]
 
 
-def require_tools(board: boards.Board) -> None:
+def require_tools(board: board_facts.Board) -> None:
     """Raises BuildError, which says what to write or install, if this machine cannot build firmware for the board."""
     if board.real:
         raise BuildError(
@@ -58,4 +59,4 @@ def require_tools(board: boards.Board) -> None:
     if problem := board.cannot_build():
         raise BuildError(f"firmware for {board.name}: {problem}")
     if missing := [tool for tool in board.missing_tools() if tool.to_build]:
-        raise BuildError(f"firmware for {board.name}: {boards.missing_message(missing)}")
+        raise BuildError(f"firmware for {board.name}: {board_requirements.missing_message(missing)}")

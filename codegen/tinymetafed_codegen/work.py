@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from .boards import Board
+from .board_facts import Board
 from .calls import BackwardCall, Call
 from .graph import Graph
 from .ops import Int8Op, Op

@@ -13,7 +13,8 @@ from tinymetafed_codegen import __version__
 from tinymetafed_codegen.errors import Error, UsageError
 
 if TYPE_CHECKING:
-    from tinymetafed_codegen.boards import Board, BoardError, BoardWarning
+    from tinymetafed_codegen.board_errors import BoardError, BoardWarning
+    from tinymetafed_codegen.board_facts import Board
     from tinymetafed_codegen.budget import BudgetError
     from tinymetafed_codegen.manifest import ArenaMap, ModelManifest
     from tinymetafed_codegen.memory_prices import MemoryPrice
@@ -38,42 +39,29 @@ if TYPE_CHECKING:
     from .api.estimating import Cost, DailyEstimate, Day, estimate_day
     from .api.loaded_experiment import Experiment, Generated, LayerChoice, choose_layers, codegen, load
     from .api.many_runs import SweepTable, paper, sweep
-    from .api.measuring import (
-        BoardSpeed,
+    from .api.measuring_boards import (
         bench_activations,
         bench_adaptation,
-        bench_all,
         bench_authentication,
         bench_board,
-        bench_budget,
-        bench_byzantine,
-        bench_downlink,
-        bench_gains,
         bench_grid,
         bench_kernels,
         bench_memory,
-        bench_simulation,
-        bench_soak,
         bench_sound,
-        bench_uplink,
-        bench_wire,
         count_instructions,
     )
+    from .api.measuring_lines import bench_downlink, bench_soak, bench_uplink, bench_wire
+    from .api.measuring_runs import bench_all, bench_budget, bench_byzantine, bench_gains, bench_simulation
     from .api.progress import ProgressEvent, ProgressOption, watching
-    from .api.run_handle import (
-        History,
-        Run,
-        compare,
-        new_run_folder,
-        open_run,
-        resume,
-        simulate,
-        train,
-    )
+    from .api.run_handle import Run, compare, open_run
+    from .api.run_history import History
     from .api.starting import import_model, monitor, new_project
     from .api.terminal import Terminal
     from .api.this_machine import board, examine, example, missing_tools
+    from .api.training_runs import resume, simulate, train
+    from .api.whole_runs import new_run_folder
     from .bench import BenchError
+    from .bench.board_speed import BoardSpeed
     from .devices.link.link_errors import LaunchError, LinkError
     from .devices.link.record import RecordingError
     from .experiments import SweepError, SweepFailed
@@ -153,46 +141,44 @@ _WHERE = {
         "paper",
         "sweep",
     ),
-    ".api.measuring": (
-        "BoardSpeed",
+    ".api.measuring_boards": (
         "bench_activations",
         "bench_adaptation",
-        "bench_all",
         "bench_authentication",
         "bench_board",
-        "bench_budget",
-        "bench_downlink",
-        "bench_byzantine",
-        "bench_gains",
         "bench_grid",
         "bench_kernels",
         "bench_memory",
-        "bench_simulation",
-        "bench_soak",
         "bench_sound",
+        "count_instructions",
+    ),
+    ".api.measuring_lines": (
+        "bench_downlink",
+        "bench_soak",
         "bench_uplink",
         "bench_wire",
-        "count_instructions",
+    ),
+    ".api.measuring_runs": (
+        "bench_all",
+        "bench_budget",
+        "bench_byzantine",
+        "bench_gains",
+        "bench_simulation",
     ),
     ".api.progress": (
         "ProgressEvent",
         "ProgressOption",
         "watching",
     ),
-    ".api.run_handle": (
-        "History",
-        "Run",
-        "compare",
-        "new_run_folder",
-        "open_run",
-        "resume",
-        "simulate",
-        "train",
-    ),
+    ".api.run_handle": ("Run", "compare", "open_run"),
+    ".api.run_history": ("History",),
     ".api.starting": ("import_model", "monitor", "new_project"),
     ".api.this_machine": ("board", "examine", "example", "missing_tools"),
     ".api.terminal": ("Terminal",),
+    ".api.training_runs": ("resume", "simulate", "train"),
+    ".api.whole_runs": ("new_run_folder",),
     ".bench": ("BenchError",),
+    ".bench.board_speed": ("BoardSpeed",),
     ".devices.link.link_errors": (
         "LaunchError",
         "LinkError",
@@ -243,11 +229,8 @@ _WHERE = {
         "UntrustedError",
     ),
     ".runs.tensorflow": ("ModelFileError",),
-    "tinymetafed_codegen.boards": (
-        "Board",
-        "BoardError",
-        "BoardWarning",
-    ),
+    "tinymetafed_codegen.board_errors": ("BoardError", "BoardWarning"),
+    "tinymetafed_codegen.board_facts": ("Board",),
     "tinymetafed_codegen.budget": ("BudgetError",),
     "tinymetafed_codegen.manifest": (
         "ArenaMap",

@@ -34,7 +34,8 @@ from tinymetafed.projects.new import starters
 from tinymetafed.runs import training
 from tinymetafed.runs.setup import set_up
 from tinymetafed_codegen import boards, emit, spec, work
-from tinymetafed_codegen.boards import Board, Catalogue
+from tinymetafed_codegen.board_facts import Board
+from tinymetafed_codegen.boards import Catalogue
 from tinymetafed_codegen.design import design
 from tinymetafed_codegen.locate import find
 from tinymetafed_codegen.protocol import Dtype, Program, Recipe

@@ -20,7 +20,7 @@ from tinymetafed_codegen import boards, emit
 from tinymetafed_codegen.design import design
 from tinymetafed_codegen.locate import find
 from tinymetafed_codegen.manifest import ModelManifest
-from tinymetafed_codegen.optional_messages import StoreState
+from tinymetafed_codegen.optional_messages.store_messages import StoreState
 from tinymetafed_codegen.protocol import Program, Recipe
 from tinymetafed_codegen.toolchain import compiler_flags
 

@@ -13,7 +13,7 @@ from tinymetafed.bench import BenchError, BoardCannotMeasure, footprint, stack
 from tinymetafed.bench.footprint import Footprint
 from tinymetafed.devices.running import build_firmware
 from tinymetafed.runs.setup import design_of
-from tinymetafed_codegen import boards, graph
+from tinymetafed_codegen import board_facts, board_requirements, boards, graph
 from tinymetafed_codegen.design import design_graph
 from tinymetafed_codegen.manifest import ModelManifest
 from tinymetafed_codegen.spec import Experiment
@@ -40,7 +40,7 @@ def test_a_model_keeps_to_its_budget(figures: dict[str, Footprint], model: str, 
     found = figures[model]
     assert found.flash <= flash
     assert found.static + found.stack == found.ram <= ram
-    assert 256 < found.stack < boards.STACK_BYTES
+    assert 256 < found.stack < board_facts.STACK_BYTES
 
 
 @needs_qemu
@@ -64,7 +64,7 @@ def test_a_program_that_predicts_learns_and_adapts_takes_little_more(figures: di
     assert plain.static <= with_all.ram_bytes <= plain.static + 512
 
 
-def manifest_of(experiment: Experiment, board: boards.Board) -> ModelManifest:
+def manifest_of(experiment: Experiment, board: board_facts.Board) -> ModelManifest:
     return design_graph(experiment, board, graph.build(experiment.model, "test"), "test").manifest
 
 
@@ -74,7 +74,7 @@ def test_a_board_that_does_not_run_in_qemu_is_refused() -> None:
 
 
 def test_a_missing_emulator_is_named_with_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    lacking = boards.Requirement("qemu-system-arm", True, "running", "qemu-system-arm", None, to_build=False)
+    lacking = board_requirements.Requirement("qemu-system-arm", True, "running", "qemu-system-arm", None, to_build=False)
     monkeypatch.setattr(boards, "missing_tools", lambda board: [lacking])
     with pytest.raises(BenchError, match="sudo apt install qemu-system-arm"):
         footprint.emulated_boards()

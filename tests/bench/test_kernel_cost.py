@@ -13,7 +13,7 @@ from tinymetafed.bench.cycles.executions import Uncountable
 from tinymetafed.devices.firmware import Deviation
 from tinymetafed.devices.running import build_firmware
 from tinymetafed.runs.setup import design_of
-from tinymetafed_codegen import boards, spec
+from tinymetafed_codegen import board_facts, boards, spec
 from tinymetafed_codegen.locate import find
 from tinymetafed_codegen.spec import Experiment
 
@@ -121,7 +121,7 @@ def test_a_board_without_a_counter_is_refused() -> None:
 
 def test_an_emulated_board_names_the_chip_it_represents() -> None:
     chip = boards.load("mps2").stands_for
-    assert chip == boards.Chip("nRF52840", "cortex-m4", 64_000_000, (1.0, 1.21))
+    assert chip == board_facts.Chip("nRF52840", "cortex-m4", 64_000_000, (1.0, 1.21))
     assert boards.load("native").stands_for is None
 
 

@@ -9,7 +9,7 @@ from small_runs import Quiet, sine
 
 from tinymetafed.bench import board_speed
 from tinymetafed.runs.setup import design_of
-from tinymetafed_codegen import boards
+from tinymetafed_codegen import board_requirements, boards
 
 
 @pytest.fixture(autouse=True)
@@ -29,7 +29,7 @@ def missing(found: board_speed.BoardSpeed) -> set[str]:
 @pytest.mark.parametrize("board", ["native", "mps2", "rv32", "esp32isa"])
 def test_a_board_says_what_it_has_measured_of_itself(board: str, built_once: None, tmp_path: Path) -> None:
     if lacking := boards.missing_tools(board):
-        pytest.skip(f"{lacking[0].name} is not installed: {boards.remedy(lacking)}")
+        pytest.skip(f"{lacking[0].name} is not installed: {board_requirements.remedy(lacking)}")
     kind = "native" if board == "native" else "qemu"
     experiment = sine("board.store=true", "model.layers=[{op='dense',units=5,activation='relu'},{op='dense',units=1}]")
     url = f"{kind}:1@{board}?store={tmp_path}"

@@ -19,7 +19,7 @@ import tinymetafed
 from tinymetafed import cli
 from tinymetafed.bench import stack
 from tinymetafed.runs import run_figures, store, training
-from tinymetafed_codegen import boards
+from tinymetafed_codegen import board_facts, board_requirements
 
 RUN_FILES = {"experiment.toml", "run.db", "lock", "weights.npz", "report.html"}
 
@@ -268,7 +268,7 @@ def test_bench_prints_the_counted_instructions(
         monkeypatch.setattr(stack, "deepest", lambda *_: 0)
     figures = json_object(command("bench", "kernels", SINE, "--board", board, "--json"))
     if board == "mps2":
-        assert 256 < figures["stack_bytes"] < boards.STACK_BYTES and figures["textbook"]["stack_bytes"] > 256
+        assert 256 < figures["stack_bytes"] < board_facts.STACK_BYTES and figures["textbook"]["stack_bytes"] > 256
     counts = figures["instructions_per_step"]
     assert set(counts) == {"local", "global", "full"} and fewest < counts["local"] < counts["global"] <= counts["full"] < most
     assert 0 < figures["ram_bytes"] < 262_144
@@ -288,9 +288,9 @@ def test_the_demo_prints_its_figures(command: Command, tmp_path: Path) -> None:
 
 
 def test_the_demo_without_an_emulator_says_so(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    lacking = boards.Requirement("qemu-system-arm", True, "running", "qemu-system-arm", None, to_build=False)
-    genuine = boards.Board.missing_tools
-    monkeypatch.setattr(boards.Board, "missing_tools", lambda board: [lacking] if board.name == "mps2" else genuine(board))
+    lacking = board_requirements.Requirement("qemu-system-arm", True, "running", "qemu-system-arm", None, to_build=False)
+    genuine = board_facts.Board.missing_tools
+    monkeypatch.setattr(board_facts.Board, "missing_tools", lambda board: [lacking] if board.name == "mps2" else genuine(board))
     said = command("demo", "--rounds", 2, "--out", tmp_path / "demo")
     assert said.code == 0 and "qemu-system-arm missing" in said.err
     assert store.read_run(tmp_path / "demo").devices[3].url == "native#4"

@@ -11,7 +11,7 @@ from commands import SHORT, Command
 from small_runs import SINE, sine
 
 from tinymetafed.devices.running import build_firmware
-from tinymetafed.runs import store
+from tinymetafed.runs import store, store_format
 from tinymetafed.runs.setup import design_of
 
 COLLAPSING = ("strategy.alpha_max=1", "strategy.global_learning_rate=0.5")
@@ -39,7 +39,7 @@ def another_version(run: Path) -> None:
     [
         (flip, "is not what was written; restore"),
         (truncate, "malformed"),
-        (another_version, f"a store of format {store.FORMAT + 1}"),
+        (another_version, f"a store of format {store_format.FORMAT + 1}"),
     ],
 )
 def test_a_damaged_store_is_refused(

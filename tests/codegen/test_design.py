@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tinymetafed_codegen import boards, emit, protocol, spec
+from tinymetafed_codegen import board_errors, boards, emit, protocol, spec
 from tinymetafed_codegen.budget import BudgetError
 from tinymetafed_codegen.design import Design, design
 from tinymetafed_codegen.locate import find
@@ -104,7 +104,7 @@ def test_a_streamed_sample_always_fits_the_receive_window() -> None:
 
 
 def test_an_unknown_board_names_the_nearest() -> None:
-    with pytest.raises(boards.BoardError, match="did you mean 'mps2'"):
+    with pytest.raises(board_errors.BoardError, match="did you mean 'mps2'"):
         boards.load("mps")
 
 

@@ -9,7 +9,7 @@ import pytest
 from small_runs import sine
 
 from tinymetafed_codegen import boards, graph, spec
-from tinymetafed_codegen.boards import Board, Storage
+from tinymetafed_codegen.board_facts import Board, Storage
 from tinymetafed_codegen.design import design
 from tinymetafed_codegen.flash_store import HEADER_BYTES, StoreFacts, layout
 from tinymetafed_codegen.locate import find

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tinymetafed_codegen import boards, graph, kept_activations, spec
-from tinymetafed_codegen.boards import Board
+from tinymetafed_codegen.board_facts import Board
 from tinymetafed_codegen.design import Design, design
 from tinymetafed_codegen.locate import find
 from tinymetafed_codegen.manifest import ModelManifest

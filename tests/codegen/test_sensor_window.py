@@ -8,7 +8,7 @@ import pytest
 
 from tinymetafed.runs.setup import design_of
 from tinymetafed_codegen import spec
-from tinymetafed_codegen.optional_messages import Columns, Rows
+from tinymetafed_codegen.optional_messages.sensor_messages import Columns, Rows
 from tinymetafed_codegen.protocol import payload_capacity
 
 

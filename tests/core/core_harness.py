@@ -13,10 +13,10 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from tinymetafed_codegen import emit
+from tinymetafed_codegen import emit, optional_headers
 from tinymetafed_codegen.log_mel_cpp import log_mel_header
 from tinymetafed_codegen.log_mel_facts import facts
-from tinymetafed_codegen.optional_messages import CodedDelta
+from tinymetafed_codegen.optional_messages.coded_messages import CodedDelta
 from tinymetafed_codegen.protocol import Delta, Dtype, Recipe, Selection, Status
 from tinymetafed_codegen.spec import SoundOptions
 from tinymetafed_codegen.toolchain import compiler_flags
@@ -48,7 +48,7 @@ def write_protocol_header(folder: Path) -> None:
     (folder / "log_mel_facts.hpp").write_text(log_mel_header(SOUND, "pytest"))
     (folder / "status.hpp").write_text(emit.status_header("pytest"))
     (folder / "protocol.hpp").write_text(emit.protocol_header("pytest"))
-    (folder / "coded_facts.hpp").write_text(emit.coded_facts_header("pytest"))
+    (folder / "coded_facts.hpp").write_text(optional_headers.coded_facts_header("pytest"))
 
 
 def compile_harness(folder: Path, output: str, *flags: str) -> Path:

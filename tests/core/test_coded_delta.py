@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from test_delta_codec import DTYPES, deltas
 
 from tinymetafed.learn.codecs import coded_delta, delta
-from tinymetafed_codegen.optional_messages import CodedDelta, ValueCoding
+from tinymetafed_codegen.optional_messages.coded_messages import CodedDelta, ValueCoding
 from tinymetafed_codegen.protocol import Coding, Dtype, Selection, Status
 
 Floats = npt.NDArray[np.float32]

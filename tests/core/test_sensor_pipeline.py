@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 
 from tinymetafed.learn.tasks.own_data.windows import Recording, cut, segments
 from tinymetafed.runs.setup import design_of
-from tinymetafed_codegen import emit, optional_messages, spec
-from tinymetafed_codegen.optional_messages import (
+from tinymetafed_codegen import emit, spec
+from tinymetafed_codegen.optional_messages import sensor_messages
+from tinymetafed_codegen.optional_messages.sensor_messages import (
     AskColumns,
     AskSensor,
     Columns,
@@ -294,7 +295,7 @@ def test_without_weights_there_is_no_prediction(harness: Harness) -> None:
 
 
 def test_columns_and_bad_requests(harness: Harness) -> None:
-    assert harness.ask(AskColumns()) == Columns(3, optional_messages.RowFormat.F32, 20, 1000, b"ms,ax,ay,az,activity")
+    assert harness.ask(AskColumns()) == Columns(3, sensor_messages.RowFormat.F32, 20, 1000, b"ms,ax,ay,az,activity")
     answer = ctypes.create_string_buffer(CAPACITY)
     assert harness.library.sensing_answer(PullRows.type_id, b"\0" * 7, 7, answer, CAPACITY) == -Status.BAD_LENGTH
     assert harness.library.sensing_answer(0x4F, b"", 0, answer, CAPACITY) == -Status.UNKNOWN_TYPE

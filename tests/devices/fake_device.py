@@ -23,7 +23,7 @@ from tinymetafed.devices.link.link_errors import PortError
 from tinymetafed.devices.link.session import Session
 from tinymetafed.wire.frame import Decoder, Frame, encode
 from tinymetafed_codegen import protocol
-from tinymetafed_codegen.optional_messages import CodedDelta, PullCoded, ValueCoding
+from tinymetafed_codegen.optional_messages.coded_messages import CodedDelta, PullCoded, ValueCoding
 from tinymetafed_codegen.protocol import Coding, Dtype, State, Status
 
 

@@ -23,7 +23,7 @@ from tinymetafed.wire.frame import Decoder, Frame, encode
 from tinymetafed_codegen import boards, protocol, spec
 from tinymetafed_codegen.design import design
 from tinymetafed_codegen.locate import find
-from tinymetafed_codegen.optional_messages import MAC_BYTES, AskRefusals
+from tinymetafed_codegen.optional_messages.authentication_messages import MAC_BYTES, AskRefusals
 from tinymetafed_codegen.protocol import Program
 from tinymetafed_codegen.section import SpecError
 

@@ -16,7 +16,8 @@ from tinymetafed.devices.link.link_errors import DeviceGarbled, DeviceSilent, De
 from tinymetafed.devices.link.session import Session
 from tinymetafed.wire.frame import KEPT_BYTES, encode
 from tinymetafed.wire.messages import Example
-from tinymetafed_codegen import optional_messages, protocol
+from tinymetafed_codegen import protocol
+from tinymetafed_codegen.optional_messages import store_messages
 from tinymetafed_codegen.protocol import Status
 
 ASKED = 8  # earlier requests of the session
@@ -58,8 +59,8 @@ def answers(sequence: int) -> st.SearchStrategy[bytes]:
     refusal = st.sampled_from([s for s in Status if s]).map(
         lambda s: (protocol.ERROR_TYPE, protocol.ErrorAnswer(s, 3).encode())
     )
-    store = st.sampled_from([optional_messages.Recall, optional_messages.Keep]).map(
-        lambda asked: (asked.type_id, optional_messages.StoreReport(optional_messages.StoreState.READY, 2, 1, 1, 4, 0).encode())
+    store = st.sampled_from([store_messages.Recall, store_messages.Keep]).map(
+        lambda asked: (asked.type_id, store_messages.StoreReport(store_messages.StoreState.READY, 2, 1, 1, 4, 0).encode())
     )
     return st.one_of(short, long, refusal, store).map(lambda it: encode(it[0] | protocol.ANSWER_BIT, sequence, it[1]))
 

@@ -15,6 +15,7 @@ from tinymetafed.devices.link.record import DOWN, UP, Recorder, RecordingError, 
 from tinymetafed.devices.link.session import Session
 from tinymetafed.wire.frame import Decoder, encode
 from tinymetafed_codegen import optional_messages, protocol
+from tinymetafed_codegen.optional_messages import store_messages
 from tinymetafed_codegen.protocol import Program
 
 
@@ -167,7 +168,7 @@ RECIPE = protocol.Recipe((STEP,), 4, protocol.Dtype.I8, protocol.Selection.RANDO
         protocol.Progress(1, protocol.State.FAILED, protocol.Status.OVERFLOW, 1, 2),
         protocol.Delta(1, 0, 1, 0, protocol.Coding.BITMAP, protocol.Dtype.I8, 0.5, b""),
         protocol.ErrorAnswer(protocol.Status.BAD_TOKEN, 7),
-        optional_messages.StoreReport(optional_messages.StoreState.WORN, 3, 2, 1, 9, 0),
+        store_messages.StoreReport(store_messages.StoreState.WORN, 3, 2, 1, 9, 0),
     ],
     ids=lambda message: type(message).__name__,
 )

@@ -17,7 +17,7 @@ from small_runs import Quiet
 import tinymetafed as tmf
 from tinymetafed.devices.device import Device
 from tinymetafed.devices.recording import CannotWrite, Limits, WrongLabel, record
-from tinymetafed_codegen.optional_messages import Columns, RowFormat, Rows, SensorReport, SensorState
+from tinymetafed_codegen.optional_messages.sensor_messages import Columns, RowFormat, Rows, SensorReport, SensorState
 
 MOST = 2000  # bytes of a file, on the disk that is full
 

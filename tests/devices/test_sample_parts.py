@@ -20,7 +20,7 @@ from tinymetafed.wire.messages import Example
 from tinymetafed_codegen import boards, emit, spec
 from tinymetafed_codegen.design import Design, design
 from tinymetafed_codegen.locate import find
-from tinymetafed_codegen.optional_messages import InputPart, SamplePart
+from tinymetafed_codegen.optional_messages.part_messages import InputPart, SamplePart
 from tinymetafed_codegen.protocol import ERROR_TYPE, Dtype, ErrorAnswer, Phase, Program, Recipe, SampleSet, Status, Variant
 from tinymetafed_codegen.toolchain import compiler_flags
 

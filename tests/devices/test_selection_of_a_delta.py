@@ -10,7 +10,7 @@ import pytest
 
 from tinymetafed.devices.device_clients import Job, federate
 from tinymetafed.learn.codecs import coded_delta, delta
-from tinymetafed_codegen.optional_messages import CodedDelta
+from tinymetafed_codegen.optional_messages.coded_messages import CodedDelta
 from tinymetafed_codegen.protocol import Dtype, Phase, Program, Recipe, SampleSet, Selection, Variant
 
 ENDS = (40, 50, 100)

@@ -21,7 +21,7 @@ from tinymetafed.runs.setup import design_of
 from tinymetafed.simulation.kernels import open_kernels
 from tinymetafed_codegen import spec
 from tinymetafed_codegen.design import Design
-from tinymetafed_codegen.optional_messages import SensorState
+from tinymetafed_codegen.optional_messages.sensor_messages import SensorState
 from tinymetafed_codegen.protocol import Program, Recipe, Status
 from tinymetafed_codegen.spec import DataSpec
 

@@ -23,7 +23,7 @@ from tinymetafed.learn.weights import initial
 from tinymetafed.runs.setup import design_of
 from tinymetafed_codegen import boards
 from tinymetafed_codegen.design import Design
-from tinymetafed_codegen.optional_messages import SensorState
+from tinymetafed_codegen.optional_messages.sensor_messages import SensorState
 from tinymetafed_codegen.protocol import Program, Recipe
 
 EXPERIMENT = """

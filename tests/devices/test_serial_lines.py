@@ -24,7 +24,7 @@ from tinymetafed.devices.link.session import Session
 from tinymetafed.devices.link.transport import discard_input, open_transport
 from tinymetafed.devices.serial_port import UsbBus
 from tinymetafed_codegen import boards
-from tinymetafed_codegen.boards import Line
+from tinymetafed_codegen.board_facts import Line
 from tinymetafed_codegen.protocol import Dtype
 
 Plug = Callable[..., tuple[FakeDevice, SerialShim]]

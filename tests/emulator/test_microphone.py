@@ -26,7 +26,7 @@ from tinymetafed.learn.weights import initial
 from tinymetafed.runs.setup import design_of
 from tinymetafed.wire.messages import Example
 from tinymetafed_codegen import adaptation, log_mel_facts, spec
-from tinymetafed_codegen.optional_messages import SensorState
+from tinymetafed_codegen.optional_messages.sensor_messages import SensorState
 from tinymetafed_codegen.protocol import Program, Recipe
 from tinymetafed_codegen.spec import Experiment
 

@@ -33,7 +33,7 @@ from tinymetafed.runs.setup import design_of, set_up
 from tinymetafed.runs.store import read_run
 from tinymetafed_codegen import emit, spec
 from tinymetafed_codegen.locate import find
-from tinymetafed_codegen.optional_messages import StoreState
+from tinymetafed_codegen.optional_messages.store_messages import StoreState
 from tinymetafed_codegen.protocol import Program
 from tinymetafed_codegen.spec import Experiment
 

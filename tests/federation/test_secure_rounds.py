@@ -29,7 +29,7 @@ from tinymetafed.runs.setup import Setup, set_up
 from tinymetafed.simulation.kernels import open_kernels
 from tinymetafed.simulation.simulated_clients import SimulatedClients
 from tinymetafed.wire.frame import Decoder, Frame, encode
-from tinymetafed_codegen.optional_messages import AskKey, Masked, Open, PullMasked, Seat
+from tinymetafed_codegen.optional_messages.secure_messages import AskKey, Masked, Open, PullMasked, Seat
 from tinymetafed_codegen.protocol import ANSWER_BIT, ERROR_TYPE, ErrorAnswer, Fetch, Predict, Program, Pull, Request, Status
 
 pytestmark = pytest.mark.usefixtures("built_once")

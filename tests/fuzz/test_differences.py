@@ -20,7 +20,7 @@ from tinymetafed.runs.setup import design_of
 from tinymetafed.wire.frame import Decoder, encode
 from tinymetafed.wire.messages import loads_on_wire
 from tinymetafed_codegen.design import Design
-from tinymetafed_codegen.optional_messages import AskHeld, Difference, Held, MoreDifference, Taken
+from tinymetafed_codegen.optional_messages.difference_messages import AskHeld, Difference, Held, MoreDifference, Taken
 from tinymetafed_codegen.protocol import Fetch, Load, Program, Recipe, Request, Status
 
 TRIES = int(os.environ.get("TINYMETAFED_DIFFERENCES", "60"))  # damaged differences

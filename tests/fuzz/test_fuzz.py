@@ -11,7 +11,7 @@ import fuzzer
 import pytest
 
 from tinymetafed_codegen.locate import find
-from tinymetafed_codegen.optional_messages import STORE_REQUESTS
+from tinymetafed_codegen.optional_messages.store_messages import STORE_REQUESTS
 from tinymetafed_codegen.protocol import REQUESTS, Fetch, State, Status
 
 # One group per model: each is compiled once, and two workers share the work.
@@ -98,7 +98,7 @@ def test_libfuzzer_has_no_finding(folder: Path, tmp_path: Path) -> None:
 
 @dataclass(frozen=True)
 class Planted:
-    """A fault planted in one unit of the core, and the finding it must cause."""
+    """A fault planted in one unit of the core or in its header, and the finding it must cause."""
 
     what: str
     model: str
@@ -106,6 +106,15 @@ class Planted:
     right: str
     wrong: str
     finding: str
+
+    def text(self) -> str:
+        """The unit with the fault; its header stands in it if the fault is there."""
+        core = find("firmware") / "core"
+        text, header = (core / self.unit).read_text(), Path(self.unit).with_suffix(".hpp").name
+        if self.right not in text:
+            text = text.replace(f'#include "{header}"', (core / header).read_text().replace("#pragma once", ""))
+        assert self.right in text, self.what
+        return text.replace(self.right, self.wrong)
 
 
 PLANTED = [
@@ -185,11 +194,9 @@ def test_planted_faults_are_found(model: str, folder: Path) -> None:
     built(model, folder)
     missed = []
     for number, fault in enumerate(fault for fault in PLANTED if fault.model == model):
-        text = (find("firmware") / "core" / fault.unit).read_text()
-        assert fault.right in text, fault.what
         changed = folder / model / str(number) / fault.unit
         changed.parent.mkdir()
-        changed.write_text(text.replace(fault.right, fault.wrong))
+        changed.write_text(fault.text())
         program = fuzzer.build(model, folder / model, {fault.unit: changed})
         finding, _ = fuzzer.run(program, executions=60_000)
         if fault.finding not in finding or not finding:

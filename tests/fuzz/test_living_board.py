@@ -21,7 +21,7 @@ from tinymetafed.simulation.kernels import open_kernels
 from tinymetafed.wire.class_names import decode
 from tinymetafed_codegen import boards, graph, spec
 from tinymetafed_codegen.design import Design, design_graph
-from tinymetafed_codegen.optional_messages import StoreState
+from tinymetafed_codegen.optional_messages.store_messages import StoreState
 from tinymetafed_codegen.protocol import Program, Status
 
 STEPS = int(os.environ.get("TINYMETAFED_LIVING_STEPS", "500"))  # learned or predicted samples, and resets

@@ -1,4 +1,5 @@
-// Checks that the tiles of a row cover each pixel once and know its kernel elements, for many axes; prints those that do not.
+// Checks that the tiles of a row, and groups of pixels, cover each pixel once and know its kernel elements, for many axes; prints
+// those that do not.
 #include <cstdio>
 
 #include "kernels/column_tiles.hpp"
@@ -36,12 +37,43 @@ bool covers() {
   return right;
 }
 
+// Whether groups along an axis cover each pixel once, and all of a group use the same elements.
+template <typename Of, int kSize>
+bool groups_cover() {
+  using Single = Outputs<Axis<1, 1, 1, 1, 0>>;
+  int seen[Of::kCount] = {};
+  bool right = true;
+  Groups<Single, Of, kSize>::for_each([&](const Group& at) {
+    for (int i = 0; i < (at.is_single() ? 1 : kSize); ++i) {
+      const int place = at.column + i * at.right;
+      ++seen[place];
+      for (int element = 0; element <= Of::kReach; ++element)
+        if (Of::uses(place, element) != Of::uses(at.column, element)) right = false;
+    }
+  });
+  for (int count : seen) right = right && count == 1;
+  return right;
+}
+
+// Whether kWhole outputs, from the first one that begins on the image on, have a whole window, and no other does.
+template <typename Columns>
+bool counts_whole() {
+  using Of = Outputs<Columns>;
+  for (int out = 0; out < Of::kCount; ++out) {
+    const int from = Columns::first_out(0);
+    if (Of::whole(out) != (out >= from && out < from + Of::kWhole)) return false;
+  }
+  return true;
+}
+
 template <int kIn, int kKernel, int kStride, int kPad, int kOut>
 void check() {
   using Columns = Axis<kIn, kOut, kKernel, kStride, kPad>;
   ++axes;
-  if (!(covers<Outputs<Columns>, 1>() && covers<Outputs<Columns>, 12>() && covers<Inputs<Columns>, 1>() &&
-        covers<Inputs<Columns>, 6>() && covers<Inputs<Columns>, 12>()))
+  if (!(covers<Outputs<Columns>, 1>() && covers<Outputs<Columns>, 2>() && covers<Outputs<Columns>, 4>() &&
+        covers<Outputs<Columns>, 12>() && covers<Inputs<Columns>, 1>() && covers<Inputs<Columns>, 6>() &&
+        covers<Inputs<Columns>, 12>() && groups_cover<Outputs<Columns>, 3>() && groups_cover<Inputs<Columns>, 3>() &&
+        counts_whole<Columns>()))
     std::printf("wrong: %d inputs, %d elements, stride %d, padding %d\n", kIn, kKernel, kStride, kPad);
 }
 

@@ -75,6 +75,20 @@ MODELS: dict[str, dict[str, Any]] = {
             dense(2),
         ],
     },
+    "conv few channels and filters": {
+        "input": [7, 9, 1],
+        "loss": "mse",
+        "layers": [
+            conv(1, 3, activation="relu"),
+            conv(9, 3, stride=[1, 2], activation="tanh"),
+            conv(2, [2, 3], activation="relu"),
+            conv(6, 1, activation="relu"),
+            conv(3, 3, padding="valid", activation="tanh"),
+            conv(5, [3, 2], stride=2),
+            FLATTEN,
+            dense(2, local=True),
+        ],
+    },
     "conv kernel larger than image": {
         "input": [2, 3, 1],
         "loss": "softmax_cross_entropy",

@@ -9,7 +9,12 @@ from hypothesis import strategies as st
 
 from tinymetafed.learn.codecs import difference, downlink
 from tinymetafed.learn.codecs.difference import Version, Versions, encode
-from tinymetafed_codegen.optional_messages import FINGERPRINT_FACTOR, STEP_ESCAPE, Difference, MoreDifference
+from tinymetafed_codegen.optional_messages.difference_messages import (
+    FINGERPRINT_FACTOR,
+    STEP_ESCAPE,
+    Difference,
+    MoreDifference,
+)
 from tinymetafed_codegen.protocol import RICE_ESCAPE, RICE_RAW_BITS, WEIGHT_DTYPES, Coding, Dtype
 
 TENSORS = (7, 1, 40, 12)

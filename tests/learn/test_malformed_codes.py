@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tinymetafed.learn.codecs import coded_delta
 from tinymetafed.learn.codecs.delta import DeltaError, index_bits, packed
 from tinymetafed.learn.codecs.value_code import ValueCode, ValueCodeError
-from tinymetafed_codegen.optional_messages import CodedDelta, ValueCoding
+from tinymetafed_codegen.optional_messages.coded_messages import CodedDelta, ValueCoding
 from tinymetafed_codegen.protocol import Coding, Dtype
 
 N, K = 300, 40

@@ -15,8 +15,8 @@ from tinymetafed.learn.codecs.delta import Sparse
 from tinymetafed.learn.strategies import open_strategy
 from tinymetafed.learn.strategies.own_strategy import OwnStrategy, OwnStrategyError
 from tinymetafed.runs import training
+from tinymetafed.runs.run_errors import StoreError
 from tinymetafed.runs.setup import set_up
-from tinymetafed.runs.store import StoreError
 from tinymetafed_codegen.locate import find
 from tinymetafed_codegen.spec import load
 

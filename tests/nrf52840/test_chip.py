@@ -16,13 +16,13 @@ from tinymetafed.learn.codecs import downlink
 from tinymetafed.learn.strategies import open_strategy
 from tinymetafed.runs.setup import design_of
 from tinymetafed.wire.frame import Decoder, encode
-from tinymetafed_codegen import boards
-from tinymetafed_codegen.optional_messages import StoreState
+from tinymetafed_codegen import board_requirements, boards
+from tinymetafed_codegen.optional_messages.store_messages import StoreState
 from tinymetafed_codegen.protocol import Delta, Dtype, Hello, Program, Recipe, Status
 
 pytest.importorskip("unicorn", reason="unicorn is not installed: `pip install -e .[dev]`")
 if lacking := [tool for tool in boards.missing_tools("nrf52840") if tool.to_build]:
-    pytest.skip(f"{lacking[0].name} is not installed: {boards.remedy(lacking)}", allow_module_level=True)
+    pytest.skip(f"{lacking[0].name} is not installed: {board_requirements.remedy(lacking)}", allow_module_level=True)
 
 from chip import Chip, ChipError, RenodeUarte, Uarte, Wire
 

@@ -18,8 +18,9 @@ from tinymetafed.devices.launch import LaunchError, require
 from tinymetafed.projects import doctor, new
 from tinymetafed.runs import training
 from tinymetafed.runs.setup import design_of, set_up
-from tinymetafed_codegen import boards
-from tinymetafed_codegen.boards import BoardError, BoardWarning, Catalogue
+from tinymetafed_codegen import board_file, boards
+from tinymetafed_codegen.board_errors import BoardError, BoardWarning
+from tinymetafed_codegen.boards import Catalogue
 from tinymetafed_codegen.budget import BudgetError
 from tinymetafed_codegen.locate import find, root
 
@@ -311,7 +312,7 @@ def test_a_file_is_refused_with_its_line(tmp_path: Path, what: str) -> None:
     file = tmp_path / "mine.json"
     file.write_text(text)
     with pytest.raises(BoardError, match=re.escape(f"{file}: not a usable board file: {why}")):
-        boards.read(file)
+        board_file.read(file)
 
 
 @pytest.mark.parametrize(
@@ -336,7 +337,7 @@ def test_a_file_is_refused_with_its_line(tmp_path: Path, what: str) -> None:
 def test_a_value_is_refused_with_its_key_and_line(project: Path, key: str, value: object, expected: str) -> None:
     file = own(project, "mine", "mps2", **{key: value})
     with pytest.raises(BoardError) as said:
-        boards.read(file)
+        board_file.read(file)
     line, column = re.search(r"line (\d+), '(\w+)'", str(said.value)).groups()  # type: ignore[union-attr]
     assert str(said.value).startswith(f"{file}: not a usable board file: line {line}, ") and expected in str(said.value)
     named = file.read_text().splitlines()[int(line) - 1]
@@ -350,11 +351,11 @@ def test_every_missing_key_of_a_board_is_named(project: Path) -> None:
         less = manifest | {"tinymetafed": {name: fact for name, fact in manifest["tinymetafed"].items() if name != key}}
         (project / "mine.json").write_text(json.dumps(less, indent=1))
         with pytest.raises(BoardError, match=f"line \\d+, '{key}' is missing in 'tinymetafed'"):
-            boards.read(project / "mine.json")
+            board_file.read(project / "mine.json")
 
 
 @pytest.mark.parametrize("name", ["sixteencharacter", "my board", "µc"])
 def test_a_name_that_no_device_could_have_is_refused(project: Path, name: str) -> None:
     file = own(project, name, "native")
     with pytest.raises(BoardError, match="up to 15 letters, digits, - and _"):
-        boards.read(file)
+        board_file.read(file)

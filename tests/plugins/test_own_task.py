@@ -15,8 +15,8 @@ from small_runs import Quiet
 import tinymetafed as tmf
 from tinymetafed.learn.tasks.task_registry import open_task
 from tinymetafed.runs import training
+from tinymetafed.runs.run_errors import StoreError
 from tinymetafed.runs.setup import set_up
-from tinymetafed.runs.store import StoreError
 from tinymetafed_codegen.locate import find, root
 from tinymetafed_codegen.spec import SpecError, dump, load, parse
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import re
-import subprocess
 import sys
 from pathlib import Path
 
-import pytest
 from installed_wheel import WheelVenv
 
 from tinymetafed_codegen.locate import find
@@ -44,16 +42,14 @@ WRONG_STRATEGY = STRATEGY.replace("-> npt.NDArray[np.float32]:", "-> list[float]
 WRONG_TASK = TASK.replace("count: int) -> tmf.Samples:", "count: str) -> tmf.Samples:")
 
 
-def mypy(folder: Path, wheel_venv: WheelVenv, name: str, text: str) -> subprocess.CompletedProcess[str]:
-    """Checks a file of its own: mypy would take the former result for a text of the same length, written in the same second."""
-    (folder / name).write_text(text.lstrip(), encoding="utf-8")
-    command = [sys.executable, "-m", "mypy", "--strict", "--python-executable", wheel_venv.python, name]
-    return subprocess.run(command, cwd=folder, env=wheel_venv.variables, capture_output=True, text=True, check=False)
-
-
-@pytest.mark.parametrize(("right", "wrong"), [(STRATEGY, WRONG_STRATEGY), (TASK, WRONG_TASK)], ids=["strategy", "task"])
-def test_a_subclass_is_checked_strictly(tmp_path: Path, wheel_venv: WheelVenv, right: str, wrong: str) -> None:
-    done = mypy(tmp_path, wheel_venv, "right.py", right)
-    assert done.returncode == 0, done.stdout + done.stderr
-    done = mypy(tmp_path, wheel_venv, "wrong.py", wrong)
-    assert done.returncode == 1 and "incompatible with" in done.stdout, done.stdout
+def test_subclasses_are_checked_strictly(tmp_path: Path, wheel_venv: WheelVenv) -> None:
+    texts = {"strategy": STRATEGY, "task": TASK, "wrong_strategy": WRONG_STRATEGY, "wrong_task": WRONG_TASK}
+    for name, text in texts.items():
+        (tmp_path / f"{name}.py").write_text(text.lstrip(), encoding="utf-8")
+    command = [sys.executable, "-m", "mypy", "--strict", "--python-executable", wheel_venv.python]
+    done = wheel_venv.run(tmp_path, *command, *(f"{name}.py" for name in texts))
+    assert done.returncode == 1, done.stdout + done.stderr
+    errors = [line for line in done.stdout.splitlines() if ": error: " in line]
+    assert {line.partition(":")[0] for line in errors} == {"wrong_strategy.py", "wrong_task.py"}, done.stdout
+    for name in ("wrong_strategy", "wrong_task"):
+        assert any(line.startswith(f"{name}.py:") and "incompatible with" in line for line in errors), done.stdout

@@ -15,6 +15,7 @@ from serial.tools.list_ports_common import ListPortInfo
 from tinymetafed.projects import doctor
 from tinymetafed.projects.doctor import Finding
 from tinymetafed_codegen import boards
+from tinymetafed_codegen.locate import find
 
 
 def port(device: str, vid: int | None, pid: int | None) -> ListPortInfo:
@@ -181,7 +182,7 @@ def test_masked_programs_that_still_run_are_named(tmp_path: Path) -> None:
 
 
 def test_the_documented_rule_keeps_modem_manager_off_every_known_board() -> None:
-    page = (boards.find("boards").parent / "docs" / "boards.md").read_text(encoding="utf-8")
+    page = (find("boards").parent / "docs" / "boards.md").read_text(encoding="utf-8")
     rules = [line for line in page.splitlines() if "ID_MM_DEVICE_IGNORE" in line]
     for vendor, product in (ids for board in boards.usable() for ids in board.usb):
         covering = [rule for rule in rules if f'=="{vendor:04x}"' in rule]

@@ -20,7 +20,7 @@ from tinymetafed.projects import new as project
 from tinymetafed.runs import training
 from tinymetafed.runs.journal import RunResult
 from tinymetafed.runs.setup import measured_design, set_up
-from tinymetafed_codegen import boards, spec
+from tinymetafed_codegen import board_errors, spec
 from tinymetafed_codegen.locate import platformio_config, root
 
 SHORT = ("run.rounds=60", "evaluation.tasks=10", "evaluation.every=0")
@@ -157,7 +157,7 @@ def test_a_folder_with_something_in_it_is_left_as_it_is(tmp_path: Path) -> None:
 
 
 def test_an_unknown_board_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(boards.BoardError, match="did you mean 'native'"):
+    with pytest.raises(board_errors.BoardError, match="did you mean 'native'"):
         project.create(tmp_path / "p", "nativ")
     assert not (tmp_path / "p").exists()
 

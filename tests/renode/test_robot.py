@@ -16,7 +16,7 @@ from small_runs import sine
 from tinymetafed.devices.running import build_firmware
 from tinymetafed.runs.setup import design_of
 from tinymetafed.wire.frame import encode
-from tinymetafed_codegen import boards
+from tinymetafed_codegen import board_requirements, boards
 from tinymetafed_codegen.locate import find
 from tinymetafed_codegen.protocol import Hello
 
@@ -25,7 +25,7 @@ lacking = boards.missing_tools("nrf52840")
 
 pytestmark = [
     pytest.mark.xdist_group("emulator-renode"),
-    pytest.mark.skipif(bool(lacking), reason=f"no nRF52840 in Renode here: {boards.remedy(lacking)}"),
+    pytest.mark.skipif(bool(lacking), reason=f"no nRF52840 in Renode here: {board_requirements.remedy(lacking)}"),
     pytest.mark.skipif(RENODE_TEST is None, reason="renode-test, which comes with Renode, is not on the PATH"),
     pytest.mark.skipif(
         importlib.util.find_spec("robot") is None,

@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 from stored_runs import begun, commit
 
-from tinymetafed.runs import store
+from tinymetafed.runs import store, store_lock
 from tinymetafed.runs.run_data import StoreError
-from tinymetafed.runs.store import claimed, read_run
+from tinymetafed.runs.run_folder import claimed
+from tinymetafed.runs.store import read_run
 
 LOCK = """
 import sqlite3, sys
@@ -62,7 +63,7 @@ def ended_by_the_first_pause(monkeypatch: pytest.MonkeyPatch, process: subproces
         pauses.append(seconds)
         process.communicate()
 
-    monkeypatch.setattr(store.time, "sleep", pause)
+    monkeypatch.setattr(store_lock.time, "sleep", pause)
     return pauses
 
 
@@ -95,7 +96,7 @@ def test_a_locked_store_is_waited_for(
 def test_who_has_locked_a_store_is_said(
     use: Callable[[Path], None], lock: tuple[str, ...], folder: Path, holding: Holding, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store, "BUSY_SECONDS", 0.0)
+    monkeypatch.setattr(store_lock, "BUSY_SECONDS", 0.0)
     process = holding(*lock)
     with pytest.raises(StoreError, match=rf"run\.db: locked by \S+ \(pid {process.pid}\).*--resume {folder}") as refused:
         use(folder)
@@ -110,7 +111,7 @@ def test_a_training_waits_for_a_writer(folder: Path, holding: Holding, monkeypat
         commit(run, 1)
         assert pauses
         monkeypatch.undo()
-        monkeypatch.setattr(store, "BUSY_SECONDS", 0.0)
+        monkeypatch.setattr(store_lock, "BUSY_SECONDS", 0.0)
         process = holding(*WRITER)
         with pytest.raises(StoreError, match=rf"locked by \S+ \(pid {process.pid}\)"):
             commit(run, 2)

@@ -13,8 +13,9 @@ from small_runs import Quiet
 from tinymetafed.learn.tasks import HELD_OUT, DataError
 from tinymetafed.runs import export, training
 from tinymetafed.runs.journal import RunResult
+from tinymetafed.runs.run_errors import StoreError
 from tinymetafed.runs.setup import set_up
-from tinymetafed.runs.store import StoreError, read_run
+from tinymetafed.runs.store import read_run
 from tinymetafed_codegen import spec
 from tinymetafed_codegen.spec import anchored, portable, relative
 

@@ -30,9 +30,9 @@ from run_values import (
 from tinymetafed.federation.result import CurveExample, Evaluation, ScatterExample
 from tinymetafed.learn.metric import Metric
 from tinymetafed.learn.weights import sha256
-from tinymetafed.runs import charts, report, store
+from tinymetafed.runs import charts, report, store, store_format
 from tinymetafed.runs.journal import Entry, RoundEntry, RunHeader, RunResult
-from tinymetafed.runs.report import comparison_page, run_page
+from tinymetafed.runs.report import comparison_page, run_page, score_charts
 from tinymetafed.runs.run_data import StoreError
 from tinymetafed_codegen import spec
 from tinymetafed_codegen.spec import Experiment, LossName
@@ -106,7 +106,7 @@ def write_run(folder: Path, text: str, entries: list[Entry], result: RunResult |
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "run.db").unlink(missing_ok=True)
     with closing(sqlite3.connect(folder / "run.db", isolation_level=None)) as database:
-        database.executescript(store._SCHEMA)
+        database.executescript(store_format.SCHEMA)
         database.execute("PRAGMA synchronous = OFF")  # test data need not survive a power failure
         writer = store.RunStore(folder, database)
         writer.append(first or begun(text), WEIGHTS)
@@ -209,7 +209,7 @@ def test_splits_of_few_clients_and_predictions_against_true_values_are_shown(tmp
     shown = page(write_run(tmp_path / "own", FOLDER, journal(40), said))
     assert "mean of 4 splits of 1 client never trained on" in shown.text and "Your own data" in shown.text
     assert "A client never trained on, carol, split 1: predicted against true values" in shown.text
-    chart = run_page._example(drawn)
+    chart = score_charts.example_chart(drawn)
     dots = {role: [(x, y) for of, x, y in chart.dots if of == role] for role in ("before", "after")}
     assert len(dots["before"]) == 2 and len(dots["after"]) == 3
     diagonal = [tuple(map(float, point.split(","))) for point in chart.lines[0][1].split()]

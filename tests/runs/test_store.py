@@ -28,10 +28,12 @@ from stored_runs import EXPERIMENT, MANIFEST, WEIGHTS, after, begun, commit
 
 from tinymetafed import __version__
 from tinymetafed.learn.weights import sha256
-from tinymetafed.runs import journal, store
+from tinymetafed.runs import journal, run_folder, store, store_content, store_format, store_lock
 from tinymetafed.runs.journal import ServedDevice
 from tinymetafed.runs.run_data import RunData, StoreError
-from tinymetafed.runs.store import claimed, read_run
+from tinymetafed.runs.run_folder import claimed
+from tinymetafed.runs.store import read_run
+from tinymetafed.runs.store_format import FORMAT
 from tinymetafed_codegen import files
 from tinymetafed_codegen.hash import ARITHMETIC_VERSION
 
@@ -241,9 +243,9 @@ def alter(folder: Path, *statements: str) -> None:
 
 
 def test_another_format_is_named(folder: Path) -> None:
-    alter(folder, f"PRAGMA user_version = {store.FORMAT + 1}")
+    alter(folder, f"PRAGMA user_version = {FORMAT + 1}")
     for said in (read_or_refuse(folder), reopen_or_refuse(folder)):
-        assert f"run.db: a store of format {store.FORMAT + 1}, this version of tinymetafed knows format {store.FORMAT}" in said
+        assert f"run.db: a store of format {FORMAT + 1}, this version of tinymetafed knows format {FORMAT}" in said
 
 
 def test_a_run_of_the_former_format_is_refused_and_told_why(folder: Path) -> None:
@@ -427,7 +429,7 @@ def test_a_killed_writer_loses_nothing(killed: tuple[Path, int]) -> None:
 
 def kill_at_line(number: int, path: Path) -> bool:
     """Begins a run in a process that is killed after ``number`` lines of our code; returns whether it was killed."""
-    ours = {store.__file__, files.__file__}
+    ours = {each.__file__ for each in (store, store_content, store_format, store_lock, run_folder, files)}
     child = os.fork()
     if child == 0:
         left = number

@@ -20,7 +20,7 @@ from tinymetafed.runs.store import read_run
 from tinymetafed.simulation.kernels import ClientRound, TrainingClients, open_kernels
 from tinymetafed.wire.frame import encode
 from tinymetafed.wire.messages import tail_capacity
-from tinymetafed_codegen.optional_messages import CodedDelta, ValueCoding
+from tinymetafed_codegen.optional_messages.coded_messages import CodedDelta, ValueCoding
 from tinymetafed_codegen.protocol import Dtype, Selection
 
 pytestmark = pytest.mark.usefixtures("built_once")

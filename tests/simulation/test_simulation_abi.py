@@ -17,12 +17,12 @@ from tinymetafed.simulation.batches import Batch
 from tinymetafed.simulation.compilation import compile_kernels
 from tinymetafed.simulation.kernels import ClientRound, Kernels, TrainingClients, open_kernels
 from tinymetafed.simulation.vector_units import vector_units
-from tinymetafed_codegen import emit
 from tinymetafed_codegen import simulation_abi as abi
+from tinymetafed_codegen import simulation_abi_cpp
 from tinymetafed_codegen.protocol import Phase, Recipe, SampleSet, Variant
 from tinymetafed_codegen.toolchain import BuildError
 
-HEADER = emit.simulation_abi_header("pytest")
+HEADER = simulation_abi_cpp.simulation_abi_header("pytest")
 
 
 def compile_header(text: str, folder: Path) -> subprocess.CompletedProcess[str]:

@@ -10,7 +10,7 @@ from pydantic import Field
 from .layer import LayerSpec
 from .op import Op, OpError, Parameter, Shape, tile
 from .weighted import WeightedSpec
-from .window import SINGLE, Axis, ImagePadding, Pair, margins_of_axes
+from .window import SINGLE, Axis, ImagePadding, Pair, flattened, margins_of_axes
 
 
 class Conv2dSpec(WeightedSpec):
@@ -32,7 +32,7 @@ class Conv2d(Op):
     kind: ClassVar[str] = "conv2d"
     spec: ClassVar[type[LayerSpec]] = Conv2dSpec
     header: ClassVar[str] = "conv2d.hpp"
-    flash_bytes: ClassVar[tuple[int, ...]] = (1_700, 1_700, 1_300)
+    flash_bytes: ClassVar[tuple[int, ...]] = (2_300, 2_200, 1_100)
     tiled: ClassVar[bool] = True
     template: ClassVar[str] = "weighted.hpp.j2"
     can_fuse_relu: ClassVar[bool] = True
@@ -65,9 +65,13 @@ class Conv2d(Op):
 
     def cpp_type(self) -> str:
         """The C++ type of the kernels."""
+        return self._kernels("Conv2d", *flattened(self.rows, self.columns))
+
+    def _kernels(self, name: str, rows: Axis, columns: Axis) -> str:
+        """The C++ type ``name`` of an image with these axes."""
         channels, filters = self.input_shape[-1], self.output_shape[-1]
         return (
-            f"kernels::Conv2d<{self.rows.cpp_type()}, {self.columns.cpp_type()}, "
+            f"kernels::{name}<{rows.cpp_type()}, {columns.cpp_type()}, "
             f"/*channels=*/{channels}, /*filters=*/{filters}, "
             f"/*relu=*/{str(self.relu).lower()}, /*filter_tile=*/{tile(filters)}, /*channel_tile=*/{tile(channels)}>"
         )

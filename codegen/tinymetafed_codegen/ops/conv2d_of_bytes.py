@@ -51,8 +51,9 @@ class Conv2dOfBytes(Conv2d):
         """The C++ type of the kernels."""
         channels = self.input_shape[-1]
         values = "Levels" if self.normalise is None else f"NormalisedLevels<{channels}>"
+        conv = self._kernels("GeneralConv2d", self.rows, self.columns)
         return (
-            f"kernels::Conv2dOfBytes<{super().cpp_type()}, {self.rows.cpp_type()}, {self.columns.cpp_type()}, "
+            f"kernels::Conv2dOfBytes<{conv}, {self.rows.cpp_type()}, {self.columns.cpp_type()}, "
             f"/*channels=*/{channels}, /*kernel=*/{self.kernel_floats}, /*band=*/{self.band}, "
             f"kernels::{values}>"
         )

@@ -25,7 +25,7 @@ class Dense(Op):
     kind: ClassVar[str] = "dense"
     spec: ClassVar[type[LayerSpec]] = DenseSpec
     header: ClassVar[str] = "dense.hpp"
-    flash_bytes: ClassVar[tuple[int, ...]] = (320, 490, 790)
+    flash_bytes: ClassVar[tuple[int, ...]] = (500, 590, 830)
     tiled: ClassVar[bool] = True
     fuses_backward: ClassVar[bool] = True
     template: ClassVar[str] = "weighted.hpp.j2"

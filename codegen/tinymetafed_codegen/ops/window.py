@@ -99,3 +99,11 @@ class Axis:
 
 # The row axis of a sequence: an image of one row.
 SINGLE = Axis(1, 1, 1, 1, 0)
+
+
+def flattened(rows: Axis, columns: Axis) -> tuple[Axis, Axis]:
+    """The axes of an image whose windows are single pixels, as one row of all its pixels; other axes as they are."""
+    if any((axis.size, axis.stride, axis.pad) != (1, 1, 0) or axis.outputs != axis.length for axis in (rows, columns)):
+        return rows, columns
+    pixels = rows.length * columns.length
+    return SINGLE, Axis(pixels, pixels, 1, 1, 0)

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from ..files import suggestion
 from ..ops.running_statistics import LARGEST_INPUT, LEAST_VARIANCE
-from ..optional_messages import LEAST_PARTICIPANTS, SEATS
+from ..optional_messages.secure_messages import LEAST_PARTICIPANTS, SEATS
 from ..section import Section, SpecError, TomlTable, TomlValue
 from .data import DataSpec
 from .defaults import CLIENTS, defaults

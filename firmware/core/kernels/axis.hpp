@@ -23,6 +23,11 @@ struct Axis {
   static constexpr int first_out(int element) { return ceil_div(max(0, kBefore - element), kStride); }
   static constexpr int last_out(int element) { return min(kOut, ceil_div(max(0, kIn + kBefore - element), kStride)); }
 
+  // The last output whose window lies on inputs as a whole; before the first output if there is none.
+  static constexpr int last_whole_out() {
+    return kLength + kBefore < kElements ? -1 : min(kOut - 1, (kLength + kBefore - kElements) / kStride);
+  }
+
   // An input contributes to outputs through every kStride-th element of [first_element, last_element); `out` is the output
   // for one of these elements.
   static constexpr int first_element(int in) { return max((in + kBefore) % kStride, in + kBefore - (kOut - 1) * kStride); }

@@ -1,6 +1,8 @@
 // Update of a convolution's bias. Its gradient adds dy over the output pixels, in ascending order, to 0.
 #pragma once
 
+#include "sgd.hpp"
+
 namespace tmf::kernels {
 
 template <int kTile, typename Update, int kPixels, int kFilters, typename T>
@@ -8,12 +10,8 @@ void move_bias_tile(const T* dy, T* bias, T rate) {
   T sum[kTile];
 #pragma GCC unroll 8
   for (int t = 0; t < kTile; ++t) sum[t] = T{};
-  for (int n = kPixels; n > 0; --n, dy += kFilters) {
-#pragma GCC unroll 8
-    for (int t = 0; t < kTile; ++t) sum[t] += dy[t];
-  }
-#pragma GCC unroll 8
-  for (int t = 0; t < kTile; ++t) Update::move(bias + t, bias[t], rate * sum[t], rate);
+  for (int n = kPixels; n > 0; --n, dy += kFilters) add_adjacent<kTile>(sum, dy);
+  move_adjacent<Update, kTile>(bias, sum, rate);
 }
 
 // dy is [kPixels, kFilters], bias [kFilters].

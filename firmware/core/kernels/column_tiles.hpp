@@ -1,7 +1,7 @@
 // Splits a row of pixels into tiles of neighbours, so that a kernel loads each weight and each value once for a whole tile.
 #pragma once
 
-#include "pairs.hpp"
+#include "pixel_groups.hpp"
 
 namespace tmf::kernels {
 

@@ -5,7 +5,7 @@
 
 #include "axis.hpp"
 #include "int8_tensor.hpp"
-#include "pairs.hpp"
+#include "pixel_groups.hpp"
 
 namespace tmf::kernels {
 
@@ -32,9 +32,9 @@ struct Conv2dInt8 {
   }
 
   static void run(const int8_t* x, Int8Weights weights, int8_t* y) {
-    using Walk = Pairs<Outputs<Rows>, Outputs<Columns>>;
+    using Walk = Groups<Outputs<Rows>, Outputs<Columns>, 2>;
     constexpr bool kHasSingles = Walk::has_singles();
-    Walk::for_each([=](const Pair& at) {
+    Walk::for_each([=](const Group& at) {
       if (kHasSingles && at.is_single())
         pixels<1>(x, weights, y, at);
       else
@@ -43,7 +43,7 @@ struct Conv2dInt8 {
   }
 
   template <int kPixels>
-  static void pixels(const int8_t* x, Int8Weights weights, int8_t* y, const Pair& at) {
+  static void pixels(const int8_t* x, Int8Weights weights, int8_t* y, const Group& at) {
     y += (at.row * Columns::kOut + at.column) * kFilters;
     int f = 0;
     for (; f + kTile <= kFilters; f += kTile) tile<kPixels, kTile>(x, from(weights, f), y + f, at);
@@ -51,7 +51,7 @@ struct Conv2dInt8 {
   }
 
   template <int kPixels, int kWidth>
-  static void tile(const int8_t* x, Int8Weights weights, int8_t* y, const Pair& at) {
+  static void tile(const int8_t* x, Int8Weights weights, int8_t* y, const Group& at) {
     const int top = Rows::start(at.row), left = Columns::start(at.column);
     const int last_row = Rows::last(at.row);
     const int first_column = Columns::first(at.column), columns = Columns::last(at.column) - first_column;

@@ -36,6 +36,7 @@ struct NormalisedLevels {
 template <typename Rows, typename Columns, int kChannels, int kBand, typename Value>
 class Bands {
  public:
+  static constexpr bool kWhole = false;
   static constexpr int kRow = Columns::kIn * kChannels;
 
   Bands(const uint8_t* bytes, const Value& value, float* work)
@@ -82,7 +83,7 @@ struct Conv2dOfBytes {
   template <typename... Normalising>
   static void forward(const float* x, const float* kernel, const float* bias, float* y, float* work, Normalising... normalising) {
     Source source = source_of(x, work, normalising...);
-    Conv::forward_rows(source, kernel, bias, y);
+    Conv::forward_from(source, kernel, bias, y);
   }
 
   template <typename Update, typename... Normalising>

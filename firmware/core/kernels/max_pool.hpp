@@ -3,7 +3,7 @@
 
 #include "mask.hpp"
 #include "math.hpp"
-#include "pairs.hpp"
+#include "pixel_groups.hpp"
 #include "windows.hpp"
 
 namespace tmf::kernels {

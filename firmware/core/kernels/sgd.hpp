@@ -1,6 +1,8 @@
 // Stochastic gradient descent on one weight. A kernel's backward pass calls it for each gradient immediately.
 #pragma once
 
+#include <kernels/adjacent.hpp>  // in angle brackets: a port that comes first in the include path may have its own version
+
 #include <cstdint>
 
 #include "math.hpp"
@@ -9,7 +11,7 @@ namespace tmf::kernels {
 
 // For weights that this step leaves as they are, frozen ones among them, which are constants: no update.
 struct Hold {
-  static constexpr bool kMoves = false;
+  static constexpr bool kMoves = false, kSubtracts = false;
 
   // What an update writes to: nothing, so that weights may be constants. Other updates write to the weights themselves.
   template <typename T, typename W>
@@ -25,6 +27,7 @@ struct Hold {
 template <uint32_t kWeightDecay = 0, uint32_t kMomentum = 0, uint32_t kVelocity = 0>
 struct Sgd {
   static constexpr bool kMoves = true;
+  static constexpr bool kSubtracts = kWeightDecay == 0 && kMomentum == 0;  // w <- w - rate gradient, and nothing else
 
   template <typename T>
   static T* writable(T* weights) { return weights; }
@@ -46,7 +49,7 @@ struct Sgd {
 // does not change.
 template <uint32_t kWeightDecay, uint32_t kSum>
 struct Accumulate {
-  static constexpr bool kMoves = true;
+  static constexpr bool kMoves = true, kSubtracts = false;
 
   template <typename T>
   static T* writable(T* weights) { return weights; }
@@ -57,5 +60,16 @@ struct Accumulate {
     place[kSum] += change;
   }
 };
+
+// Changes kCount weights that lie side by side.
+template <typename Update, int kCount, typename T>
+[[gnu::always_inline]] inline void move_adjacent(T* place, const T* gradients, const T& rate) {
+  if constexpr (Update::kSubtracts) {
+    subtract_products<kCount>(place, gradients, rate);
+  } else {
+#pragma GCC unroll 8
+    for (int i = 0; i < kCount; ++i) Update::move(place + i, place[i], rate * gradients[i], rate);
+  }
+}
 
 }  // namespace tmf::kernels

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
+
 from tinymetafed_codegen import spec
-from tinymetafed_codegen.boards import Line
+from tinymetafed_codegen.board_facts import Line
 from tinymetafed_codegen.ops import LOSSES as _LOSSES
 
 from ..runs import TEST_URL
@@ -15,3 +17,8 @@ DEFAULT_DEVICES = ("native:2",)
 TEST_DEVICE = TEST_URL
 DEFAULT_BAUD = Line().baud
 ADAPTED_TASKS = 10  # unseen clients that ``Run.adapt`` adapts
+
+
+def threads_of(asked: int | None) -> int:
+    """The threads that are asked for, else one for each processor."""
+    return asked or os.cpu_count() or 1

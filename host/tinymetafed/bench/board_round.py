@@ -6,7 +6,8 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tinymetafed_codegen.boards import Board, Catalogue
+from tinymetafed_codegen.board_facts import Board
+from tinymetafed_codegen.boards import Catalogue
 from tinymetafed_codegen.protocol import Program
 from tinymetafed_codegen.spec import Experiment
 from tinymetafed_codegen.temporary import temporary_folder

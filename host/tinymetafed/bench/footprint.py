@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from itertools import starmap
 from pathlib import Path
 
-from tinymetafed_codegen import boards, spec
-from tinymetafed_codegen.boards import Board
+from tinymetafed_codegen import board_requirements, boards, spec
+from tinymetafed_codegen.board_facts import Board
 from tinymetafed_codegen.design import Design
 from tinymetafed_codegen.locate import find
 from tinymetafed_codegen.spec import Experiment
@@ -38,7 +38,7 @@ def emulated_boards() -> list[str]:
     all_of_them = [board.name for board in boards.usable() if board.kind == "qemu"]
     ready = [name for name in all_of_them if not boards.missing_tools(name) and not boards.load(name).cannot_build()]
     if not ready:
-        remedies = " or ".join(boards.remedy(boards.missing_tools(name)) for name in all_of_them)
+        remedies = " or ".join(board_requirements.remedy(boards.missing_tools(name)) for name in all_of_them)
         raise BenchError(f"no emulated board can be built and run here; {remedies}")
     return ready
 

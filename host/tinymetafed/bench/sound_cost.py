@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tinymetafed_codegen import emit, log_mel_facts
-from tinymetafed_codegen.boards import Board
+from tinymetafed_codegen.board_facts import Board
 from tinymetafed_codegen.log_mel_cpp import log_mel_header
 from tinymetafed_codegen.spec import Experiment
 from tinymetafed_codegen.toolchain import build_root

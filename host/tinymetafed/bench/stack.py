@@ -15,9 +15,10 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
-from tinymetafed_codegen.boards import Board, Catalogue
+from tinymetafed_codegen.board_facts import Board
+from tinymetafed_codegen.boards import Catalogue
 from tinymetafed_codegen.manifest import ModelManifest
-from tinymetafed_codegen.optional_messages import LEAST_PARTICIPANTS
+from tinymetafed_codegen.optional_messages.secure_messages import LEAST_PARTICIPANTS
 from tinymetafed_codegen.protocol import Phase, Program, Recipe, SampleSet, Variant
 from tinymetafed_codegen.spec import Experiment
 from tinymetafed_codegen.temporary import temporary_folder

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tinymetafed_codegen.optional_messages import CodedDelta
+from tinymetafed_codegen.optional_messages.coded_messages import CodedDelta
 from tinymetafed_codegen.protocol import Delta, Dtype
 from tinymetafed_codegen.spec import Experiment
 

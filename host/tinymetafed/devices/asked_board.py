@@ -13,7 +13,7 @@ import numpy as np
 from tinymetafed_codegen.boards import Catalogue
 from tinymetafed_codegen.design import Design
 from tinymetafed_codegen.errors import UsageError
-from tinymetafed_codegen.optional_messages import SensorReport
+from tinymetafed_codegen.optional_messages.sensor_messages import SensorReport
 from tinymetafed_codegen.protocol import State, Status
 
 from ..federation.observer import Observer

@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from tinymetafed_codegen.optional_messages import StoreState
+from tinymetafed_codegen.optional_messages.store_messages import StoreState
 from tinymetafed_codegen.section import TomlValue
 from tinymetafed_codegen.spec import Experiment, dump
 

@@ -9,12 +9,11 @@ import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from tinymetafed_codegen import board_key
-from tinymetafed_codegen.boards import Board
+from tinymetafed_codegen.board_facts import Board
 from tinymetafed_codegen.files import locked, write_if_changed
 from tinymetafed_codegen.locate import PLATFORMIO_CONFIG, platformio_config
 from tinymetafed_codegen.manifest import ModelManifest
-from tinymetafed_codegen.toolchain import SHOWN_LINES, BuildError, build_root, require_tools
+from tinymetafed_codegen.toolchain import BOARD_KEY_VARIABLE, SHOWN_LINES, BuildError, build_root, require_tools
 
 from .build_inputs import compilers_digest, inputs_digest, is_built, write_stamp
 from .firmware_project import build_folder_of
@@ -114,7 +113,7 @@ def build(
         objects = build_root() / "objects"  # of equal sources and flags, for all models
         objects.mkdir(exist_ok=True)
         shared = objects / compilers_digest(board, environment)[:16]
-        has_key = bool(environment.get(board_key.VARIABLE))  # what a key is compiled into stays in its build folder
+        has_key = bool(environment.get(BOARD_KEY_VARIABLE))  # what a key is compiled into stays in its build folder
         environment["TINYMETAFED_OBJECTS"] = "" if has_key else str(shared)
         if quiet:
             done = subprocess.run(

@@ -15,7 +15,7 @@ import tomli_w
 
 from tinymetafed_codegen.errors import Error, UsageError
 from tinymetafed_codegen.files import OWNER_ONLY, locked, replace
-from tinymetafed_codegen.optional_messages import KEY_BYTES
+from tinymetafed_codegen.optional_messages.authentication_messages import KEY_BYTES
 
 VARIABLE = "TINYMETAFED_KEYS"  # names another file than the default one
 LONGEST_NAME = 40

@@ -12,7 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from tinymetafed_codegen.boards import INSTALLED, Board, Catalogue, remedy
+from tinymetafed_codegen.board_facts import Board
+from tinymetafed_codegen.board_requirements import remedy
+from tinymetafed_codegen.boards import INSTALLED, Catalogue
 from tinymetafed_codegen.temporary import temporary_folder
 
 from . import board_files

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinymetafed_codegen.errors import Error, UsageError
-from tinymetafed_codegen.optional_messages import Columns, RowFormat, Rows, SensorState
+from tinymetafed_codegen.optional_messages.sensor_messages import Columns, RowFormat, Rows, SensorState
 from tinymetafed_codegen.protocol import Status
 
 from ..federation.observer import Observer

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from tinymetafed_codegen.optional_messages import LEAST_PARTICIPANTS, SECURE_REQUESTS
+from tinymetafed_codegen.optional_messages.secure_messages import LEAST_PARTICIPANTS, SECURE_REQUESTS
 
 from ..federation.clients import Served
 from ..learn import masked_sum

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from tinymetafed_codegen.optional_messages import LEAST_PARTICIPANTS
+from tinymetafed_codegen.optional_messages.secure_messages import LEAST_PARTICIPANTS
 from tinymetafed_codegen.section import StrictJson
 from tinymetafed_codegen.secure_sum import SecureSumFacts
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import jinja2
 import numpy as np
 
-from tinymetafed_codegen import boards
+from tinymetafed_codegen import board_errors, boards
 from tinymetafed_codegen.protocol import Stream
 
 from ..devices.firmware_project import platformio_files
@@ -136,7 +136,7 @@ def _is_ours(board: str) -> bool:
         known = [*boards.names(), *starters()]
         near = difflib.get_close_matches(board, known, n=1)
         hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(known)}; docs/own-board.md is about any other"
-        raise boards.BoardError(f"no board '{board}'; {hint}")
+        raise board_errors.BoardError(f"no board '{board}'; {hint}")
     return board in boards.names()
 
 

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tinymetafed_codegen import optional_messages, protocol
-from tinymetafed_codegen.boards import Board, Estimates
+from tinymetafed_codegen import protocol
+from tinymetafed_codegen.board_facts import Board, Estimates
 from tinymetafed_codegen.errors import UsageError
 from tinymetafed_codegen.flash_store import StoreFacts
 from tinymetafed_codegen.graph import Graph
 from tinymetafed_codegen.manifest import ModelManifest
+from tinymetafed_codegen.optional_messages import secure_messages
 from tinymetafed_codegen.protocol import SampleSet, payload_capacity, wire_size
 from tinymetafed_codegen.work import forward_multiply_accumulates, multiply_accumulates
 
@@ -154,8 +155,8 @@ def computed_bytes(manifest: ModelManifest, strategy: Strategy) -> float:
     )
     further = 0
     if strategy.secure_sum is not None:
-        sent, pull, entries = optional_messages.Masked.fixed_size(), optional_messages.PullMasked.fixed_size(), 2 * k
-        further = wire_size(mac + optional_messages.Open.fixed_size()) + wire_size(mac + optional_messages.Opened.fixed_size())
+        sent, pull, entries = secure_messages.Masked.fixed_size(), secure_messages.PullMasked.fixed_size(), 2 * k
+        further = wire_size(mac + secure_messages.Open.fixed_size()) + wire_size(mac + secure_messages.Opened.fixed_size())
     room = payload_capacity(window) - mac - sent
     chunks = -(-entries // room) if k else 0
     up = entries + chunks * wire_size(mac + sent) + further

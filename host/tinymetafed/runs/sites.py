@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import ClassVar, Protocol
 
 from tinymetafed_codegen.design import design
-from tinymetafed_codegen.optional_messages import LEAST_PARTICIPANTS
+from tinymetafed_codegen.optional_messages.secure_messages import LEAST_PARTICIPANTS
 from tinymetafed_codegen.spec import SpecError
 
 from ..devices.device_clients import DeviceClients

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from tinymetafed_codegen import boards, emit
+from tinymetafed_codegen import boards, emit, simulation_abi_cpp
 from tinymetafed_codegen.design import Design
 from tinymetafed_codegen.files import locked, write_if_changed
 from tinymetafed_codegen.host_library import SHARED, run_compiler, shared_library
@@ -54,7 +54,7 @@ def compile_kernels(design: Design, unit: VectorUnit, kernels: str | None = None
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder / "lock"):
         emit.write(design.reading_floats(), generated, _COMMAND)
-        write_if_changed(generated / "simulation_abi.hpp", emit.simulation_abi_header(_COMMAND))
+        write_if_changed(generated / "simulation_abi.hpp", simulation_abi_cpp.simulation_abi_header(_COMMAND))
         files = [file for part in (tree / "core", tree / "sim", *replaced) for file in sorted(part.rglob("*.[hc]pp"))]
         files += [
             *sorted(generated.glob("*.hpp")),

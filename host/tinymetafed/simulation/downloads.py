@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tinymetafed_codegen.optional_messages import MoreDifference
+from tinymetafed_codegen.optional_messages.difference_messages import MoreDifference
 
 from ..learn.codecs.difference import Coded, Versions
 from ..learn.codecs.downlink import Segment

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from tinymetafed_codegen import optional_messages, protocol
+from tinymetafed_codegen import protocol
+from tinymetafed_codegen.optional_messages import coded_messages, part_messages, secure_messages
 from tinymetafed_codegen.protocol import Phase, Recipe, SampleSet, Status
 from tinymetafed_codegen.sample_parts import is_whole, part_bytes
 
@@ -191,9 +192,9 @@ class SimulatedClients:
         mac = self._mac_bytes
         most = masked_entries(self._window, mac)
         counts = [min(most, entries - at) for at in range(0, entries, most)]
-        head = bytes(optional_messages.Masked.fixed_size())
+        head = bytes(secure_messages.Masked.fixed_size())
         sizes = sum(len(encode(1, 1, head + b"\1" * (2 * count + mac))) for count in counts)
-        sizes += fixed_on_wire(optional_messages.Opened, mac)
+        sizes += fixed_on_wire(secure_messages.Opened, mac)
         return SentMessages(clients * len(counts), clients * sizes, sample_bytes)
 
     def _count(
@@ -208,11 +209,11 @@ class SimulatedClients:
         progress = fixed_on_wire(protocol.Progress, mac)
         down = weights.bytes + clients * fixed_on_wire(protocol.Train, mac)
         if self._strategy.secure_sum is None:
-            pull = optional_messages.PullCoded if self._strategy.spec.codes_values else protocol.Pull
+            pull = coded_messages.PullCoded if self._strategy.spec.codes_values else protocol.Pull
             down += sent.messages * fixed_on_wire(pull, mac)
         else:
-            down += sent.messages * fixed_on_wire(optional_messages.PullMasked, mac)
-            down += clients * fixed_on_wire(optional_messages.Open, mac)
+            down += sent.messages * fixed_on_wire(secure_messages.PullMasked, mac)
+            down += clients * fixed_on_wire(secure_messages.Open, mac)
         # The answers to Load and to a difference have the same length.
         up = weights.messages * fixed_on_wire(protocol.LoadAnswer, mac) + clients * progress + sent.message_bytes
         samples_up = 0
@@ -236,5 +237,5 @@ class SimulatedClients:
         """Bytes of the answers to one sample."""
         if is_whole(sample_bytes, self._window, self._mac_bytes):
             return fixed_on_wire(protocol.Progress, self._mac_bytes)
-        parts = -(-sample_bytes // part_bytes(optional_messages.SamplePart, self._window, self._mac_bytes))
-        return parts * fixed_on_wire(optional_messages.SampleTaken, self._mac_bytes)
+        parts = -(-sample_bytes // part_bytes(part_messages.SamplePart, self._window, self._mac_bytes))
+        return parts * fixed_on_wire(part_messages.SampleTaken, self._mac_bytes)

@@ -7,7 +7,7 @@ import hmac
 from dataclasses import dataclass, field
 from enum import IntEnum
 
-from tinymetafed_codegen.optional_messages import KEY_BYTES, MAC_BYTES, PROOF_BYTES
+from tinymetafed_codegen.optional_messages.authentication_messages import KEY_BYTES, MAC_BYTES, PROOF_BYTES
 
 COUNTER_BYTES = 8
 

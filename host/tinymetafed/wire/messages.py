@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from tinymetafed_codegen import protocol
-from tinymetafed_codegen.optional_messages import Masked, SamplePart
+from tinymetafed_codegen.optional_messages.part_messages import SamplePart
+from tinymetafed_codegen.optional_messages.secure_messages import Masked
 from tinymetafed_codegen.protocol import Dtype
 
 from .frame import encode

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from typing import Self, TypeVar
 
 from tinymetafed_codegen import protocol
-from tinymetafed_codegen.optional_messages import ALL_REQUESTS, MAC_BYTES, PART_REQUESTS
+from tinymetafed_codegen.optional_messages import ALL_REQUESTS
+from tinymetafed_codegen.optional_messages.authentication_messages import MAC_BYTES
+from tinymetafed_codegen.optional_messages.part_messages import PART_REQUESTS
 from tinymetafed_codegen.protocol import FRAME_HEADER_BYTES, Status, wire_size
 
 from ...federation.clients import Traffic

@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from tinymetafed_codegen import optional_messages, protocol
-from tinymetafed_codegen.optional_messages import MAC_BYTES, Challenge, Prove, Response
+from tinymetafed_codegen.optional_messages.authentication_messages import MAC_BYTES, Challenge, Prove, Response
 from tinymetafed_codegen.protocol import Code, ErrorAnswer, HelloAnswer, Record, WireError
 
 from ...wire.authentication import Handshake, SessionKeys

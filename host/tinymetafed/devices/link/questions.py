@@ -5,8 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from tinymetafed_codegen import optional_messages, protocol
+from tinymetafed_codegen import protocol
 from tinymetafed_codegen.manifest import ModelManifest
+from tinymetafed_codegen.optional_messages import (
+    authentication_messages,
+    measure_messages,
+    own_program_messages,
+    sensor_messages,
+    store_messages,
+)
 from tinymetafed_codegen.protocol import Status
 
 from ...wire import class_names
@@ -23,7 +30,7 @@ QUIET_SECONDS = 0.1  # after so long without a byte no late answer is expected
 class Questions(Exchange):
     """The questions to one device on an open line. Every call may raise a LinkError, as `request` does."""
 
-    store: optional_messages.StoreReport | None = None  # the last report of firmware with a store
+    store: store_messages.StoreReport | None = None  # the last report of firmware with a store
     name_bytes = 0  # of the names of classes in that store
     _run = 0
 
@@ -120,7 +127,7 @@ class Questions(Exchange):
             WrongKey: The board has another key, or somebody else has answered in its place.
         """
         self.end()
-        nonce = os.urandom(optional_messages.NONCE_BYTES)
+        nonce = os.urandom(authentication_messages.NONCE_BYTES)
         response = self.challenge(nonce)
         if response is None:
             raise WrongFirmware(
@@ -135,17 +142,17 @@ class Questions(Exchange):
                 "place; if it is the board, restore the file that has its key, or erase its flash and enroll it anew "
                 "(docs/authentication.md)"
             )
-        self._ask(optional_messages.Prove(handshake.host_proof), optional_messages.Proven)
+        self._ask(authentication_messages.Prove(handshake.host_proof), authentication_messages.Proven)
         self.begin(handshake.session())
 
-    def challenge(self, nonce: bytes) -> optional_messages.Response | None:
+    def challenge(self, nonce: bytes) -> authentication_messages.Response | None:
         """The board's answer to the nonce of a handshake; None for firmware that does not authenticate.
 
         Raises:
             NotEnrolled: The board has no key.
         """
         try:
-            return self._ask(optional_messages.Challenge(nonce), optional_messages.Response)
+            return self._ask(authentication_messages.Challenge(nonce), authentication_messages.Response)
         except DeviceRefused as refusal:
             if refusal.status == Status.UNKNOWN_TYPE:
                 return None
@@ -156,26 +163,26 @@ class Questions(Exchange):
                 f"of its own: `tinymetafed enroll {self.name} --name NAME`"
             ) from None
 
-    def enroll(self, key: bytes) -> optional_messages.Enrolled:
+    def enroll(self, key: bytes) -> authentication_messages.Enrolled:
         """Gives the board its key.
 
         Raises:
             DeviceRefused: BAD_STATE if it has another key and this session is not authenticated by it, or cannot keep one;
                 UNKNOWN_TYPE if its firmware does not authenticate.
         """
-        return self._ask(optional_messages.Enroll(key), optional_messages.Enrolled)
+        return self._ask(authentication_messages.Enroll(key), authentication_messages.Enrolled)
 
     def forget_key(self) -> None:
         """Makes the board forget its key, which authenticates this session. Raises DeviceRefused if it is compiled in."""
-        self._ask(optional_messages.Forget(), optional_messages.Forgotten)
+        self._ask(authentication_messages.Forget(), authentication_messages.Forgotten)
 
-    def refusals(self) -> optional_messages.Refusals:
+    def refusals(self) -> authentication_messages.Refusals:
         """What the board has refused since its start, in an authenticated session."""
-        return self._ask(optional_messages.AskRefusals(), optional_messages.Refusals)
+        return self._ask(authentication_messages.AskRefusals(), authentication_messages.Refusals)
 
     # --- The board's store ---
 
-    def recall(self, run: int) -> optional_messages.StoreReport:
+    def recall(self, run: int) -> store_messages.StoreReport:
         """Names the run of the cycles that follow, so that the board continues from states that it saved in this run.
 
         Only for firmware with a store.
@@ -187,10 +194,10 @@ class Questions(Exchange):
             What the board's store holds; also in ``store`` from now on.
         """
         self._run = run
-        self.store = self._ask(optional_messages.Recall(run), optional_messages.StoreReport)
+        self.store = self._ask(store_messages.Recall(run), store_messages.StoreReport)
         return self.store
 
-    def keep(self, names: Sequence[str] = ()) -> optional_messages.StoreReport:
+    def keep(self, names: Sequence[str] = ()) -> store_messages.StoreReport:
         """Makes the board save its current weights, local ones included; it has them again after a reset.
 
         Args:
@@ -202,19 +209,17 @@ class Questions(Exchange):
         Raises:
             DeviceRefused: BAD_STATE while weights are loaded or trained; NOT_FINITE if they have diverged.
         """
-        self.store = self._ask(
-            optional_messages.Keep(class_names.encode(names, self.name_bytes)), optional_messages.StoreReport
-        )
+        self.store = self._ask(store_messages.Keep(class_names.encode(names, self.name_bytes)), store_messages.StoreReport)
         return self.store
 
-    def refresh(self) -> optional_messages.StoreReport:
+    def refresh(self) -> store_messages.StoreReport:
         """As ``recall`` for the same run again."""
         return self.recall(self._run)
 
-    def look(self) -> optional_messages.Contents | None:
+    def look(self) -> store_messages.Contents | None:
         """What is in the board's store, which does not change; None for firmware without one."""
         try:
-            return self._ask(optional_messages.Look(), optional_messages.Contents)
+            return self._ask(store_messages.Look(), store_messages.Contents)
         except DeviceRefused as refusal:
             if refusal.status != Status.UNKNOWN_TYPE:
                 raise
@@ -222,19 +227,19 @@ class Questions(Exchange):
 
     # --- What the board's own program does ---
 
-    def inspect(self) -> optional_messages.Inspection | None:
+    def inspect(self) -> own_program_messages.Inspection | None:
         """How the board has done on the samples that its own program has learned; None if it has learned none."""
         try:
-            return self._ask(optional_messages.Inspect(), optional_messages.Inspection)
+            return self._ask(own_program_messages.Inspect(), own_program_messages.Inspection)
         except DeviceRefused as refusal:
             if refusal.status != Status.UNKNOWN_TYPE:
                 raise
             return None
 
-    def measurements(self) -> optional_messages.Measurements | None:
+    def measurements(self) -> measure_messages.Measurements | None:
         """What the board has measured of itself; None for firmware without ``board.measures``."""
         try:
-            return self._ask(optional_messages.Measure(), optional_messages.Measurements)
+            return self._ask(measure_messages.Measure(), measure_messages.Measurements)
         except DeviceRefused as refusal:
             if refusal.status != Status.UNKNOWN_TYPE:
                 raise
@@ -256,20 +261,20 @@ class Questions(Exchange):
 
     # --- The board's sensor; firmware without one refuses with UNKNOWN_TYPE ---
 
-    def sensor(self) -> optional_messages.SensorReport | None:
+    def sensor(self) -> sensor_messages.SensorReport | None:
         """How the board's sensor does; None for firmware without one."""
         try:
-            return self._ask(optional_messages.AskSensor(), optional_messages.SensorReport)
+            return self._ask(sensor_messages.AskSensor(), sensor_messages.SensorReport)
         except DeviceRefused as refusal:
             if refusal.status != Status.UNKNOWN_TYPE:
                 raise
             return None
 
-    def columns(self) -> optional_messages.Columns:
+    def columns(self) -> sensor_messages.Columns:
         """What a row of the sensor is."""
-        return self._ask(optional_messages.AskColumns(), optional_messages.Columns)
+        return self._ask(sensor_messages.AskColumns(), sensor_messages.Columns)
 
-    def pull_rows(self, recording: int, row: int) -> optional_messages.Rows:
+    def pull_rows(self, recording: int, row: int) -> sensor_messages.Rows:
         """Fetches rows of a recording from number ``row`` on, as many as are there and fit into an answer.
 
         Args:
@@ -279,9 +284,9 @@ class Questions(Exchange):
         Raises:
             DeviceRefused: BAD_STATE if the board knows nothing of this recording, because it was reset.
         """
-        return self._ask(optional_messages.PullRows(recording, row), optional_messages.Rows)
+        return self._ask(sensor_messages.PullRows(recording, row), sensor_messages.Rows)
 
-    def label_sample(self, label: int) -> optional_messages.SensorReport:
+    def label_sample(self, label: int) -> sensor_messages.SensorReport:
         """Labels the newest sample, which the board learns.
 
         Raises:
@@ -289,7 +294,7 @@ class Questions(Exchange):
                 in a round; NOT_FINITE if the weights have diverged.
         """
         request = int.from_bytes(os.urandom(4), "little")
-        return self._ask(optional_messages.LabelSample(request, label), optional_messages.SensorReport)
+        return self._ask(sensor_messages.LabelSample(request, label), sensor_messages.SensorReport)
 
 
 def board_name(hello: protocol.HelloAnswer) -> str:

@@ -10,8 +10,9 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from tinymetafed_codegen import optional_messages, protocol
+from tinymetafed_codegen import protocol
 from tinymetafed_codegen.manifest import KeptActivations
+from tinymetafed_codegen.optional_messages import coded_messages, difference_messages, part_messages, secure_messages
 from tinymetafed_codegen.protocol import FRAME_HEADER_BYTES, Dtype, Program, Recipe, State, Status
 from tinymetafed_codegen.sample_parts import is_whole, part_bytes
 
@@ -44,8 +45,8 @@ STALL_SECONDS = 120.0  # longer than any single training step
 _HOLDS_ANOTHER = (Status.BAD_STATE, Status.BAD_VALUE, Status.NOT_FINITE)  # refusals of a difference
 MOST_BYTES = 1 << 32  # of the samples that a program is sent in parts
 IntegerArray = NDArray[np.uint16]
-_Question = TypeVar("_Question", protocol.Pull, optional_messages.PullCoded)
-_Chunk = TypeVar("_Chunk", protocol.Delta, optional_messages.CodedDelta)
+_Question = TypeVar("_Question", protocol.Pull, coded_messages.PullCoded)
+_Chunk = TypeVar("_Chunk", protocol.Delta, coded_messages.CodedDelta)
 _SMALLER = "send uint8 levels with a scale, use smaller inputs, or a board with more memory"
 
 
@@ -104,7 +105,7 @@ class Session(Questions):
     def _load_difference(self, token: int, versions: Versions, version: Version) -> bool:
         """Sends what differs from the version that the board states to hold; returns whether it has the new one now."""
         if not self._has_stated:
-            held = self._ask(optional_messages.AskHeld(), optional_messages.Held)
+            held = self._ask(difference_messages.AskHeld(), difference_messages.Held)
             self._held, self._has_stated = held.version if held.whole else None, True
         base, self._held = self._held, None  # unknown until all of the new version is there
         coded = None if base is None else versions.difference(base, version)
@@ -113,7 +114,7 @@ class Session(Questions):
         try:
             self._send_difference(token, coded)
         except DeviceRefused as refusal:
-            if refusal.message not in optional_messages.DIFFERENCE_REQUESTS or refusal.status not in _HOLDS_ANOTHER:
+            if refusal.message not in difference_messages.DIFFERENCE_REQUESTS or refusal.status not in _HOLDS_ANOTHER:
                 raise
             what = "it was reset since, or never held it"
             if refusal.status != Status.BAD_STATE:
@@ -137,9 +138,9 @@ class Session(Questions):
             return coded.message(token, position, capacity) if position < coded.entries else None
 
         if coded.entries:
-            for _ in self._in_order(message_at, optional_messages.Taken, lambda answer: answer.next):
+            for _ in self._in_order(message_at, difference_messages.Taken, lambda answer: answer.next):
                 pass
-        elif taken := self._ask(coded.message(token, 0, capacity)[0], optional_messages.Taken).next:
+        elif taken := self._ask(coded.message(token, 0, capacity)[0], difference_messages.Taken).next:
             raise DeviceGarbled(f"{self.name}: claims {taken} entries of a difference without any; reset the board")
 
     def _load_all(self, token: int, segments: Sequence[Segment]) -> None:
@@ -397,7 +398,7 @@ class Session(Questions):
         if self._is_whole(example):
             yield from self._in_order(whole, protocol.Progress, lambda answer: answer.step, start)
             return
-        size, most = len(example.data), part_bytes(optional_messages.SamplePart, self.window, self.mac_bytes)
+        size, most = len(example.data), part_bytes(part_messages.SamplePart, self.window, self.mac_bytes)
 
         def part(position: int) -> tuple[protocol.Request, int] | None:
             sample = sample_at(position // size)
@@ -413,7 +414,7 @@ class Session(Questions):
             return message, position + len(message.data)
 
         try:
-            for taken in self._in_order(part, optional_messages.SampleTaken, lambda answer: answer.position, start * size):
+            for taken in self._in_order(part, part_messages.SampleTaken, lambda answer: answer.position, start * size):
                 yield protocol.Progress(taken.token, taken.state, taken.fault, taken.step, taken.ticks)
         except DeviceRefused as refusal:
             raise self._without_parts(refusal, f"sample {start} takes {size} bytes") from None
@@ -444,9 +445,9 @@ class Session(Questions):
         """
         return self._pull_all(protocol.Pull, protocol.Delta, token, count)
 
-    def pull_coded(self, token: int, count: int) -> list[optional_messages.CodedDelta]:
+    def pull_coded(self, token: int, count: int) -> list[coded_messages.CodedDelta]:
         """As ``pull``, from firmware that codes the values of its updates."""
-        return self._pull_all(optional_messages.PullCoded, optional_messages.CodedDelta, token, count)
+        return self._pull_all(coded_messages.PullCoded, coded_messages.CodedDelta, token, count)
 
     def _pull_all(self, question: type[_Question], answer: type[_Chunk], token: int, count: int) -> list[_Chunk]:
         chunks: list[_Chunk] = []
@@ -509,11 +510,11 @@ class Session(Questions):
         Args:
             run: Random number of the run; for a new one the board draws a new key.
         """
-        return self._ask(optional_messages.AskKey(run), optional_messages.OwnKey).key
+        return self._ask(secure_messages.AskKey(run), secure_messages.OwnKey).key
 
     def take_seat(self, seat: int, key: bytes) -> None:
         """Names the board that has a seat by its public key; the board computes the secret that it shares with that one."""
-        self._ask(optional_messages.Seat(seat, key), optional_messages.Seated)
+        self._ask(secure_messages.Seat(seat, key), secure_messages.Seated)
 
     def pull_masked(self, token: int, attempt: int, seats: Iterable[int], count: int) -> IntegerArray:
         """Receives the masked update.
@@ -534,8 +535,8 @@ class Session(Questions):
         parts: list[bytes] = []
         got = 0
         while got < count:
-            question = optional_messages.PullMasked(token, attempt, bits & 0xFFFFFFFF, bits >> 32, got)
-            answer = self._ask(question, optional_messages.Masked)
+            question = secure_messages.PullMasked(token, attempt, bits & 0xFFFFFFFF, bits >> 32, got)
+            answer = self._ask(question, secure_messages.Masked)
             entries, rest = divmod(len(answer.data), 2)
             if (answer.token, answer.attempt, answer.rank) != (token, attempt, got) or rest or not 0 < entries <= count - got:
                 raise DeviceGarbled(
@@ -548,7 +549,7 @@ class Session(Questions):
 
     def open_mask(self, token: int, attempt: int) -> bytes:
         """The seed of the board's own mask in an attempt; from then on the board masks this cycle for no other attempt."""
-        return self._ask(optional_messages.Open(token, attempt), optional_messages.Opened).seed
+        return self._ask(secure_messages.Open(token, attempt), secure_messages.Opened).seed
 
     # --- Reading and using weights ---
 
@@ -621,16 +622,16 @@ class Session(Questions):
 
     def _predict_in_parts(self, dtype: Dtype, scale: float, data: bytes, output_size: int | None) -> FloatArray:
         """The outputs for one input, which is sent in parts; ``output_size``: their number, None if it is not known."""
-        most = part_bytes(optional_messages.InputPart, self.window, self.mac_bytes)
+        most = part_bytes(part_messages.InputPart, self.window, self.mac_bytes)
         self._inputs = number = self._inputs + 1 & 0xFFFF_FFFF
 
         def part(position: int) -> tuple[protocol.Request, int] | None:
             sent = data[position : position + most]
-            return (optional_messages.InputPart(number, position, dtype, scale, sent), position + len(sent)) if sent else None
+            return (part_messages.InputPart(number, position, dtype, scale, sent), position + len(sent)) if sent else None
 
         outputs = b""
         try:
-            for taken in self._in_order(part, optional_messages.InputTaken, lambda answer: answer.position):
+            for taken in self._in_order(part, part_messages.InputTaken, lambda answer: answer.position):
                 outputs = taken.data
         except DeviceRefused as refusal:
             raise self._without_parts(refusal, f"an input takes {len(data)} bytes") from None

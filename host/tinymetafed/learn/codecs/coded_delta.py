@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from tinymetafed_codegen.optional_messages import FIRST_INDEX_BYTES, CodedDelta, ValueCoding
+from tinymetafed_codegen.optional_messages.coded_messages import FIRST_INDEX_BYTES, CodedDelta, ValueCoding
 from tinymetafed_codegen.protocol import MAX_PARAMETERS, Coding, Dtype, WireError
 
 from .delta import (

@@ -19,7 +19,7 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from tinymetafed_codegen.optional_messages import (
+from tinymetafed_codegen.optional_messages.difference_messages import (
     FINGERPRINT_FACTOR,
     STEP_ESCAPE,
     Difference,

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tinymetafed_codegen.errors import Error
-from tinymetafed_codegen.optional_messages import VALUE_ESCAPE, VALUE_RICE_CODINGS, ValueCoding
+from tinymetafed_codegen.optional_messages.coded_messages import VALUE_ESCAPE, VALUE_RICE_CODINGS, ValueCoding
 
 from . import rice
 from .rice import Bits, Numbers

@@ -16,7 +16,8 @@ from ..privacy_accounting import spent
 from ..run_data import RunData
 from ..run_figures import values_only_cost
 from .arena import Bar, MemoryPicture, memory_picture
-from .run_page import EstimateRow, down, estimates, samples, up, wire_bytes
+from .board_tables import EstimateRow, estimates
+from .traffic_bars import down, samples, up, wire_bytes
 from .wording import Scale, byte_unit, chance, count, interval, sentence, tested
 
 COLOURS = 8  # of curves; with more runs they repeat

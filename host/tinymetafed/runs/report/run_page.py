@@ -1,24 +1,25 @@
-"""The content of a run's page: scores, traffic, memory, devices."""
+"""The page of a run: its main figures, charts, tables, interruptions, privacy and provenance."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from ...federation.result import ClassScores, CurveExample, DCurve, Evaluation, Example, FinalScores, Score, Scores
-from ...federation.standing import BoardDeltas, by_board
+from ...federation.result import Scores
+from ...federation.standing import by_board
 from ...learn.metric import Metric
-from ..charts import FRAME, Chart, Level, Point, Role, Series, chart
-from ..journal import RoundEntry
+from ..charts import FRAME, Chart
 from ..privacy_accounting import spent
 from ..run_data import RunData
-from .arena import Bar, MemoryPicture, ParameterRow, memory_picture, parameters
-from .wording import Scale, byte_unit, chance, count, duration, interval, sentence, size, span, tested
+from .arena import MemoryPicture, ParameterRow, memory_picture, parameters
+from .board_tables import DeltaRow, DeviceRow, EstimateRow, delta_rows, deltas_chart, device_rows, estimates
+from .score_charts import d_curve_chart, example_chart, learning_chart, over_bytes_chart, spread_chart
+from .score_tables import ClassTable, ClientTable, class_table, client_table
+from .traffic_bars import TrafficBars, dense_values, down, per_client_round, samples, traffic_bars, up
+from .wording import Scale, count, duration, interval, sentence, size, tested
 
 MAX_EVENTS = 40  # interruptions that are listed
-BEFORE_AND_AFTER: tuple[Role, Role] = ("before", "after")
 
 
 @dataclass(frozen=True)
@@ -31,62 +32,6 @@ class Tile:
 
 
 @dataclass(frozen=True)
-class ClientTable:
-    """As text: percentiles over clients, and the best and worst client (which, number, task, before, after)."""
-
-    percentiles: list[tuple[str, str]]
-    ends: list[tuple[str, str, str, str, str]]
-
-
-@dataclass(frozen=True)
-class ClassTable:
-    """As text: the classes' names, and for each class its samples by prediction, precision and recall.
-
-    ``columns``: the names, and at the end "none" if a model that diverged predicted nothing.
-    """
-
-    columns: list[str]
-    rows: list[tuple[str, list[str], str, str]]
-
-
-@dataclass(frozen=True)
-class TrafficBars:
-    """Mean bytes per client and round by direction, the bytes of dense float32 weights, and totals of the run."""
-
-    bars: list[Bar]
-    dense: Bar
-    totals: list[tuple[str, str]]
-    retries: str
-    full: str  # bytes to clients with all weights in place of differences; "" without a download by difference
-
-
-@dataclass(frozen=True)
-class DeviceRow:
-    """A device in a table, as text; ``window``: receive window in bytes, ``rounds``: client rounds trained."""
-
-    url: str
-    board: str
-    unique_id: str
-    window: str
-    rounds: str
-
-
-@dataclass(frozen=True)
-class DeltaRow:
-    """The deltas of a board in a table, as text; ``aside``: why it was set aside, "" if it was not."""
-
-    url: str
-    unique_id: str
-    rounds: str
-    norm_median: str
-    norm_largest: str
-    cosine: str
-    shortened: str
-    left_out: str
-    aside: str
-
-
-@dataclass(frozen=True)
 class Interruptions:
     """Interruptions of the run as text: the first events with their rounds, and how many more there are (``left_out``)."""
 
@@ -95,9 +40,6 @@ class Interruptions:
     skipped: str
     events: list[tuple[str, str]]
     left_out: str
-
-
-EstimateRow = tuple[str, str, str, str, str]  # board, time on the line, time training, both together, energy
 
 
 @dataclass(frozen=True)
@@ -156,19 +98,19 @@ def page(run: RunData) -> RunPage:
         metric=scale.title,
         frame=FRAME,
         tiles=_tiles(run, planned, scale),
-        learning=_learning(run, planned, scale),
-        over_bytes=_over_bytes(run, scale),
-        d_curve=_d_curve(run, result.d_curve, scale) if result else None,
-        example=_example(result.example) if result and result.example else None,
-        spread=_spread(result.meta_test, scale) if result else None,
-        clients=_clients(result.meta_test, scale) if result else None,
-        classes=_classes(result.meta_test.classes) if result and result.meta_test.classes else None,
+        learning=learning_chart(run, planned, scale),
+        over_bytes=over_bytes_chart(run, scale),
+        d_curve=d_curve_chart(run, result.d_curve, scale) if result else None,
+        example=example_chart(result.example) if result and result.example else None,
+        spread=spread_chart(result.meta_test, scale) if result else None,
+        clients=client_table(result.meta_test, scale) if result else None,
+        classes=class_table(result.meta_test.classes) if result and result.meta_test.classes else None,
         estimates=estimates(run),
         estimate_basis=sentence(result.estimate.basis) if result and result.estimate else "",
-        traffic=_traffic(run),
-        devices=_devices(run),
-        deltas=_deltas(run, deltas),
-        deltas_chart=_deltas_chart(deltas),
+        traffic=traffic_bars(run),
+        devices=device_rows(run),
+        deltas=delta_rows(run, deltas),
+        deltas_chart=deltas_chart(deltas),
         memory=memory_picture(manifest),
         parameters=parameters(manifest),
         running_note=experiment.data.running_note,
@@ -190,31 +132,6 @@ def _improves(meta_test: Scores, scale: Scale) -> bool:
     return after > before + half_width if scale.metric.higher_is_better else not after >= before - half_width
 
 
-def down(entry: RoundEntry) -> int:
-    """Bytes of a round to its clients, without samples."""
-    return entry.bytes_down
-
-
-def up(entry: RoundEntry) -> int:
-    """Bytes of a round from its clients, without samples."""
-    return entry.bytes_up
-
-
-def samples(entry: RoundEntry) -> int:
-    """Bytes of a round's samples, both directions."""
-    return entry.bytes_samples
-
-
-def _per_client_round(run: RunData, sent: Callable[[RoundEntry], int]) -> float:
-    """Mean bytes per client and round, over all rounds."""
-    return float(sum(map(sent, run.rounds)) / max(sum(len(entry.contributions) for entry in run.rounds), 1))
-
-
-def _dense_values(run: RunData) -> float:
-    """Bytes of all global weights as float32, without framing."""
-    return 4.0 * float(run.manifest.n_global)
-
-
 def _tiles(run: RunData, planned: int, scale: Scale) -> list[Tile]:
     tiles = []
     if run.result:
@@ -227,9 +144,9 @@ def _tiles(run: RunData, planned: int, scale: Scale) -> list[Tile]:
         context = f"{scale.text(last.before)} before; after {count(last.round)} rounds"
         tiles.append(Tile(sentence(f"{scale.title} after adaptation"), scale.text(last.after), context))
     if run.rounds:
-        streamed = _per_client_round(run, samples)
-        total = _per_client_round(run, up) + _per_client_round(run, down) + streamed
-        share = f"{total / (2 * _dense_values(run)):.0%} of dense float32 both ways; ".replace("%", " %")
+        streamed = per_client_round(run, samples)
+        total = per_client_round(run, up) + per_client_round(run, down) + streamed
+        share = f"{total / (2 * dense_values(run)):.0%} of dense float32 both ways; ".replace("%", " %")
         context = share + (f"{size(streamed)} of them are samples" if streamed else "samples are generated on the device")
         tiles.append(Tile("Bytes per client and round", count(total), context))
     took = duration(sum(entry.seconds for entry in run.rounds))
@@ -267,262 +184,6 @@ def _which_weights(run: RunData) -> str:
     if run.best is None:
         return ""
     return f"; the best weights of other held-out clients, after {count(run.kept_round)} rounds"
-
-
-def _learning(run: RunData, planned: int, scale: Scale) -> Chart | None:
-    """The metric over rounds; None with fewer than two evaluations."""
-    series = [
-        Series(
-            f"{role} adaptation",
-            role,
-            [(float(entry.round), scale.value(score)) for entry, score in zip(run.evaluations, scores, strict=True)],
-            dots=len(run.evaluations) <= 40,
-        )
-        for role, scores in (
-            ("before", [entry.before for entry in run.evaluations]),
-            ("after", [entry.after for entry in run.evaluations]),
-        )
-    ]
-    if run.result:
-        test = run.result.meta_test
-        final = [(float(run.result.rounds), scale.value(test.after))]
-        half_width = interval(test)
-        errors = [scale.value(half_width)] if half_width is not None else []
-        label = "final meta-test" + (", 95 % interval" if errors else "")
-        series.append(Series(label, "final", final, errors, line=False))
-    if not any(math.isfinite(y) for one in series for _, y in one.points) or len(run.evaluations) < 2:
-        return None
-    untrained = run.result.untrained if run.result else None
-    return chart(
-        series,
-        "rounds trained",
-        scale.label,
-        f"{scale.title} of held-out clients over rounds trained",
-        x_range=(0, float(planned)),
-        y_range=scale.y_range,
-        log_y=scale.y_range is None,
-        levels=[
-            *_guessing(run),
-            *([Level("no federation", "untrained", scale.value(untrained.after))] if untrained else []),
-        ],
-    )
-
-
-def _over_bytes(run: RunData, scale: Scale) -> Chart | None:
-    """The metric over bytes sent; None with fewer than two evaluations."""
-    points = [(wire_bytes(run, entry), scale.value(entry.after)) for entry in run.evaluations]
-    if sum(math.isfinite(y) for _, y in points) < 2 or not points[-1][0]:
-        return None
-    unit, factor = byte_unit(points[-1][0])
-    return chart(
-        [Series("after adaptation", "after", [(x / factor, y) for x, y in points], dots=len(points) <= 40)],
-        f"{unit} on the wire, both ways",
-        scale.label,
-        f"{scale.title} of held-out clients over bytes on the wire",
-        y_range=scale.y_range,
-        log_y=scale.y_range is None,
-        levels=_guessing(run),
-    )
-
-
-def wire_bytes(run: RunData, evaluation: Evaluation) -> float:
-    """Bytes sent in both directions before an evaluation, samples included."""
-    streamed = sum(samples(entry) for entry in run.rounds[: evaluation.round])
-    return float(evaluation.bytes_down + evaluation.bytes_up + streamed)
-
-
-def _guessing(run: RunData) -> list[Level]:
-    """The accuracy of guessing; none for values."""
-    guess = chance(run.experiment(), run.manifest.output_size)
-    return [Level(guess[0], "chance", guess[1])] if guess else []
-
-
-def _clients(meta_test: FinalScores, scale: Scale) -> ClientTable:
-    """Percentiles over clients, and the best and worst client."""
-    spread = meta_test.spread
-    return ClientTable(
-        percentiles=[(f"{percent} %", scale.text(score)) for percent, score in spread.percentiles.items()],
-        ends=[
-            (which, count(client.client), client.task, scale.text(client.before), scale.text(client.after))
-            for which, client in (("best", spread.best), ("worst", spread.worst))
-        ],
-    )
-
-
-def _classes(classes: ClassScores) -> ClassTable:
-    """The confusion matrix with precision and recall."""
-    undecided = any(row[-1] for row in classes.confusion)
-    rows = zip(classes.names, classes.confusion, classes.precision, classes.recall, strict=True)
-    return ClassTable(
-        columns=[*classes.names, *(["none"] if undecided else [])],
-        rows=[
-            (name, [count(number) for number in (counts if undecided else counts[:-1])], _percent(precision), _percent(recall))
-            for name, counts, precision, recall in rows
-        ],
-    )
-
-
-def _percent(share: float | None) -> str:
-    return "–" if share is None else f"{100 * share:.1f} %"
-
-
-def estimates(run: RunData) -> list[EstimateRow]:
-    """The estimate of a round on each real board, as text; empty for a run without a result or without rounds."""
-    if run.result is None or run.result.estimate is None:
-        return []
-    return [
-        (
-            board.title,
-            f"{board.wire_seconds:.2f} s",
-            span(board.training_seconds, "s"),
-            span(board.seconds, "s"),
-            span([1000 * joules for joules in board.joules], "mJ"),
-        )
-        for board in run.result.estimate.boards.values()
-    ]
-
-
-def _d_curve(run: RunData, curve: DCurve, scale: Scale) -> Chart | None:
-    """The metric of held-out clients by number of adaptation samples; None if all models diverged."""
-    points = [(float(i), scale.value(mean)) for i, mean in enumerate(curve.mean)]
-    if not any(math.isfinite(y) for _, y in points):
-        return None
-    errors = [scale.value(half_width if curve.n_clients > 1 else None) for half_width in curve.ci95]
-    known = any(math.isfinite(error) for error in errors)
-    return chart(
-        [Series("mean, 95 % confidence interval" if known else "mean", "after", points, errors, dots=True)],
-        curve.samples,
-        scale.label,
-        f"{scale.title} over {curve.samples}, {tested(curve, 'new ')}",
-        y_range=scale.y_range,
-        log_y=scale.y_range is None,
-        x_ticks=[(float(i), str(d)) for i, d in enumerate(curve.d)],
-        levels=_guessing(run),
-    )
-
-
-def _example(example: Example) -> Chart:
-    """One held-out client's predictions before and after adaptation, over its input or against the true values."""
-    who = f"a client never trained on, {example.client}"
-    if isinstance(example, CurveExample):
-        shots = _points(example.samples_x, example.samples_y)
-        return chart(
-            [
-                Series("truth", "truth", _points(example.x, example.truth)),
-                Series("before", "before", _points(example.x, example.before)),
-                Series("after", "after", _points(example.x, example.after)),
-                Series(f"its {len(shots)} samples", "samples", shots, line=False, dots=True),
-            ],
-            "x",
-            "y",
-            f"{who}: before and after adaptation, against the truth",
-        )
-    true = [_number(value) for value in example.true]
-    series = [Series("perfect", "truth", [(end, end) for end in (min(true), max(true))])]
-    for role, predicted in (("before", example.before), ("after", example.after)):
-        series.append(Series(role, role, _points(example.true, predicted), line=False, dots=True))
-    return chart(series, "true", "predicted", f"{who}: predicted against true values, before and after adaptation")
-
-
-def _points(x: Sequence[Score], y: Sequence[Score]) -> list[Point]:
-    return [(_number(at), _number(value)) for at, value in zip(x, y, strict=True)]
-
-
-def _number(value: Score) -> float:
-    return math.nan if value is None else value
-
-
-def _spread(meta_test: Scores, scale: Scale) -> Chart | None:
-    """The scores of all held-out clients, best first."""
-    series = []
-    for column, role in enumerate(BEFORE_AND_AFTER):
-        values = [scale.value(pair[column]) for pair in meta_test.per_task]
-        ordered = sorted((v for v in values if math.isfinite(v)), reverse=scale.metric.higher_is_better)
-        points = [(float(rank), value) for rank, value in enumerate(ordered, 1)]
-        series.append(Series(f"{role} adaptation", role, points))
-    if not any(one.points for one in series):
-        return None
-    return chart(
-        series,
-        "held-out clients, best first",
-        scale.label,
-        f"{scale.title} of every held-out client, sorted",
-        y_range=scale.y_range,
-        log_y=scale.y_range is None,
-    )
-
-
-def _traffic(run: RunData) -> TrafficBars | None:
-    """Mean bytes per client and round by direction, with dense float32 weights as a reference."""
-    if not run.rounds:
-        return None
-    amounts = [("weights, to the client", _per_client_round(run, down))]
-    amounts.append(("delta, from the client", _per_client_round(run, up)))
-    streamed = _per_client_round(run, samples)
-    if streamed:
-        amounts.append(("samples, both ways", streamed))
-    dense = _dense_values(run)
-    longest = max([amount for _, amount in amounts] + [dense])
-    return TrafficBars(
-        bars=[Bar(label, count(amount), round(amount / longest, 4)) for label, amount in amounts],
-        dense=Bar("dense float32, one way", count(dense), round(dense / longest, 4)),
-        totals=[
-            (size(total), name)
-            for name, sent in (("to clients", down), ("from clients", up), ("of samples", samples))
-            if (total := sum(map(sent, run.rounds)))
-        ],
-        retries=count(sum(entry.retries for entry in run.rounds)),
-        full="" if (full := run.bytes_down_full) is None else size(full),
-    )
-
-
-def _devices(run: RunData) -> list[DeviceRow]:
-    """The devices of the run."""
-    return [
-        DeviceRow(device.url, device.board, device.unique_id, count(device.receive_window), count(device.rounds))
-        for device in run.devices
-    ]
-
-
-def _deltas(run: RunData, found: Sequence[BoardDeltas]) -> list[DeltaRow]:
-    """The deltas of each board, those that stand out most first."""
-    urls = {device.unique_id: device.url for device in run.devices}
-    return [
-        DeltaRow(
-            url=urls[each.board],
-            unique_id=each.board,
-            rounds=count(each.rounds),
-            norm_median=f"{each.norm_median:.3g}",
-            norm_largest=f"{each.norm_largest:.3g}",
-            cosine=f"{each.cosine:+.2f}",
-            shortened=count(each.shortened),
-            left_out=count(each.left_out),
-            aside=each.aside,
-        )
-        for each in sorted(found, key=lambda each: (not each.aside, -each.norm_median))
-    ]
-
-
-def _deltas_chart(found: Sequence[BoardDeltas]) -> Chart | None:
-    """A point for each board: norm over cosine; None with fewer than two boards."""
-    if len(found) < 2:
-        return None
-    groups: tuple[tuple[str, Role, list[BoardDeltas]], ...] = (
-        ("boards", "after", [each for each in found if not each.aside]),
-        ("boards set aside", "before", [each for each in found if each.aside]),
-    )
-    return chart(
-        [
-            Series(label, role, [(each.cosine, each.norm_median) for each in some], line=False, dots=True)
-            for label, role, some in groups
-            if some
-        ],
-        "mean cosine to the way of the weights",
-        "median norm, in running medians",
-        "norms and cosines of each board's deltas",
-        x_range=(-1.0, 1.0),
-        log_y=True,
-    )
 
 
 def _interruptions(run: RunData) -> Interruptions | None:

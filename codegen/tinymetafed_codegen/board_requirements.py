@@ -1,0 +1,41 @@
+"""What a board needs on this machine to be built and run, and how to install it."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Requirement:
+    """Something that a board needs on this machine: a command, or a library that the compiler must find.
+
+    It is in the Debian ``package``, or on the page ``download``. ``to_build``: it is needed to build, not only to run.
+    """
+
+    name: str
+    is_command: bool
+    purpose: str
+    package: str | None
+    download: str | None
+    to_build: bool
+
+
+def remedy(needs: Sequence[Requirement]) -> str:
+    """How to install all of them, for a message."""
+    packages = " ".join(dict.fromkeys(need.package for need in needs if need.package is not None))
+    steps = [f"`sudo apt install {packages}`"] if packages else []
+    steps += [f"put `{need.name}` on the PATH, from {need.download}" for need in needs if need.download is not None]
+    return "; ".join(steps)
+
+
+def missing_message(needs: Sequence[Requirement]) -> str:
+    """The message that they are missing: what each is for, and how to install it."""
+    return f"missing {', '.join(f'{need.name} ({need.purpose})' for need in needs)}; {remedy(needs)}"
+
+
+def compiler_finds(compiler: str, library: str) -> bool:
+    """Whether the C++ compiler at this path has a library of this file name."""
+    answer = subprocess.run([compiler, f"-print-file-name={library}"], capture_output=True, text=True, check=False)
+    return answer.stdout.strip() != library  # GCC prints the name itself if it does not find the library

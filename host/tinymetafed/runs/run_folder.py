@@ -1,0 +1,86 @@
+"""The folder of a run before and after its run begins: claimed, found, and removed if no run was begun in it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from tinymetafed_codegen.files import suggestion
+
+from .run_data import StoreError
+from .store_lock import alone
+
+
+@contextmanager
+def claimed(path: Path) -> Iterator[None]:
+    """Creates the folder of a new run before any work is done; removes it at the end if no run was begun in it.
+
+    A folder with the files of a run that was killed before its first round may be used again.
+
+    Args:
+        path: The run folder.
+
+    Raises:
+        StoreError: The folder has other content, another process uses it, or it cannot be created.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        if not _never_begun(path):
+            raise StoreError(f"{path}: exists already and is not empty; choose another folder with --out")
+        if any(path.iterdir()):
+            with alone(path):
+                pass
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be a run folder: {error.strerror}; choose another with --out") from None
+    try:
+        yield
+    finally:
+        with suppress(OSError, StoreError):  # another process may be starting there
+            _abandon(path)
+
+
+def _abandon(path: Path) -> None:
+    """Removes the folder of a run that was not begun; raises OSError or StoreError if it has other content or is in use."""
+    if (path / "lock").exists() and _never_begun(path):
+        with alone(path):
+            if _never_begun(path):
+                for file in sorted(path.iterdir(), key=lambda file: file.name == "lock"):  # without it they are the user's
+                    file.unlink()
+    path.rmdir()
+
+
+UNFINISHED = re.compile(r"run\.db\.new(-journal)?|experiment\.toml\w{8}")  # temporary files of create()
+
+
+def _never_begun(path: Path) -> bool:
+    """Whether a folder is empty, or holds only the files that create() leaves if it is killed before run.db exists."""
+    names = {file.name for file in path.iterdir()}
+    # create() makes the lock first: without it an experiment.toml is the user's own.
+    return not names or (
+        "lock" in names and all(name in ("lock", "experiment.toml") or UNFINISHED.fullmatch(name) for name in names)
+    )
+
+
+def find_store(path: Path) -> Path:
+    """The run.db of a run folder. Raises StoreError if the folder is no run, or a file of the store is not a plain one."""
+    file = path / "run.db"
+    if not file.is_file():
+        if path.is_dir() and _never_begun(path):
+            raise StoreError(
+                f"{path}: not a run folder yet: the run was stopped before its first round, so there is nothing to continue; "
+                f"start it again, the folder may be the same: tinymetafed train EXPERIMENT --out {path}"
+            )
+        remedy = "give the folder that train wrote"
+        remedy = remedy if path.exists() else suggestion(path, remedy)
+        raise StoreError(f"{path}: not a run folder (it has no run.db); {remedy}")
+    for beside in ("-wal", "-shm", "-journal"):  # SQLite also writes these when it only reads
+        require_plain(path / f"run.db{beside}")
+    return file
+
+
+def require_plain(file: Path) -> None:
+    """Raises StoreError for a link or a pipe: a folder from somebody else would have us write into files outside it."""
+    if file.is_symlink() or (file.exists() and not file.is_file()):
+        raise StoreError(f"{file}: a link or no regular file, which no run has; remove it, or get the run again as plain files")

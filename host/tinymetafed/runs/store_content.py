@@ -1,0 +1,113 @@
+"""Reads the content of a run's file, and verifies every entry and the weights."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import sqlite3
+from pathlib import Path
+
+import numpy as np
+
+from tinymetafed_codegen import __version__
+
+from ..federation.result import Evaluation
+from ..learn.weights import Floats
+from .journal import Entry, JournalError, RoundEntry, RunHeader, from_json
+from .run_data import StoreError
+from .store_format import APPLICATION, FORMAT, RESTORE, seal
+
+_VIRTUAL = re.compile(r"\s*CREATE\s+VIRTUAL\b", re.IGNORECASE)
+_WHY_NOT_1 = "it has a hash of the generated C++ text, this version has a hash of the model, and they cannot be compared"
+
+
+def _recognise(database: sqlite3.Connection, path: Path) -> None:
+    (application,) = database.execute("PRAGMA application_id").fetchone()
+    (version,) = database.execute("PRAGMA user_version").fetchone()
+    if application != APPLICATION:
+        raise StoreError(f"{path / 'run.db'}: not a run store, or its first bytes are damaged; {RESTORE}")
+    if version != FORMAT:
+        why = f": {_WHY_NOT_1}" if version == 1 else ""
+        raise StoreError(
+            f"{path / 'run.db'}: a store of format {version}, this version of tinymetafed knows format {FORMAT}{why}; "
+            f"{_maker(database)}"
+        )
+
+
+def _require_tables(database: sqlite3.Connection, path: Path) -> None:
+    """Raises StoreError unless the tables are plain ones: SQL in a file that anybody has made could run for ever."""
+    database.execute("PRAGMA trusted_schema = OFF")
+    made = database.execute("SELECT type, lower(name), sql FROM sqlite_master").fetchall()
+    tables = {name for kind, name, sql in made if kind == "table" and not _VIRTUAL.match(sql or "")}
+    best = {name for _, name, _ in made if name == "best"}
+    if lacking := sorted(({"journal", "weights"} | best) - tables):
+        raise StoreError(f"{path / 'run.db'}: damaged: no such table: {', '.join(lacking)}; {RESTORE}")
+    if any(kind == "trigger" for kind, _, _ in made):
+        raise StoreError(f"{path / 'run.db'}: has SQL that runs when it is written, which no run has; {RESTORE}")
+
+
+def read_content(database: sqlite3.Connection, path: Path) -> tuple[list[Entry], Floats, Floats | None, str]:
+    """The journal, the latest and the best weights, and the last entry's hash. Raises StoreError if anything is damaged."""
+
+    def damaged(what: str) -> StoreError:
+        return StoreError(f"{path / 'run.db'}: damaged: {what}; {RESTORE}")
+
+    _recognise(database, path)
+    _require_tables(database, path)
+    database.text_factory = lambda raw: raw.decode(errors="replace")  # invalid text is found by its hash
+    database.execute("PRAGMA cell_size_check = ON")
+    (finding,) = database.execute("PRAGMA quick_check(1)").fetchone()
+    if finding != "ok":
+        raise damaged(finding.removeprefix("*** in database main ***\n"))
+    chain, entries = "", list[Entry]()
+    for at, kind, content, written in database.execute("SELECT number, kind, content, chain FROM journal ORDER BY number"):
+        if not isinstance(kind, str) or not isinstance(content, str):
+            raise damaged(f"entry {len(entries)} of its journal is not text")
+        chain = seal(chain, kind, content)
+        if at != len(entries) or written != chain:
+            raise damaged(f"entry {len(entries)} of its journal ({kind}) is not what was written")
+        try:
+            entries.append(from_json(kind, content))
+        except JournalError as error:
+            raise StoreError(f"{path / 'run.db'}: entry {at} of its journal is {error}; {_maker(database)}") from None
+    if not entries or not isinstance(header := entries[0], RunHeader):
+        raise damaged("its journal is empty")
+    if any(isinstance(entry, RunHeader) for entry in entries[1:]):
+        raise damaged("its journal has two beginnings")
+    rounds = [entry for entry in entries if isinstance(entry, RoundEntry)]
+    if [entry.round for entry in rounds] != list(range(len(rounds))):
+        raise damaged("its rounds do not follow one another")
+    named = (rounds[-1] if rounds else header).weights_sha256
+    row = database.execute("SELECT round, float32 FROM weights").fetchone()
+    if row is None or row[0] != len(rounds) or not isinstance(row[1], bytes) or _sha256(row[1]) != named:
+        raise damaged(f"the weights are not those of its {len(rounds)} rounds")
+    if (weights := _floats(row[1])) is None:
+        raise damaged("its weights are no float32 numbers")
+    kept = next((entry for entry in reversed(entries) if isinstance(entry, Evaluation) and entry.kept_sha256), None)
+    if kept is None:
+        return entries, weights, None, chain
+    there = database.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name = 'best'").fetchone()
+    row = database.execute("SELECT round, float32 FROM best").fetchone() if there else None
+    if row is None or row[0] != kept.round or not isinstance(row[1], bytes) or _sha256(row[1]) != kept.kept_sha256:
+        raise damaged(f"the best weights are not those after {kept.round} rounds")
+    if (best := _floats(row[1])) is None or best.size != weights.size:
+        raise damaged(f"the best weights are not {weights.size:,} float32 numbers")
+    return entries, weights, best, chain
+
+
+def _floats(content: bytes) -> Floats | None:
+    return None if len(content) % 4 else np.frombuffer(content, "<f4").astype(np.float32)
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _maker(database: sqlite3.Connection) -> str:
+    """The remedy for a run of another version; the first entry names that version in every format."""
+    found = database.execute("SELECT json_extract(content, '$.tinymetafed') FROM journal WHERE number = 0").fetchone()
+    maker = "the version that made it"
+    if found and found[0]:
+        same = f", an earlier state of {__version__}" if found[0] == __version__ else ""
+        maker = f"the tinymetafed {found[0]} that made it{same}"
+    return f"finish it with {maker}, or train again"
