@@ -11,7 +11,7 @@ namespace {
 using tmf::kernels::Accumulate;
 using tmf::kernels::Sgd;
 
-// Numbers from -1 to 1, a quarter of them 0 as those from a ReLU are.
+// Numbers from -1 to 1, some of them 0.
 std::vector<float> numbers(int count, uint32_t seed) {
   std::vector<float> made;
   for (int i = 0; i < count; ++i) {
@@ -39,7 +39,8 @@ struct Trained {
 
   Trained(const Passes& layer, int inputs, int outputs, int kernel_size, int bias_size)
       : y(outputs, 9.0f), dx(inputs, 9.0f), weights(numbers(2 * (kernel_size + bias_size), 1)) {
-    const std::vector<float> x = numbers(inputs, 2), dy = numbers(outputs, 3);
+    std::vector<float> x = numbers(inputs, 2), dy = numbers(outputs, 3);
+    for (float& value : x) value = tmf::kernels::rectified<true>(value);  // a mask is that of a ReLU's outputs
     float* const kernel = weights.data();
     layer.forward(x.data(), kernel, kernel + kernel_size, y.data());
     layer.backward(x.data(), dy.data(), dx.data(), kernel, kernel + kernel_size, 0.05f);
