@@ -99,6 +99,14 @@ def simulate(file: Path, out: Path, *overrides: str) -> RunData:
     return store.read_run(out)
 
 
+def test_too_few_boards_for_clients_that_keep_state_are_no_reason_to_set_a_number_that_the_data_have(file: Path) -> None:
+    with pytest.raises(SpecError) as caught:
+        train(file, file.parent / "run", "strategy.error_feedback=true", url="native:1")
+    said = str(caught.value)
+    assert "the data have 2 training clients and there are 1 boards; give --device for 2, or simulate" in said
+    assert "run.clients" not in said
+
+
 def same_in_simulation(run: RunData, simulated: RunData) -> None:
     assert simulated.weights.tobytes() == run.weights.tobytes()
     assert run.result is not None and simulated.result is not None

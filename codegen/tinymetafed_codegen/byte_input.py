@@ -32,7 +32,7 @@ def reading_bytes(net: Graph) -> Graph | None:
         return None
     given = dataclasses.replace(net.input, is_bytes=True)
     if type(first.op) is Conv2d and first.op.rows.outputs > 1:
-        op = Conv2dOfBytes.of(first.op, normalise)
+        op = Conv2dOfBytes.of(first.op, normalise, rounds=net.rounds)
         made = dataclasses.replace(first, op=op, x=given, work=(_work(op, "forward"),))
     elif type(first.op) is Quantize and normalise is None:
         made = dataclasses.replace(first, op=QuantizeOfBytes.of(first.op), x=given)

@@ -161,7 +161,9 @@ class _Backward:
         elif call := self._again.get(tensor.name):
             for read in call.reads:
                 yield from self._make(read)
-            repeated = dataclasses.replace(self._reading(call), y=second, saved_mask=None, again=True)
+            # Places for its work of its own: those of the forward pass need not wait.
+            places = tuple(dataclasses.replace(place, name=f"{place.name}_again") for place in call.work)
+            repeated = dataclasses.replace(self._reading(call), y=second, saved_mask=None, work=places, again=True)
             yield repeated
             for rounding in self._net.rounding(repeated):
                 yield dataclasses.replace(rounding, again=True)

@@ -18,8 +18,10 @@ from tinymetafed.learn.codecs import downlink
 from tinymetafed.wire.frame import Decoder, encode
 from tinymetafed.wire.messages import Example
 from tinymetafed_codegen import boards, emit, spec
+from tinymetafed_codegen.calls import Call
 from tinymetafed_codegen.design import Design, design
 from tinymetafed_codegen.locate import find
+from tinymetafed_codegen.ops import Conv2dOfBytes
 from tinymetafed_codegen.optional_messages.part_messages import InputPart, SamplePart
 from tinymetafed_codegen.protocol import ERROR_TYPE, Dtype, ErrorAnswer, Phase, Program, Recipe, SampleSet, Status, Variant
 from tinymetafed_codegen.toolchain import compiler_flags
@@ -47,9 +49,15 @@ EXPERIMENT: dict[str, Any] = {
 }
 
 
-def designed(window: int) -> Design:
+# The first convolution takes few enough products to be computed again, from the bytes.
+POINTWISE = [{"op": "conv2d", "filters": filters, "kernel": 1} for filters in (4, 8)]
+IN_LESS_MEMORY = {"activations": "f16", "layers": [*POINTWISE, *EXPERIMENT["model"]["layers"]]}
+
+
+def designed(window: int, memory: str = "fastest", **model: Any) -> Design:
     board = dataclasses.replace(boards.load("native"), receive_window=window)
-    return design(spec.parse(EXPERIMENT, "test"), board, "test")
+    given = {"board": EXPERIMENT["board"] | {"memory": memory}, "model": EXPERIMENT["model"] | model}
+    return design(spec.parse(EXPERIMENT | given, "test"), board, "test")
 
 
 def built(made: Design, folder: Path) -> Path:
@@ -136,6 +144,18 @@ def test_bytes_and_floats_train_to_the_same_bits(reading_bytes: Board, reading_f
         reading_bytes.train(as_floats=True)
     assert caught.value.status is Status.BAD_VALUE
     assert reading_bytes.train() == expected
+
+
+def test_bytes_and_floats_train_to_the_same_bits_with_activations_in_less_memory(tmp_path: Path) -> None:
+    made = designed(256, "least", **IN_LESS_MEMORY)
+    floats = made.reading_floats()
+    assert made.reads_bytes and not floats.reads_bytes
+    again = [call.op for call in made.lowered.backward[Variant.FULL] if isinstance(call, Call) and call.again]
+    assert any(isinstance(op, Conv2dOfBytes) for op in again)
+    lives = {slot.tensor.name: (slot.first, slot.last) for slot in made.plan.slots}
+    assert lives["rows_forward"][1] < lives["rows_forward_again"][0], "the place of rows is free between the two"
+    found = [Board(built(each, tmp_path / name), each).train() for each, name in ((made, "bytes"), (floats, "floats"))]
+    assert found[0] == found[1]
 
 
 def test_the_input_waits_in_one_byte_per_value(reading_bytes: Board, reading_floats: Board) -> None:

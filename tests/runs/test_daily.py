@@ -77,6 +77,15 @@ def test_computed_bytes_are_near_those_that_a_run_counts(tmp_path: Path) -> None
     assert found["bytes_are_counted"] and found["day"] == {"rounds": 24, "learned": 100, "predictions": 1440}
 
 
+def test_what_the_computed_bytes_of_a_round_leave_out_is_said() -> None:
+    keys = "strategy.download=difference", "strategy.uplink_coding=rice"
+    difference, rice = ("strategy.download = 'difference'", "strategy.uplink_coding = 'rice'")
+    assert f"those without {difference} and {rice}: estimate a run's folder" in day_of(*keys).basis
+    assert difference not in day_of(keys[1]).basis and rice not in day_of(keys[0]).basis
+    counted = tmf.estimate_day(tmf.load("examples/sine.toml", keys), "nano33ble", counted_bytes=1_000)
+    assert counted.basis == day_of().basis
+
+
 def test_the_table_says_that_it_is_an_estimate_and_a_board_without_figures_is_named() -> None:
     words = ["estimate", "examples/sine.toml", "--set", "board.store=true", "--rounds", "2", "--learned", "32"]
     said = " ".join(CliRunner().invoke(app, words).stdout.split())

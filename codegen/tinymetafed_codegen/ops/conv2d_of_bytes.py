@@ -15,19 +15,23 @@ _LEAST_PIXELS = 96  # of outputs in a band, over which the update's sums are loa
 
 @dataclass(frozen=True)
 class Conv2dOfBytes(Conv2d):
-    """A 2-D convolution whose input is bytes times a scale; ``normalise``: a layer before it, which is computed with it."""
+    """A 2-D convolution whose input is bytes times a scale.
+
+    ``normalise``: a layer before it, which is computed with it. ``rounds``: the output of that layer is rounded to float16.
+    """
 
     normalise: Affine | None = None
+    rounds: bool = False
 
     header: ClassVar[str] = "conv2d_of_bytes.hpp"
     template: ClassVar[str] = "of_bytes.hpp.j2"
     flash_bytes: ClassVar[tuple[int, ...]] = (2_000, 0, 2_100)
 
     @classmethod
-    def of(cls, conv: Conv2d, normalise: Affine | None) -> Self:
-        """The convolution ``conv``, which reads the input or the output of ``normalise``."""
+    def of(cls, conv: Conv2d, normalise: Affine | None, *, rounds: bool) -> Self:
+        """The convolution ``conv``, which reads the input or the output of ``normalise``; arguments are as the fields."""
         fields = {field.name: getattr(conv, field.name) for field in dataclasses.fields(conv)}
-        return cls(**fields, normalise=normalise)
+        return cls(**fields, normalise=normalise, rounds=rounds)
 
     @property
     def band(self) -> int:
@@ -50,7 +54,8 @@ class Conv2dOfBytes(Conv2d):
     def cpp_type(self) -> str:
         """The C++ type of the kernels."""
         channels = self.input_shape[-1]
-        values = "Levels" if self.normalise is None else f"NormalisedLevels<{channels}>"
+        normalised = f"{'Rounded' if self.rounds else 'Normalised'}Levels<{channels}>"
+        values = "Levels" if self.normalise is None else normalised
         conv = self._kernels("GeneralConv2d", self.rows, self.columns)
         return (
             f"kernels::Conv2dOfBytes<{conv}, {self.rows.cpp_type()}, {self.columns.cpp_type()}, "

@@ -1,6 +1,8 @@
 // The first convolution where the input stays bytes: Conv2d over rows that are made floats a few at a time.
 #pragma once
 
+#include <kernels/half_numbers.hpp>  // in angle brackets: a port that comes first in the include path may have its own version
+
 #include <cstdint>
 #include <cstring>
 
@@ -30,6 +32,12 @@ struct NormalisedLevels {
     const float product = input * kernel[channel];
     return product + bias[channel];
   }
+};
+
+// The same, rounded to float16, as the output of a layer that normalises is where activations are.
+template <int kChannels>
+struct RoundedLevels : NormalisedLevels<kChannels> {
+  float value(int byte, int channel) const { return rounded_to_half(NormalisedLevels<kChannels>::value(byte, channel)); }
 };
 
 // The rows of an image of bytes, of which those for some rows of outputs are floats. `work` holds the tables, then these rows.

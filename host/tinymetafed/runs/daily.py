@@ -123,7 +123,7 @@ def daily(
     return DailyEstimate(
         board=board.name,
         title=board.title,
-        basis=BASIS,
+        basis=BASIS + ("" if counted_bytes is not None else _computed(strategy)),
         day=day,
         bytes=size,
         bytes_are_counted=counted_bytes is not None,
@@ -164,6 +164,17 @@ def computed_bytes(manifest: ModelManifest, strategy: Strategy) -> float:
     asked = chunks * wire_size(mac + pull)
     asked += wire_size(mac + protocol.Train.fixed_size()) + wire_size(mac + protocol.Await.fixed_size())
     return float(down + up + answers + asked)
+
+
+def _computed(strategy: Strategy) -> str:
+    """What computed bytes leave out of what makes a round shorter, for ``DailyEstimate.basis``; "" if nothing."""
+    spec = strategy.spec
+    shorter = ["strategy.download = 'difference'"] * spec.takes_differences + [
+        "strategy.uplink_coding = 'rice'"
+    ] * spec.codes_values
+    if not shorter:
+        return ""
+    return f"; a round's bytes are those without {' and '.join(shorter)}: estimate a run's folder for those that it counted"
 
 
 def _save(board: Board, store: StoreFacts, size: int) -> Range:

@@ -124,8 +124,10 @@ def _a_board_for_each_client(setup: Setup, boards: int) -> None:
         )
     clients = setup.task.clients
     if setup.strategy.kept and not setup.experiment.task.boards_are_clients and clients != boards:
+        there_are, fewer = f"run.clients = {clients}", f"set run.clients = {boards}, "
+        if setup.experiment.task.counts_clients:
+            there_are, fewer = f"the data have {clients} training clients", ""
         raise SpecError(
-            f"{setup.source}: {' and '.join(setup.strategy.kept)} keeps state on each client's own board, but "
-            f"run.clients = {clients} and there are {boards} boards; set run.clients = {boards}, give --device for {clients}, "
-            "or simulate"
+            f"{setup.source}: {' and '.join(setup.strategy.kept)} keeps state on each client's own board, but {there_are} and "
+            f"there are {boards} boards; {fewer}give --device for {clients}, or simulate"
         )
