@@ -289,9 +289,10 @@ struct Worker {
 // Kept between calls: a workspace may take megabytes, which the operating system would have to clear at each allocation.
 Worker workers[kMostThreads];
 
+// The clients [from, until).
 template <typename T, typename Part>
-void run_groups(const Training& training, const Part& part) {
-  const uint32_t groups = (training.client_count + Lanes<T>::kCount - 1) / Lanes<T>::kCount;
+void run_groups(const Training& training, uint32_t from, uint32_t until, const Part& part) {
+  const uint32_t groups = (until - from + Lanes<T>::kCount - 1) / Lanes<T>::kCount;
   const uint32_t most = training.threads < kMostThreads ? training.threads : kMostThreads;
   protocol::Recipe recipe;
   Reader in(training.recipe, protocol::Recipe::kFixedSize);
@@ -299,19 +300,19 @@ void run_groups(const Training& training, const Part& part) {
   uint32_t next = 0;  // the group that is taken next, by whichever thread is free
   on_threads(most < groups ? most : groups, [&](uint32_t thread) {
     for (uint32_t group; (group = __atomic_fetch_add(&next, 1, __ATOMIC_RELAXED)) < groups;) {
-      Group<T> clients(training, recipe, group * Lanes<T>::kCount, workers[thread].template workspace<T>());
+      Group<T> clients(training, recipe, from + group * Lanes<T>::kCount, workers[thread].template workspace<T>());
       part(clients);
     }
   });
 }
 
+// Few clients that would leave most lanes empty are trained one after the other: the sums of each fill the lanes then.
 template <typename Part>
 void run(const Training& training, const Part& part) {
-  if (training.lanes > 1) {
-    run_groups<Floats>(training, part);
-  } else {
-    run_groups<float>(training, part);
-  }
+  const uint32_t count = training.client_count, rest = count % kLanes;
+  const uint32_t in_lanes = training.lanes <= 1 ? 0 : rest <= kLanes / 4 ? count - rest : count;
+  if (in_lanes > 0) run_groups<Floats>(training, 0, in_lanes, part);
+  if (in_lanes < count) run_groups<float>(training, in_lanes, count, part);
 }
 
 // Adds the updates of a call to their total, in client order: a sum of floats depends on its order. An entry that was not sent

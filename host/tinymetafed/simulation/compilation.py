@@ -40,7 +40,9 @@ def compile_kernels(design: Design, unit: VectorUnit, kernels: str | None = None
     task_source = tree / "app" / f"source_{design.manifest.sample_source}.cpp"
     folder = build_root() / design.manifest.model_hash / "simulation"
     generated = folder / "generated"
-    replaced = [tree / "bench" / kernels] if kernels else []
+    # A single client fills the lanes with independent sums; without lanes, the core's kernels are as fast.
+    single = [tree / "sim" / "single"] if unit.lanes > 1 else []
+    replaced = [tree / "bench" / kernels] if kernels else single
     include = [f"-I{path}" for path in [generated, *replaced, tree / "core"]]
     command = ["g++", *compiler_flags(), *include, "-O2", *unit.flags, f"-DTMF_LANES={unit.lanes}"]
     # GCC warns of the ABI of vector arguments, which does not matter: no vector is passed between libraries.

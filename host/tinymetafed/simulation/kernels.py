@@ -242,7 +242,7 @@ class Kernels:
             clients=numbers,
             client_count=numbers.size,
             threads=self.threads,
-            lanes=self.lanes if numbers.size > 1 else 1,
+            lanes=self.lanes,
             local_weights=joined.local_weights,
             statuses=np.zeros(numbers.size, np.uint8),
         )

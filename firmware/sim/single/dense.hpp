@@ -1,0 +1,92 @@
+// Dense layer of one client: forward and update compute units side by side, the input gradient inputs.
+#pragma once
+
+#include "kernels/dense.hpp"
+#include "runs.hpp"
+
+namespace tmf::sim::single {
+
+// Of kernels/dense.hpp, with its orders of summation.
+template <int kInputs, int kUnits, bool kRelu>
+struct Dense {
+  static constexpr bool kFits = true;  // needs no memory of its own
+
+  static void forward(const float* x, const float* kernel, const float* bias, float* y) {
+    in_runs<kUnits, 8>([=](auto width, auto runs, int u) {
+      constexpr int kWidth = width(), kRuns = runs();
+      Run<kWidth> sum[kRuns];
+#pragma GCC unroll 8
+      for (int t = 0; t < kRuns; ++t) sum[t] = load<kWidth>(bias + u + t * kWidth);
+      const float* weight = kernel + u;
+      for (int i = 0; i < kInputs; ++i, weight += kUnits) {
+        const Run<kWidth> value = filled<kWidth>(x[i]);
+#pragma GCC unroll 8
+        for (int t = 0; t < kRuns; ++t) sum[t] += value * load<kWidth>(weight + t * kWidth);
+      }
+#pragma GCC unroll 8
+      for (int t = 0; t < kRuns; ++t) store(y + u + t * kWidth, kernels::rectified<kRelu>(sum[t]));
+    });
+  }
+
+  template <typename Update, bool kDx, bool kMask, typename W>
+  static void backward(const float* x, const float* dy, float* dx, W* kernel, W* bias, float rate) {
+    // dx needs the weights of the forward pass, so it is complete before any weight changes.
+    if constexpr (kDx) {
+      in_runs<kInputs, 2>([=](auto width, auto runs, int i) {
+        constexpr int kWidth = width(), kRuns = runs();
+        Run<kWidth> sum[kRuns]{};
+        add_products<kWidth, kRuns>(sum, dy, kernel + i * kUnits);
+#pragma GCC unroll 4
+        for (int t = 0; t < kRuns; ++t)
+          store(dx + i + t * kWidth, kernels::masked<kMask>(sum[t], load<kWidth>(x + i + t * kWidth)));
+      });
+    }
+    if constexpr (Update::kMoves)
+      update<Update>(x, dy, Update::template writable<float>(kernel), Update::template writable<float>(bias), rate);
+  }
+
+ private:
+  // Adds the products of all units, one after the other, to the sums of kRuns runs of inputs, the weights of which are at `kernel`.
+  template <int kWidth, int kRuns>
+  [[gnu::always_inline]] static void add_products(Run<kWidth> (&sum)[kRuns], const float* dy, const float* kernel) {
+    int u = 0;
+    if constexpr (kWidth > 1) {
+      for (; u + kWidth <= kUnits; u += kWidth) {
+#pragma GCC unroll 4
+        for (int t = 0; t < kRuns; ++t) {
+          Run<kWidth> weights[kWidth];
+#pragma GCC unroll 16
+          for (int i = 0; i < kWidth; ++i) weights[i] = load<kWidth>(kernel + (t * kWidth + i) * kUnits + u);
+          transpose<kWidth>(weights);
+#pragma GCC unroll 16
+          for (int i = 0; i < kWidth; ++i) sum[t] += weights[i] * filled<kWidth>(dy[u + i]);
+        }
+      }
+    }
+    for (; u < kUnits; ++u) {
+#pragma GCC unroll 4
+      for (int t = 0; t < kRuns; ++t) sum[t] += gather<kWidth>(kernel + t * kWidth * kUnits + u, kUnits) * filled<kWidth>(dy[u]);
+    }
+  }
+
+  template <typename Update>
+  static void update(const float* x, const float* dy, float* kernel, float* bias, float rate) {
+    in_runs<kUnits, 4>([=](auto width, auto runs, int u) {
+      constexpr int kWidth = width(), kRuns = runs();
+      const Run<kWidth> rates = filled<kWidth>(rate);
+      Run<kWidth> step[kRuns];
+#pragma GCC unroll 4
+      for (int t = 0; t < kRuns; ++t) step[t] = rates * load<kWidth>(dy + u + t * kWidth);
+      float* place = kernel + u;
+      for (int i = 0; i < kInputs; ++i, place += kUnits) {
+        const Run<kWidth> input = filled<kWidth>(x[i]);
+#pragma GCC unroll 4
+        for (int t = 0; t < kRuns; ++t) move_run<Update, kWidth>(place + t * kWidth, step[t] * input, rates);
+      }
+#pragma GCC unroll 4
+      for (int t = 0; t < kRuns; ++t) move_run<Update, kWidth>(bias + u + t * kWidth, step[t], rates);
+    });
+  }
+};
+
+}  // namespace tmf::sim::single

@@ -1,0 +1,72 @@
+"""A single simulated client, whose sums are computed side by side in a vector, has the bits of the core's kernels."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+from pathlib import Path
+
+from compiled_model import HERE, MODELS, design
+
+from tinymetafed.simulation.vector_units import VectorUnit, vector_units
+from tinymetafed_codegen.locate import find
+from tinymetafed_codegen.ops.conv2d import Conv2d
+from tinymetafed_codegen.ops.dense import Dense
+from tinymetafed_codegen.ops.op import Op
+from tinymetafed_codegen.toolchain import compiler_flags
+
+# Compiling takes long, so these are models of different strides, paddings, borders, channels and filters.
+TESTED = (
+    "conv 1x1 image",
+    "conv kernel larger than image",
+    "conv oblong",
+    "conv on top of relu",
+    "conv stride 2 same",
+    "conv1d",
+    "dense local first",
+    "dense odd",
+    "long kernel and reshapes",
+)
+RULES = ("Plain", "DecayAndMomentum", "Sum")  # of the updates, in turn
+
+
+def layers(folder: Path) -> list[Op]:
+    """The models' layers that have kernels of their own for a single client, each shape once."""
+    found = {}
+    for name in TESTED:
+        for call in design(MODELS[name], folder / name).graph.forward:
+            if isinstance(call.op, Conv2d | Dense):
+                found[call.op.cpp_type()] = call.op
+    return list(found.values())
+
+
+def table(tested: list[Op]) -> str:
+    """The text of layers.hpp: each layer's kernels and sizes, with the kinds of updates in turn."""
+    names, rows = [], []
+    for n, op in enumerate(tested):
+        names.append(f"using Layer{n} = {op.cpp_type()};")
+        weights = [parameter.size for parameter in op.parameters]
+        rule = f"{RULES[n % len(RULES)]}<{sum(weights)}>, {str(n % 2 == 0).lower()}"
+        passes = [f"kPasses<{space}::Layer{n}, {rule}>" for space in ("tmf::model", "tmf")]
+        sizes = [math.prod(op.input_shape), math.prod(op.output_shape), *weights]
+        rows.append(f'  {{"{op.cpp_type()}", {", ".join([*passes, *map(str, sizes)])}}},')
+    # The same name is that of a single client's kernels in tmf::model, and of the core's elsewhere.
+    both = [line for space in ("tmf::model", "tmf") for line in (f"namespace {space} {{", *names, "}")]
+    return "\n".join([*both, "const Layer kLayers[] = {", *rows, "};", ""])
+
+
+def test_a_single_client_has_the_bits_of_the_core(tmp_path: Path) -> None:
+    unit = next((unit for unit in vector_units().values() if unit.lanes > 1), VectorUnit("generic", 4))
+    tested = layers(tmp_path)
+    assert {type(op).__name__ for op in tested} >= {"Conv1d", "Conv2d", "Dense"}
+    (tmp_path / "layers.hpp").write_text(table(tested))
+    (tmp_path / "op_headers.hpp").write_text("")
+    (tmp_path / "board.hpp").write_text("namespace tmf::board { constexpr int kFloatRegisters = 16; }\n")
+    firmware = find("firmware")
+    include = [f"-I{path}" for path in (tmp_path, firmware / "sim" / "single", firmware / "sim", firmware / "core")]
+    flags = ["-O0", *unit.flags, f"-DTMF_LANES={unit.lanes}", "-Wno-psabi", "-g0"]  # most of the test is the compiler's time
+    command = ["g++", *compiler_flags(), *include, *flags, str(HERE / "single.cpp"), "-o", str(tmp_path / "single")]
+    compiled = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert compiled.returncode == 0, compiled.stderr
+    done = subprocess.run([tmp_path / "single"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"other bits:\n{done.stdout}"
