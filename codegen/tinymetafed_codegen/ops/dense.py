@@ -26,6 +26,7 @@ class Dense(Op):
     spec: ClassVar[type[LayerSpec]] = DenseSpec
     header: ClassVar[str] = "dense.hpp"
     flash_bytes: ClassVar[tuple[int, ...]] = (500, 590, 830)
+    flash_of_whole_runs: ClassVar[float] = 0.8
     tiled: ClassVar[bool] = True
     fuses_backward: ClassVar[bool] = True
     template: ClassVar[str] = "weighted.hpp.j2"

@@ -99,6 +99,9 @@ class Op:
     fuses_backward: ClassVar[bool] = False  # one loop computes the input gradient and updates the weights
     # Bytes of code of forward, input gradient and update: measured on mps2 at -Os, tiled kernels with 8 sums side by side.
     flash_bytes: ClassVar[tuple[int, ...]] = ()
+    flash_of_whole_runs: ClassVar[float] = (
+        1.0  # share of them where the last axis is whole runs of four, without code for a rest
+    )
     in_place: ClassVar[bool] = False  # y may overwrite x, and dx may overwrite dy
     observes: ClassVar[bool] = False  # the parameters follow the model's input and not a gradient; always local
 
