@@ -92,7 +92,7 @@ def test_a_run_goes_on_with_the_stores_of_its_boards_and_another_run_does_not_us
     url, constant = f"native:2?store={tmp_path / 'flash'}", "strategy.schedule=constant"
     whole = trained(tmp_path / "whole", constant).weights_sha256
     trained(tmp_path / "run", STORE, constant, "run.rounds=4", url=url)
-    assert sorted(path.name for path in (tmp_path / "flash").iterdir()) == ["native-1.flash", "native-2.flash"]
+    assert sorted(path.name for path in (tmp_path / "flash").glob("*.flash")) == ["native-1.flash", "native-2.flash"]
     assert tmf.resume(tmp_path / "run", devices=[url], rounds=10, progress=False).weights_sha256 == whole
     other = trained(tmp_path / "other", constant, "run.seed=2").weights_sha256
     assert trained(tmp_path / "again", STORE, constant, "run.seed=2", url=url).weights_sha256 == other

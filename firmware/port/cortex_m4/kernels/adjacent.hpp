@@ -2,7 +2,9 @@
 // once. No result is used by the next instruction, which would wait for it.
 #pragma once
 
-#include_next <kernels/adjacent.hpp>  // for other numbers of them
+#include <kernels/adjacent_loops.hpp>  // for other numbers of them, and for other processors
+
+#if defined __ARM_ARCH_7EM__ && defined __ARM_FP  // a library may be compiled for another chip
 
 namespace tmf::kernels {
 
@@ -369,3 +371,5 @@ template <int kCount>
 }
 
 }  // namespace tmf::kernels
+
+#endif
