@@ -36,8 +36,8 @@ def test_work_is_as_many_cycles_as_the_budgets_have_instructions(model: str) -> 
     for variant in (Variant.LOCAL, Variant.GLOBAL, Variant.FULL):
         instructions = budgets.written()[model][f"{variant.name.lower()}_instructions"]
         work = multiply_accumulates(net, variant)
-        # A Cortex-M4F takes 1.08 to 1.25 cycles for an instruction of these kernels.
-        assert low * work < 1.25 * instructions and 1.08 * instructions < high * work
+        # A Cortex-M4F takes 1.28 to 1.5 cycles for an instruction of these kernels, as one instruction loads several numbers.
+        assert low * work < 1.5 * instructions and 1.28 * instructions < high * work
 
 
 def test_a_layer_counts_once_per_forward_and_backward_pass() -> None:
