@@ -188,7 +188,12 @@ def parse(raw: TomlTable, source: str) -> Experiment:
 
 
 # The keys that other defaults depend on: section, key, its own default.
-_DECIDING = (("model", "loss", ""), ("strategy", "kind", "tinymetafed"), ("task", "kind", ""))
+_DECIDING = (
+    ("model", "loss", ""),
+    ("strategy", "kind", "tinymetafed"),
+    ("task", "kind", ""),
+    ("strategy", "server", "sgd"),
+)
 
 
 def _key(raw: TomlTable, section: str, key: str, default: str) -> str:
@@ -277,6 +282,7 @@ def _check(experiment: Experiment, source: str) -> None:
             )
     elif strategy.restart_rounds is not None:
         raise SpecError(f"{source}: strategy.restart_rounds works only with strategy.schedule = 'sgdr'")
+    strategy.check(source)
     _check_coding(experiment, source)
     _check_defence(strategy, run.devices_per_round, source)
     differ = {

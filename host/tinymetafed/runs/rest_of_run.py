@@ -23,7 +23,7 @@ from ..learn.tasks import Task
 from ..learn.weights import Floats, initial, sha256
 from . import export, privacy_accounting, run_figures
 from .collapse import collapse_found, is_better, refuse_collapse
-from .journal import RoundEntry, RunResult, SessionEntry, Showcase
+from .journal import RoundEntry, RunResult, ServerEntry, SessionEntry, Showcase
 from .run_data import RunData, StoreError
 from .setup import Setup
 from .store import RunStore
@@ -70,18 +70,19 @@ class RestOfRun:
             self._observer.event(f"{lacking}; then tinymetafed report {past.path} shows it")
         self._observer.stage("meta-training", total - past.trained)
         if self._due(past.trained) and past.trained not in {entry.round for entry in past.evaluations}:
-            self._evaluate(past.weights, past.trained)
+            self._evaluate(past.server.result(past.weights), past.trained)
         if past.trained == total:
             return
         boards = self._boards(past)
         first = initial(self._setup.design.manifest, self._plan.run.seed, self._plan.model.init)
         guard = Guard(self._strategy.spec, first, past.measures())
-        done_rounds = rounds.rounds(self._strategy, self._setup.task, self._trainers, past.weights, past.trained, boards, guard)
+        asked = (self._strategy, self._setup.task, self._trainers, past.weights, past.trained, boards, guard, past.server)
+        done_rounds = rounds.rounds(*asked)
         for done in _explained(done_rounds, self._plan, self._setup.task):
             self._write(done)
             self._observer.advance()
             if self._due(done.index + 1):
-                self._evaluate(done.weights, done.index + 1)
+                self._evaluate(done.server.result(done.weights), done.index + 1)
 
     def _boards(self, past: RunData) -> list[bytes] | None:
         """Unique ids of the clients' own boards; None if any device may train any client, as in a simulation.
@@ -119,8 +120,9 @@ class RestOfRun:
             update_norm=done.change,
             weights_sha256=sha256(done.weights),
             bytes_down_full=sent.down - sent.samples_down + sent.spared if self._strategy.spec.takes_differences else None,
+            server=ServerEntry(done.server.sha256, done.server.averaged) if done.server.sha256 else None,
         )
-        self._run.append(entry, done.weights)
+        self._run.append(entry, done.weights, done.server)
         self._down += entry.bytes_down
         self._up += entry.bytes_up
 
