@@ -184,6 +184,13 @@ def _continue(
                 f"{past.trained} finished ones followed another one; the weights will not be those of a run begun with "
                 f"run.rounds = {rounds}"
             )
+        averaged_from = experiment.strategy.averages_from(experiment.run.rounds)
+        if rounds is not None and averaged_from < past.trained:
+            observer.event(
+                f"{path}: strategy.average_last = {experiment.strategy.average_last:g} asks for the mean of weights from round "
+                f"{averaged_from} on, of which those before round {past.trained} were not kept one by one; the mean begins "
+                f"anew with round {past.trained}"
+            )
         with place.open(setup, observer) as (trainers, testers):
             run.hold_seconds = place.hold_seconds
             training = RestOfRun(setup, run, trainers, testers, observer)

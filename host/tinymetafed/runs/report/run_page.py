@@ -181,9 +181,10 @@ def _epsilon(value: float | None) -> str:
 
 def _which_weights(run: RunData) -> str:
     """Says which weights were tested, if they are not those of the last round."""
+    mean = "" if run.averaged is None else f"mean of the weights after the last {count(run.averaged)} rounds"
     if run.best is None:
-        return ""
-    return f"; the best weights of other held-out clients, after {count(run.kept_round)} rounds"
+        return f"; {mean}" if mean else ""
+    return f"; the best weights of other held-out clients, after {count(run.kept_round)} rounds{f' ({mean})' if mean else ''}"
 
 
 def _interruptions(run: RunData) -> Interruptions | None:
