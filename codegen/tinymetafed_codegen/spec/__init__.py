@@ -4,7 +4,7 @@ from ..loss import TARGETS, LossName, Targets, is_classification, target_size
 from ..section import SpecError
 from .data import DataSpec, Normalise
 from .defaults import CLIENTS
-from .experiment import EvaluationSpec, Experiment, RunSpec, TooFewClients, dump, folder_task, load, parse
+from .experiment import EvaluationSpec, Experiment, RunSpec, TooFewClients, WrongKey, dump, folder_task, load, parse
 from .model import ModelSpec
 from .paths import PUBLISHED, anchor, anchored, portable, relative
 from .privacy import PrivacySpec
@@ -73,6 +73,7 @@ __all__ = [
     "TinyOlSpec",
     "TinyReptileSpec",
     "TooFewClients",
+    "WrongKey",
     "anchor",
     "anchored",
     "dump",

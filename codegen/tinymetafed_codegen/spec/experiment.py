@@ -29,6 +29,10 @@ class TooFewClients(SpecError):
     """A round needs more training clients than there are."""
 
 
+class WrongKey(SpecError):
+    """A key is unknown, or has a value that it cannot have, whatever the other keys are."""
+
+
 class RunSpec(Section):
     """The ``[run]`` section: rounds, clients, the seed, and which weights are kept.
 
@@ -185,7 +189,7 @@ def parse(raw: TomlTable, source: str) -> Experiment:
     try:
         experiment = Experiment.model_validate(raw)
     except pydantic.ValidationError as error:
-        raise SpecError(f"{source}: {explain(error, Experiment)}") from None
+        raise WrongKey(f"{source}: {explain(error, Experiment)}") from None
     if experiment.run.clients is None and not experiment.task.counts_clients:
         experiment = experiment.model_copy(update={"run": experiment.run.model_copy(update={"clients": CLIENTS})})
     if isinstance(experiment.strategy, TinyOlSpec):
