@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -153,15 +153,15 @@ def tune(
     try:
         with watching(progress) as observer:
             budget = searches.Budget(trials, minutes)
-            searches.search(plan, folder, budget, jobs_of(jobs), own, observer)
-    finally:
-        outcome = _written(plan, experiment, folder)
-    return outcome
+            known = searches.search(plan, folder, budget, jobs_of(jobs), own, observer)
+    except BaseException:
+        _written(plan, experiment, folder, searches.finished(plan, folder))
+        raise
+    return _written(plan, experiment, folder, known)
 
 
-def _written(plan: searches.Plan, experiment: Experiment, folder: Path) -> Tuning:
+def _written(plan: searches.Plan, experiment: Experiment, folder: Path, known: Sequence[searches.Row]) -> Tuning:
     """The trials that have ended; also writes table, plot and best experiment into the folder, where there are any."""
-    known = searches.finished(plan, folder)
     chosen = trial_table.best(known)
     settings = {} if chosen is None else chosen.settings
     best = None if chosen is None else Experiment(plan.settled(settings), str(folder / "best.toml"))

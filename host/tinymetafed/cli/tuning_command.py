@@ -75,12 +75,15 @@ def _show(found: tmf.Tuning) -> None:
     shown = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for heading in ("", "trial", "score", "95 % CI", "bytes", "RAM", "multiply-acc."):
         shown.add_column(heading, justify="right", no_wrap=True)
-    shown.add_column("", overflow="fold")
-    for *figures, values in found.cells():
-        shown.add_row(*figures, Text(values, style="dim"))
     console = results()
+    cells = found.cells()
+    for *figures, _ in cells:
+        shown.add_row(*figures)
     console.print(f"{found.name}: {found.legend()}", soft_wrap=True)
     console.print(shown)
+    for mark, number, *_, values in cells:
+        if mark:
+            console.print(Text.assemble(f"  {number}  ", (values, "dim")), soft_wrap=True)
     if found.best is None:
         console.print("  No trial has a score yet; give a larger budget.", soft_wrap=True)
         return

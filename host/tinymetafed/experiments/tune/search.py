@@ -17,6 +17,7 @@ import pydantic
 from pydantic import TypeAdapter
 
 from tinymetafed_codegen import __version__
+from tinymetafed_codegen.budget import BudgetError
 from tinymetafed_codegen.files import LockedError, locked
 from tinymetafed_codegen.files import replace as replace_file
 from tinymetafed_codegen.hash import ARITHMETIC_VERSION
@@ -103,10 +104,10 @@ def search(plan: Plan, out: Path, budget: Budget, jobs: int, data: Path | None, 
     set_up(_validated(plan.experiment, plan.seed), str(plan.source), data)  # its errors come before any folder
     end = None if budget.minutes is None else time.monotonic() + 60 * budget.minutes
     with _claimed(plan, out):
-        while True:
-            trials = _generation(plan, out, data, observer, jobs, budget, end)
-            if trials is not None:
-                return trials
+        known = _rows(plan, out, stored(out))
+        while not _is_over(end) and (budget.trials is None or len(known) < budget.trials):
+            known = _generation(plan, out, known, budget, jobs, data, observer, lambda: _is_over(end))
+        return known if budget.trials is None else known[: budget.trials]
 
 
 def finished(plan: Plan, out: Path) -> list[Row]:
@@ -117,36 +118,34 @@ def finished(plan: Plan, out: Path) -> list[Row]:
 
 
 def _generation(
-    plan: Plan, out: Path, data: Path | None, observer: Observer, jobs: int, budget: Budget, end: float | None
-) -> list[Row] | None:
-    """Simulates what is missing of the first generation that has not ended; all trials if the budget is spent, else None."""
-    trials = stored(out)
-    known = _rows(plan, out, trials)
-    ended = len(known)
-    if budget.trials is not None and ended >= budget.trials:
-        return known[: budget.trials]
-    if _is_over(end):
-        return known
+    plan: Plan,
+    out: Path,
+    known: Sequence[Row],
+    budget: Budget,
+    jobs: int,
+    data: Path | None,
+    observer: Observer,
+    is_over: Callable[[], bool],
+) -> list[Row]:
+    """Simulates what is missing of the first generation that has not ended, and returns all trials that have ended."""
+    trials, ended = stored(out), len(known)
     if ended == len(trials):
         trials = [*trials, *map(Trial, _chosen(plan, known))]
         _write(out, trials)
     last = len(trials) if budget.trials is None else min(len(trials), budget.trials)
     made = {number: _cell(plan, trials, number) for number in range(ended, last)}
-    refused = {number: text for number, text in made.items() if isinstance(text, str)}
+    troubles = {number: text for number, text in made.items() if isinstance(text, str)}
     cells = tuple({cell.name: cell for cell in made.values() if isinstance(cell, Cell)}.values())
     observer.note(f"trials {ended + 1} to {last}")
-    failed: dict[Path, str] = {}
     if cells:
-        sweep = Sweep(plan.source, plan.file.seeds, cells)
-        failed = execute(sweep, out, jobs, data, observer, lambda: _is_over(end))
-    troubles = dict(refused)
-    for number, cell in made.items():
-        if isinstance(cell, Cell):
-            said = [text for folder, text in failed.items() if folder.parent.name == cell.folder]
+        failed = execute(Sweep(plan.source, plan.file.seeds, cells), out, jobs, data, observer, is_over)
+        for number, cell in made.items():
+            said = [text for folder, text in failed.items() if isinstance(cell, Cell) and folder.parent.name == cell.folder]
             troubles |= {number: said[0]} if said else {}
     if troubles:
-        _write(out, [replace(trial, trouble=troubles.get(at, trial.trouble)) for at, trial in enumerate(trials)])
-    return None if not _is_over(end) else _rows(plan, out, stored(out))
+        trials = [replace(trial, trouble=troubles.get(at, trial.trouble)) for at, trial in enumerate(trials)]
+        _write(out, trials)
+    return _rows(plan, out, trials, known)
 
 
 def _chosen(plan: Plan, known: Sequence[Row]) -> list[dict[str, Value]]:
@@ -156,10 +155,10 @@ def _chosen(plan: Plan, known: Sequence[Row]) -> list[dict[str, Value]]:
     return [*first, *more]
 
 
-def _rows(plan: Plan, out: Path, trials: Sequence[Trial]) -> list[Row]:
-    """The trials that have ended, up to the first that has not."""
-    found: list[Row] = []
-    for number, trial in enumerate(trials):
+def _rows(plan: Plan, out: Path, trials: Sequence[Trial], known: Sequence[Row] = ()) -> list[Row]:
+    """The trials that have ended, up to the first that has not; ``known``: those that were read before."""
+    found = list(known)
+    for number, trial in enumerate(trials[len(known) :], start=len(known)):
         cell = None if trial.trouble else _cell(plan, trials, number)
         row = rows(number, trial.settings, trial.trouble, cell if isinstance(cell, Cell) else None, plan, out)
         if row is None:
@@ -177,7 +176,8 @@ def _cell(plan: Plan, trials: Sequence[Trial], number: int) -> Cell | str:
         remember(of_experiment(experiment, str(plan.source)))
         made = design_of(experiment, str(plan.source))
         open_strategy(experiment, made.manifest)
-    except SpecError as error:
+        design_of(experiment, str(plan.source), plan.board)
+    except (SpecError, BudgetError) as error:
         return str(error)
     return Cell(f"trial-{first + 1:04d}", plan.source, made)
 

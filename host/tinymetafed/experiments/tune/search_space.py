@@ -159,10 +159,8 @@ def read(file: Path, experiment: Experiment, settled: Callable[[Mapping[str, Val
     for name, values in (("seeds", given.seeds), ("objectives", given.objectives)):
         if len(set(values)) < len(values):
             raise TuneError(f"{file}: tune.{name} = {values} names one twice; name each once")
-    if given.objectives[0] != "score" and "score" not in given.objectives:
-        raise TuneError(
-            f"{file}: tune.objectives = {given.objectives} has no 'score', by which the best trial is chosen; add it"
-        )
+    if "score" not in given.objectives:
+        raise TuneError(f"{file}: tune.objectives = {given.objectives}: the best trial is chosen by 'score'; add it")
     space: dict[str, Range | Choice] = {}
     for key in given.keys:
         if key not in DEFAULT_KEYS:
