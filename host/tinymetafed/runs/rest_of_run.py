@@ -10,7 +10,7 @@ from dataclasses import replace
 from tinymetafed_codegen.protocol import SampleSet, Status
 from tinymetafed_codegen.spec import Experiment
 
-from ..federation import meta_test, rounds
+from ..federation import example_client, meta_test, rounds
 from ..federation.clients import Clients, TrainingFailed
 from ..federation.meta_test import Group, MetaTest
 from ..federation.observer import Observer
@@ -144,13 +144,13 @@ class RestOfRun:
         """Evaluates a few validation clients during training. It only informs: it never ends the run."""
         past = self._run.evaluations
         test = self._meta_test(weights, trained, self._plan.evaluation.every_tasks, group=self._looked_at)
-        entry = replace(test, per_task=(), confusion=())
+        entry = replace(test, per_task=(), per_unit=(), confusion=())
         so_far = [former for former in past if former.kept_sha256]
         if self._setup.keeps_best and (not so_far or is_better(entry, so_far[-1])):
             entry = replace(entry, kept_sha256=sha256(weights))
         self._run.append(entry, weights if entry.kept_sha256 else None)
         after = "diverged" if entry.after is None else f"{entry.after:.3f}"
-        self._observer.note(f"after {trained} rounds: {entry.metric} {after}")
+        self._observer.note(f"after {trained} rounds, validation clients: {entry.metric} {after}")
         known_before = bool(past) and past[-1].collapsed
         if entry.collapsed and not known_before:
             self._observer.event(f"{collapse_found(self._plan, [*past, entry])}; training goes on")
@@ -171,7 +171,7 @@ class RestOfRun:
             self._observer.stage("meta-test with fewer and more samples", (len(tried) - 1) * len(final.after))
             curve, example = (
                 meta_test.d_curve(*asked, final, self._observer.advance, self._tested),
-                meta_test.example(*asked, self._tested),
+                example_client.example(*asked, self._tested),
             )
             untrained = self._untrained(last, run.trained)
             self._run.append(Showcase(curve, example, time.monotonic() - started, untrained))
@@ -183,7 +183,18 @@ class RestOfRun:
             weights = initial(manifest, experiment.run.seed, experiment.model.init)
             self._observer.stage("meta-test without training by others", final.n_tasks)
             final = self._meta_test(weights, 0, final.n_tasks, self._observer.advance)
-        return Scores(final.metric, final.before, final.after, final.after_ci95, final.n_tasks, final.n_clients, ())
+        return Scores(
+            final.metric,
+            final.before,
+            final.after,
+            final.after_ci95,
+            final.n_tasks,
+            final.n_clients,
+            (),
+            n_independent=final.n_independent,
+            unit=final.unit,
+            group=final.group,
+        )
 
     def _meta_test(
         self,
