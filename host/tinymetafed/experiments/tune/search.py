@@ -138,7 +138,7 @@ def _generation(
     cells = tuple({cell.name: cell for cell in made.values() if isinstance(cell, Cell)}.values())
     observer.note(f"trials {ended + 1} to {last}")
     if cells:
-        failed = execute(Sweep(plan.source, plan.file.seeds, cells), out, jobs, data, observer, is_over)
+        failed = execute(Sweep(plan.source, plan.file.seeds, cells, group="validation"), out, jobs, data, observer, is_over)
         for number, cell in made.items():
             said = [text for folder, text in failed.items() if isinstance(cell, Cell) and folder.parent.name == cell.folder]
             troubles |= {number: said[0]} if said else {}
