@@ -82,9 +82,8 @@ _STRATEGIES: dict[str, dict[bool, _Sections]] = {
     "tinyol": {learned: {"adaptation": {"local_passes": 1, "full_passes": 0}} for learned in (VALUES, CLASSES)},
 }
 _STRATEGIES["fedavg"] = _STRATEGIES["reptile"]
-# The server's learning rate of optimisers other than plain SGD, whose steps have another length.
+# The server's learning rate of optimisers whose steps have another length than the mean of the deltas.
 _SERVERS: dict[str, _Section] = {
-    "momentum": {"alpha_max": 1.0},
     "adam": {"alpha_max": 0.01},
     "yogi": {"alpha_max": 0.01},
 }
