@@ -1,4 +1,4 @@
-"""The public workflow: it is valid YAML, and its commands, paths and environments exist."""
+"""The public workflows and forms: they are valid YAML, and their commands, paths and environments exist."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from test_docs import ROOT, command_fault, split_commands
 
-from tinymetafed_codegen import boards
+from tinymetafed_codegen import __version__, boards
 
 yaml = pytest.importorskip("yaml", reason="PyYAML is not installed: `make setup` brings it")
 
@@ -48,6 +48,39 @@ def test_commands_exist(jobs: dict[str, Any], job: str) -> None:
             assert os.access(ROOT / program, os.X_OK), command
         else:
             assert program in SYSTEM | {"make", "pio"}, command
+
+
+@pytest.fixture(scope="module")
+def release() -> dict[str, Any]:
+    read: dict[str, Any] = yaml.safe_load((ROOT / ".github" / "workflows" / "release.yml").read_text(encoding="utf-8"))
+    return read
+
+
+def test_a_release_is_tested_and_built_before_it_is_published_without_a_password(release: dict[str, Any]) -> None:
+    assert release[True] == {"push": {"tags": ["v*"]}}  # YAML 1.1 reads the key `on` as true
+    build, publish = release["jobs"]["build"], release["jobs"]["publish"]
+    found = commands(build)
+    assert found.index(".ci/run") < found.index(".venv/bin/python -m build --outdir dist")
+    assert publish["needs"] == "build" and publish["permissions"]["id-token"] == "write"
+    assert release["permissions"] == {"contents": "read"}  # more only where a job says so
+    assert "secrets." not in (ROOT / ".github" / "workflows" / "release.yml").read_text(encoding="utf-8")
+    artifacts = [step["with"]["path"] for step in [*build["steps"], *publish["steps"]] if "artifact@" in step.get("uses", "")]
+    assert artifacts == ["dist", "dist"]
+
+
+def test_the_citation_has_the_packages_version_and_licence() -> None:
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert cited["cff-version"] == "1.2.0" and cited["version"] == __version__
+    assert cited["license"] == "Apache-2.0" and cited["authors"] and cited["preferred-citation"]["year"] == 2023
+
+
+@pytest.mark.parametrize("form", ["fault", "idea"])
+def test_a_form_asks_for_what_doctor_prints(form: str) -> None:
+    read = yaml.safe_load((ROOT / ".github" / "ISSUE_TEMPLATE" / f"{form}.yml").read_text(encoding="utf-8"))
+    fields = {field["id"]: field["attributes"]["label"] for field in read["body"] if field["type"] != "markdown"}
+    assert read["name"] and read["description"] and len(fields) > 2
+    asked = [command for label in fields.values() for command in re.findall(r"`(tinymetafed [^`]+)`", label)]
+    assert asked == ["tinymetafed doctor --json"] and command_fault(asked[0]) == ""
 
 
 def test_renodes_requirements_can_be_compiled(jobs: dict[str, Any]) -> None:
