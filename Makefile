@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup demo test test-tensorflow lint bench paper
+.PHONY: help setup demo test test-all test-tensorflow lint bench paper
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -14,7 +14,10 @@ setup:  ## Python environment and compilers; installs only what is missing
 demo: setup  ## a small federation of emulated boards learns sine waves
 	$(BIN)/tinymetafed demo
 
-test: setup  ## all tests; those that need TensorFlow are skipped unless it is installed
+test: setup  ## the tests for everyday work; those that need TensorFlow are skipped unless it is installed
+	$(BIN)/pytest -m 'not exhaustive'
+
+test-all: setup  ## all tests, also the exhaustive ones; this is what CI runs
 	$(BIN)/pytest
 
 IMPORTING := tests/projects/importing
