@@ -38,7 +38,7 @@ lint: setup  ## style and types
 	$(BIN)/mypy
 
 docs: setup  ## the documentation as a website in site/; a broken link is an error
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[docs]'
+	$(BIN)/pip install --quiet --no-compile --disable-pip-version-check --editable '.[docs]'
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
 bench: setup  ## measures and writes docs/costs.md; takes many minutes; DATA=FOLDER: that of Omniglot's archives
