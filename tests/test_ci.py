@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from exhaustive import EXHAUSTIVE
 from test_docs import ROOT, command_fault, split_commands
 
 from tinymetafed_codegen import __version__, boards
@@ -108,6 +109,19 @@ def test_the_experiments_that_are_built_are_there(jobs: dict[str, Any]) -> None:
 def test_the_files_that_key_the_cache_exist() -> None:
     (files,) = re.findall(r"hashFiles\(([^)]*)\)", WORKFLOW.read_text(encoding="utf-8"))
     assert all((ROOT / name).is_file() for name in re.findall(r"'([^']+)'", files))
+
+
+def test_ci_runs_what_make_test_leaves_out() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert re.search(r"(?m)^test-all: .*\n\t\$\(BIN\)/pytest$", makefile), "test-all deselects nothing"
+    assert "\nstep make test-all " in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", sorted(EXHAUSTIVE))
+def test_what_make_test_leaves_out_exists(name: str) -> None:
+    file, _, function = name.partition("[")[0].partition("::")
+    assert not function or f"\ndef {function}(" in (ROOT / file).read_text(encoding="utf-8")
+    assert (ROOT / file).is_file()
 
 
 def test_test_processes_keep_the_groups_of_tests(request: pytest.FixtureRequest) -> None:
