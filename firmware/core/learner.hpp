@@ -11,6 +11,9 @@
 #include <saved_state.hpp>       // generated for firmware with a store
 #include <secure_sum.hpp>        // generated for firmware with secure aggregation
 
+#include <augmentation.hpp>  // generated for firmware whose samples change
+#include <averaging.hpp>     // generated for firmware that averages predictions
+
 #include "bytes.hpp"
 #include "delta_codec.hpp"
 #include "kept_local.hpp"
@@ -36,8 +39,8 @@ struct [[nodiscard]] Outcome {
 //
 // States: IDLE -> LOADING -> LOADED -> TRAINING -> DONE or FAILED. In any state, a Load with a higher token begins a new cycle.
 // Some models keep local weights or a residual from round to round. A new session clears both; firmware with a store has saved
-// them. SavedState, KeptActivations, PrivateUpdate, SecureSum, CodedUpdate, HeldVersion and SampleParts are bases because as members
-// they would take memory also where they are empty.
+// them. SavedState, KeptActivations, PrivateUpdate, SecureSum, CodedUpdate, HeldVersion, SampleParts and Averaging are bases because
+// as members they would take memory also where they are empty.
 //
 // Between two cycles the board's own program may learn, which ends the last cycle: the board is *alone* until the next Load.
 class Learner : private SavedState,
@@ -47,6 +50,7 @@ class Learner : private SavedState,
                 private CodedUpdate,
                 private HeldVersion,
                 private SampleParts,
+                private Averaging,
                 private StepPosition<kSplitsSteps> {
  public:
   // Called once after a start: loads the weights that were saved, so that the device predicts with them.
@@ -186,6 +190,7 @@ class Learner : private SavedState,
   void keep_for_next_round();  // what the model keeps: local weights, residuals
   void load_saved();
   void enter_phase();
+  void augment(uint32_t number);  // changes the sample in the arena at random, as that of step `number`
   void step();
   void count_step();
   // The number of the next sample in the set of the phase.
@@ -253,6 +258,13 @@ class Learner : private SavedState,
   model::Model<float>::start_local(parameters_);
   state_ = protocol::State::kLoaded;
   is_whole_ = is_received_ = true;
+}
+
+inline void Learner::augment(uint32_t number) {
+  if (!augmentation::applies(recipe_->phases[phase_].sample_set)) return;
+  float* const input = arena_.values + model::kInput;
+  if constexpr (kReadsBytes) augmentation::change(reinterpret_cast<uint8_t*>(input + 1), key_, number);
+  else augmentation::change(input, key_, number);
 }
 
 static_assert(model::kArenaFloats >= model::kHistogramBins, "the arena holds the selection's histogram");
