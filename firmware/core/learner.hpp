@@ -3,6 +3,8 @@
 
 #include <cstdint>
 
+#include <augmentation.hpp>      // generated for firmware whose samples change
+#include <averaging.hpp>         // generated for firmware that averages predictions
 #include <coded_update.hpp>      // generated for firmware that codes the values of its updates
 #include <held_version.hpp>      // generated for firmware that takes differences of weights
 #include <kept_activations.hpp>  // generated for firmware that keeps activations
@@ -10,9 +12,6 @@
 #include <sample_parts.hpp>      // generated for firmware that takes samples in parts
 #include <saved_state.hpp>       // generated for firmware with a store
 #include <secure_sum.hpp>        // generated for firmware with secure aggregation
-
-#include <augmentation.hpp>  // generated for firmware whose samples change
-#include <averaging.hpp>     // generated for firmware that averages predictions
 
 #include "bytes.hpp"
 #include "delta_codec.hpp"

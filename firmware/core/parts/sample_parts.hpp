@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <cstring>
 
+#include <augmentation.hpp>  // generated for firmware whose samples change
+
 #include "bytes.hpp"
 #include "math.hpp"
 #include "model.hpp"
