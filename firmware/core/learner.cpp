@@ -170,6 +170,15 @@ bool Learner::work() {
   }
 }
 
+void Learner::augment(uint32_t number) {
+  if (!augmentation::applies(recipe_->phases[phase_].sample_set)) return;
+  const uint32_t before = port::ticks();
+  float* const input = arena_.values + model::kInput;
+  if constexpr (kReadsBytes) augmentation::change(reinterpret_cast<uint8_t*>(input + 1), key_, number);
+  else augmentation::change(input, key_, number);
+  ticks_ += port::ticks() - before;
+}
+
 void Learner::step() {
   if constexpr (kSplitsSteps) {
     next_part_ = first_part(sample_index(), arena_.values);

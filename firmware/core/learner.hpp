@@ -259,13 +259,6 @@ class Learner : private SavedState,
   is_whole_ = is_received_ = true;
 }
 
-inline void Learner::augment(uint32_t number) {
-  if (!augmentation::applies(recipe_->phases[phase_].sample_set)) return;
-  float* const input = arena_.values + model::kInput;
-  if constexpr (kReadsBytes) augmentation::change(reinterpret_cast<uint8_t*>(input + 1), key_, number);
-  else augmentation::change(input, key_, number);
-}
-
 static_assert(model::kArenaFloats >= model::kHistogramBins, "the arena holds the selection's histogram");
 static_assert(model::kParameterCount <= protocol::kMaxParameters, "ranks and indices are sized for this many weights");
 

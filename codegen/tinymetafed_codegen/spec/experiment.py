@@ -134,6 +134,13 @@ class Experiment(Section):
             )
 
     @property
+    def with_plain_samples(self) -> Experiment:
+        """The same experiment with samples that do not change, and predictions of one input."""
+        if self.augment == AugmentSpec() and self.predict == PredictSpec():
+            return self
+        return self.model_copy(update={"augment": AugmentSpec(), "predict": PredictSpec()})
+
+    @property
     def streamed(self) -> Experiment:
         """The same experiment with all samples streamed by the host instead of made by the user's sample source."""
         if self.task.own_source is None:
