@@ -51,6 +51,16 @@ class AugmentSpec(Section):
         return (self.moves or self.computes) and (self.training or self.adaptation)
 
     @property
+    def note(self) -> str:
+        """One sentence that says which samples change how; "" if none do."""
+        if not self.is_on:
+            return ""
+        kinds = {key: value for key, value in self if key not in ("training", "adaptation") and value}
+        when = " and ".join(name for name, on in (("training", self.training), ("adaptation", self.adaptation)) if on)
+        what = ", ".join(f"{key} {value:g}" for key, value in kinds.items())
+        return f"samples of {when} change at random in every pass ([augment]): {what}"
+
+    @property
     def of_time(self) -> bool:
         """Whether a change names frames or bands, so that the second axis is time."""
         return any((self.time_shift, self.frequency_mask, self.time_mask))
@@ -71,6 +81,11 @@ class PredictSpec(Section):
     def averages(self) -> bool:
         """Whether a prediction is a mean."""
         return self.average > 1
+
+    @property
+    def note(self) -> str:
+        """One sentence that says what a prediction is; "" if it is that of one input."""
+        return f"a prediction is the mean of the outputs for {self.average} inputs ([predict])" if self.averages else ""
 
 
 def check(augment: AugmentSpec, predict: PredictSpec, shape: Sequence[int], source: str, *, of_time: bool) -> None:

@@ -134,6 +134,11 @@ class Experiment(Section):
             )
 
     @property
+    def notes(self) -> list[str]:
+        """What a reader of results must know of inputs and samples, a sentence each."""
+        return [note for note in (self.data.running_note, self.augment.note, self.predict.note) if note]
+
+    @property
     def with_plain_samples(self) -> Experiment:
         """The same experiment with samples that do not change, and predictions of one input."""
         if self.augment == AugmentSpec() and self.predict == PredictSpec():

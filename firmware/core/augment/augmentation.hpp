@@ -4,7 +4,6 @@
 #include <cstdint>
 
 #include "../prng.hpp"
-#include "augment_facts.hpp"
 #include "places.hpp"
 #include "protocol.hpp"
 #include "turning.hpp"

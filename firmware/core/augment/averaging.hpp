@@ -3,7 +3,6 @@
 
 #include <cstdint>
 
-#include "average_facts.hpp"
 #include "model.hpp"
 #include "places.hpp"
 
