@@ -13,9 +13,10 @@ STREAM = 32
 # Standard deviation of the sum of four random bytes.
 DEVIATION = math.sqrt(4 * (256**2 - 1) / 12)
 # Code, measured for mps2: of moves and masks, of rotation, scale and jitter, and of averaging.
-MOVING_FLASH_BYTES = 700
-COMPUTING_FLASH_BYTES = 700
-AVERAGING_FLASH_BYTES = 500
+MOVING_FLASH_BYTES = 400
+COMPUTING_FLASH_BYTES = 650
+AVERAGING_FLASH_BYTES = 350
+_ALIGNMENT = 16  # bytes
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,8 @@ class AverageFacts:
     edge: int
 
     def ram_bytes(self, outputs: int, *, bytes_per_input: int) -> int:
-        """Bytes of RAM: of what a move takes out of the input, and of the sums."""
-        return -(-bytes_per_input * self.edge // 4) * 4 + 4 * outputs
+        """Bytes of RAM: of what a move takes out of the input, and of the sums; the arena behind them is aligned."""
+        return -(-(bytes_per_input * self.edge + 4 * outputs) // _ALIGNMENT) * _ALIGNMENT
 
 
 def _shape(experiment: Experiment) -> tuple[int, int, int]:

@@ -6,22 +6,41 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import living_board
 import numpy as np
 import pytest
 from in_process import Fault
 from reference import run
-from test_sample_parts import EXPERIMENT, SCALE, SHAPE, Board, built
+from test_sample_parts import COUNT, EXPERIMENT, SCALE, SHAPE, Board, built
 
+from tinymetafed.learn.strategies import open_strategy
 from tinymetafed_codegen import boards, spec
 from tinymetafed_codegen.design import Design, design
+from tinymetafed_codegen.protocol import Program, Status
 
-CHANGING = {"augment": {"shift": 2, "adaptation": False}, "predict": {"average": 5}}
+CHANGING: dict[str, Any] = {
+    "task": EXPERIMENT["task"] | {"adapt": COUNT},
+    "augment": {"shift": 2},
+    "predict": {"average": 5},
+    "adaptation": {"local_passes": 1, "full_passes": 2},
+}
 
 
 def designed(**board: Any) -> Design:
     """The model on a board that takes samples in parts."""
     small = dataclasses.replace(boards.load("native"), receive_window=256)
     return design(spec.parse(EXPERIMENT | CHANGING | {"board": board}, "test"), small, "test")
+
+
+class Floats(Board):
+    """A board that reads floats, trains a step in parts and has a program of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.design = designed(split_steps=True).reading_floats()
+        assert not self.design.reads_bytes
+        self.program = living_board.Board(living_board.built(self.design, folder, ["-O0"]), 3)
+        self.session = self.program.session()
+        self.given(self.design.manifest)
 
 
 @pytest.fixture(scope="module")
@@ -31,10 +50,13 @@ def reading_bytes(tmp_path_factory: pytest.TempPathFactory) -> Board:
     return Board(built(made, tmp_path_factory.mktemp("bytes")), made)
 
 
-def test_bytes_change_as_floats_do_wherever_they_wait(reading_bytes: Board, tmp_path: Path) -> None:
-    floats = designed(split_steps=True).reading_floats()
-    assert not floats.reads_bytes
-    board = Board(built(floats, tmp_path), floats)
+@pytest.fixture(scope="module")
+def reading_floats(tmp_path_factory: pytest.TempPathFactory) -> Floats:
+    return Floats(tmp_path_factory.mktemp("floats"))
+
+
+def test_bytes_change_as_floats_do_wherever_they_wait(reading_bytes: Board, reading_floats: Floats) -> None:
+    board = reading_floats
     expected = reading_bytes.train()
     assert board.train() == board.train(as_floats=True) == expected
 
@@ -63,3 +85,31 @@ def test_a_prediction_is_the_mean_of_those_of_an_input_and_its_moves(reading_byt
         views = [levels[down : down + rows, right : right + columns] for down, right in moves]
         expected = np.mean([run(made.graph, weights, made.weights, view)[0] for view in views], axis=0)
         np.testing.assert_allclose(mean, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_a_board_that_adapts_by_itself_changes_its_samples_as_for_the_host(reading_floats: Floats) -> None:
+    board, program = reading_floats, reading_floats.program
+    recipe = open_strategy(board.design.experiment, board.manifest).adaptation_recipe(COUNT)
+    passes = sum(phase.passes for phase in recipe.phases)
+    samples = board.examples(as_floats=True)[: COUNT * passes]
+    board.session.configure(Program.ADAPT, recipe)
+    board.token = board.session.next_token()
+    board.session.load(board.token, board.weights)
+    board.session.train(board.token, Program.ADAPT, 1, 2, 3)
+    board.session.stream(board.token, iter(samples))
+    expected = board.session.fetch(0, board.manifest.n_parameters)
+
+    def adapted(changed: float = 0.0) -> bytes:
+        assert program.calls.board_adapt() == Status.OK
+        for sample in samples:
+            program.learn(np.ascontiguousarray(sample.inputs + np.float32(changed)), int(sample.targets[0]))
+        return board.session.fetch(0, board.manifest.n_parameters).tobytes()
+
+    assert adapted() == adapted() == expected.tobytes() != adapted(0.1)
+    after = [board.session.fetch(0, board.manifest.n_parameters)]
+    for _ in range(2):  # the same sample twice, which changes in another way each time
+        program.learn(np.ascontiguousarray(samples[0].inputs), 0)
+        after.append(board.session.fetch(0, board.manifest.n_parameters))
+    outputs = program.predict(np.ascontiguousarray(samples[0].inputs))
+    assert outputs.tobytes() == board.session.predict(samples[0].inputs[None], 3).tobytes()
+    assert np.count_nonzero(after[2] - after[1] != after[1] - after[0]) > 50
