@@ -21,6 +21,7 @@ from .strategy import (
     TinyReptileSpec,
 )
 from .task import (
+    SPECTROGRAM,
     TASKS,
     ColumnName,
     FolderTask,
@@ -38,6 +39,7 @@ from .task_facts import StatesFacts, TaskFacts, TaskOptions, TaskShapes
 __all__ = [
     "CLIENTS",
     "PUBLISHED",
+    "SPECTROGRAM",
     "TARGETS",
     "TASKS",
     "AdaptationSpec",
