@@ -82,11 +82,19 @@ _STRATEGIES: dict[str, dict[bool, _Sections]] = {
     "tinyol": {learned: {"adaptation": {"local_passes": 1, "full_passes": 0}} for learned in (VALUES, CLASSES)},
 }
 _STRATEGIES["fedavg"] = _STRATEGIES["reptile"]
+PASSES = frozenset({"local_passes", "global_passes"})  # keys of [strategy] that count the passes of a round
 _TINYMETAFED_ONLY = ("local_learning_rate", "local_passes")
 
 
-def defaults(loss: str, strategy: str, task: str) -> _Sections:
-    """The default values of an experiment by section; none for an unknown loss, which validation refuses."""
+def defaults(loss: str, strategy: str, task: str, *, online: bool = False) -> _Sections:
+    """The default values of an experiment by section; none for an unknown loss, which validation refuses.
+
+    Args:
+        loss: ``model.loss``.
+        strategy: ``strategy.kind``.
+        task: ``task.kind``.
+        online: ``task.online``, with which a round has one pass.
+    """
     known = next((name for name in TARGETS if name == loss), None)
     if known is None:
         return {}
@@ -97,6 +105,8 @@ def defaults(loss: str, strategy: str, task: str) -> _Sections:
             del chosen["strategy"][key]
         for section, values in _STRATEGIES[strategy][learned].items():
             chosen[section] |= values
+    if online:
+        chosen["strategy"] |= dict.fromkeys(PASSES & chosen["strategy"].keys(), 1)
     if (asked := section_class(task)) is not None:
         chosen["evaluation"] |= asked.evaluation
     return chosen
