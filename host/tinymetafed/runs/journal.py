@@ -108,12 +108,14 @@ class Showcase(StrictJson):
     """Measurements that are made once after the final meta-test.
 
     ``untrained``: the same clients adapting from the initial weights, without any training by others; None in older runs.
+    ``online``: their scores on each sample just before they train on it; None where they train on a sample several times.
     """
 
     d_curve: DCurve
     example: Example | None
     seconds: float
     untrained: Scores | None = None
+    online: Scores | None = None
 
 
 @dataclass(frozen=True)
@@ -129,9 +131,9 @@ class RunResult(StrictJson):
 
     ``bytes_down``, ``bytes_up``: bytes of training, framing and retries included, without samples. ``bytes_up_dense``: bytes
     of all global weights as float32, once per trained client and round. ``seconds``: training and tests, without
-    ``start_seconds``. ``collapsed``: that of the last evaluation. ``estimate``: None for a run without rounds. ``untrained``:
-    that of the Showcase. ``kept_round``: rounds trained until the weights that were kept as the best; None for the last ones.
-    ``privacy``: None for updates that are not private.
+    ``start_seconds``. ``collapsed``: that of the last evaluation. ``estimate``: None for a run without rounds. ``untrained``,
+    ``online``: those of the Showcase. ``kept_round``: rounds trained until the weights that were kept as the best; None for
+    the last ones. ``privacy``: None for updates that are not private.
     ``deltas``: the deltas of each board, () in a simulation and in older runs. ``bytes_down_full``: as of a round.
     """
 
@@ -163,6 +165,7 @@ class RunResult(StrictJson):
     privacy: PrivacySpent | None = None
     deltas: tuple[BoardDeltas, ...] = ()
     bytes_down_full: int | None = None
+    online: Scores | None = None
 
     def as_json(self) -> dict[str, Any]:
         """The JSON value that ``--json`` prints; keys that a run has no value for are left out."""
@@ -177,6 +180,8 @@ class RunResult(StrictJson):
             del plain["deltas"]
         if self.bytes_down_full is None:
             del plain["bytes_down_full"]
+        if self.online is None:
+            del plain["online"]
         if self.meta_test.classes is None:
             del plain["meta_test"]["classes"]
         return plain
