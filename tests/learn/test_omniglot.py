@@ -105,8 +105,8 @@ def test_inputs_are_levels_times_scale_exactly(omniglot: Omniglot) -> None:
 
 @needs_data
 def test_held_out_characters_are_62_and_never_meta_trained_on(omniglot: Omniglot) -> None:
-    train, test = set(omniglot.train_characters), set(omniglot.test_characters)
-    assert (len(train), len(test)) == (180, 62) and not train & test
+    train, test, validation = map(set, (omniglot.train_characters, omniglot.test_characters, omniglot.validation_characters))
+    assert (len(train), len(test), len(validation)) == (180, 42, 20) and len(train | test | validation) == 242
     trained = [omniglot.classes(client) for client in range(500)]
     tested = [omniglot.classes(HELD_OUT + client) for client in range(100)]
     assert all(len(set(classes)) == 5 for classes in trained + tested)
@@ -126,7 +126,7 @@ def test_another_seed_is_another_split(omniglot: Omniglot) -> None:
 @needs_data
 def test_one_archive_splits_in_proportion() -> None:
     task = task_of(DATA / SMALL1)
-    assert (len(task.train_characters), len(task.test_characters)) == (101, 35)
+    assert [*map(len, (task.train_characters, task.test_characters, task.validation_characters))] == [101, 24, 11]
 
 
 @needs_data

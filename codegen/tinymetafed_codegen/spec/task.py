@@ -55,6 +55,7 @@ class TaskBase(Section):
     path_keys: ClassVar[tuple[str, ...]] = ()  # keys that name files, relative to the experiment file until it is loaded
     evaluation: ClassVar[Mapping[str, int]] = MappingProxyType({})
     reads_data: ClassVar[bool] = True  # False where the task makes its samples from random numbers alone
+    more_validation: ClassVar[str] = "hold out three clients or more"  # what to do where there are no validation clients
 
     kind: str
     support: int
@@ -158,6 +159,7 @@ class OmniglotTask(TaskBase):
 
     title: ClassVar[str] = "Omniglot characters"
     bytes_per_input: ClassVar[int] = 1  # grey levels
+    more_validation: ClassVar[str] = "lower task.ways, so that both groups have enough characters"
 
     kind: Literal["omniglot"]
     ways: Annotated[int, Field(ge=2, le=100)] = 5
@@ -183,15 +185,21 @@ class OmniglotTask(TaskBase):
             )
 
 
+Validation = Annotated[int, Field(ge=0, le=1 << 20)] | Annotated[tuple[str, ...], Field(min_length=1, strict=False)]
+
+
 class KeywordsTask(TaskBase):
     """``ways`` random spoken words per client, streamed by the host; ``support``, ``query`` and ``adapt`` are per word.
 
     ``split``: whether held-out clients have other speakers, other words, or both. ``held_out``: the held-out speakers;
-    without it ``run.seed`` selects them. ``sound``: how recordings are made into spectrograms.
+    without it ``run.seed`` selects them. ``validation``: speakers, or with ``split`` "word" words, that are taken from those
+    for training to serve validation: their names, or how many; 0 for none. Without it they are a third of the held-out ones,
+    where that leaves enough. ``sound``: how recordings are made into spectrograms.
     """
 
     title: ClassVar[str] = "Spoken words"
     bytes_per_input: ClassVar[int] = 1  # levels of the spectrogram
+    more_validation: ClassVar[str] = "set task.validation, to take some from training"
     rates: ClassVar[Mapping[str, int]] = MappingProxyType({"fsdd": 8_000, "speech_commands": 16_000})  # of a corpus, in Hz
 
     kind: Literal["keywords"]
@@ -202,6 +210,7 @@ class KeywordsTask(TaskBase):
     adapt: Annotated[int, Field(ge=1, le=64)] = 8
     split: Literal["speaker", "word", "both"] = "speaker"
     held_out: Annotated[tuple[str, ...], Field(min_length=1, strict=False)] | None = None
+    validation: Validation | None = None
     sound: SoundOptions = SoundOptions()
 
     @property
@@ -262,6 +271,10 @@ class FolderTask(TaskBase):
     ``path`` and ``source`` are relative to the experiment file until it is loaded, absolute from then on; ``path`` may also be
     ``doi:PREFIX/RECORD``. ``files``: a pattern of the data files in it; a file's folder is its client then.
 
+    ``held_out``: clients that are not trained on. ``validation``: clients that are taken from those for training, for scores on
+    the way and for choices: their names, or how many; 0 for none. Without it they are a third of the held-out ones, the last by
+    name, where there are three or more.
+
     The columns of a file are ``label`` (or several values to predict; default the last), ``features`` (default all others),
     ``ignore``, ``client`` (default: a file is a client) and ``time``. ``delimiter`` and ``decimal`` are found in the file if
     they are not set.
@@ -275,6 +288,7 @@ class FolderTask(TaskBase):
     """
 
     title: ClassVar[str] = "Your own data"
+    more_validation: ClassVar[str] = "set task.validation, to take some from training, or hold out three or more"
     path_keys: ClassVar[tuple[str, ...]] = ("path", "source")
     # There are few files, so every meta-test task is a new split of one file.
     evaluation: ClassVar[Mapping[str, int]] = MappingProxyType({"tasks": 40, "every": 0, "every_tasks": 20})
@@ -285,6 +299,7 @@ class FolderTask(TaskBase):
     query: Count = 8
     adapt: Count = 8
     held_out: Annotated[tuple[str, ...], Field(min_length=1, strict=False)] | None = None
+    validation: Validation | None = None
     source: Annotated[str, Field(min_length=1)] | None = None
     client_per_board: bool = False
     files: Annotated[str, Field(pattern=r"^[^/\\]")] | None = None
@@ -389,6 +404,7 @@ class OwnTaskSpec(TaskBase):
     """
 
     tag: ClassVar[str] = "FILE.py:CLASS"
+    more_validation: ClassVar[str] = "set validation_clients in read(), or hold out three or more"
     path_keys: ClassVar[tuple[str, ...]] = ("path",)
 
     kind: Annotated[str, Field(pattern=r"^.+:[A-Za-z_]\w*$")]

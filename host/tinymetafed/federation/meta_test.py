@@ -13,9 +13,10 @@ from tinymetafed_codegen.errors import Error
 from tinymetafed_codegen.protocol import SampleSet
 
 from ..learn import student_t
+from ..learn.client_groups import ClientGroup
 from ..learn.metric import Metric, predicted
 from ..learn.strategies import Strategy
-from ..learn.tasks import HELD_OUT, DataError, Floats, Samples, Task, is_held_out
+from ..learn.tasks import ANY_NUMBER, HELD_OUT, VALIDATION, DataError, Floats, Samples, Task, is_held_out
 from ..learn.weights import Floats as Weights
 from .clients import Adapted, Clients
 from .result import ClassScores, ClientScore, ClientSpread, CurveExample, DCurve, Evaluation, Example, ScatterExample, Score
@@ -34,26 +35,35 @@ class Collapsed(Error):
 class Group:
     """A part of the held-out clients: ``count`` of every ``of`` numbers, from ``first`` on. Its tasks are numbered from 0."""
 
+    kind: ClientGroup
     first: int
     count: int
     of: int
 
     @classmethod
-    def whole(cls, task: Task) -> Self:
-        """All held-out clients."""
-        return cls(0, task.unseen_clients, task.unseen_clients)
+    def test(cls, task: Task) -> Self:
+        """The clients of the final report: nothing is chosen by them, and nobody looks at them on the way."""
+        if task.unseen_clients == ANY_NUMBER:
+            return cls(ClientGroup.TEST, 0, ANY_NUMBER, ANY_NUMBER)
+        return cls(ClientGroup.TEST, 0, task.unseen_clients - task.n_validation, task.unseen_clients)
 
     @classmethod
-    def split(cls, task: Task) -> tuple[Self, Self]:
-        """Clients to test, and others to choose weights by: a third of counted clients. Raises DataError for a single one."""
-        there = task.unseen_clients
-        if there < 2:
+    def validation(cls, task: Task) -> Self:
+        """The clients of every score on the way, and by whom weights and settings are chosen. Raises DataError without any."""
+        if not task.n_validation:
             raise DataError(
-                "run.keep = 'best' needs two held-out clients or more, some to choose the weights by and others to test them; "
-                "hold out more in task.held_out, or set run.keep = 'last'"
+                "there are no validation clients, by whom weights and settings are chosen: too few clients are held out to "
+                f"keep some of them from the test; {task.spec.more_validation}"
             )
-        chosen_by = max(1, there // 3)
-        return cls(0, there - chosen_by, there), cls(there - chosen_by, chosen_by, there)
+        if task.unseen_clients == ANY_NUMBER:
+            return cls(ClientGroup.VALIDATION, VALIDATION - HELD_OUT, ANY_NUMBER, ANY_NUMBER)
+        first = task.unseen_clients - task.n_validation
+        return cls(ClientGroup.VALIDATION, first, task.n_validation, task.unseen_clients)
+
+    @classmethod
+    def named(cls, task: Task, kind: ClientGroup) -> Self:
+        """The clients of a group, TEST or VALIDATION. Raises DataError if there are none."""
+        return cls.validation(task) if kind is ClientGroup.VALIDATION else cls.test(task)
 
     def client(self, number: int) -> int:
         """The client of a task; numbers beyond ``count`` are further splits of the same clients' data."""
@@ -65,7 +75,8 @@ class MetaTest:
     """Scores of each task before and after adaptation; for a diverged model the metric's worst score.
 
     ``constant``: number of adapted networks that ignore their input. ``n_clients``: number of clients that the tasks
-    belong to, in turn. ``confusion``: as in result.ClassScores, () where classes have no names.
+    belong to, in turn. ``confusion``: as in result.ClassScores, () where classes have no names. ``group``: what these clients
+    are for; None in older runs.
     """
 
     metric: Metric
@@ -74,6 +85,7 @@ class MetaTest:
     constant: int
     n_clients: int
     confusion: tuple[tuple[int, ...], ...] = ()
+    group: ClientGroup | None = None
 
     @property
     def collapsed(self) -> bool:
@@ -105,6 +117,7 @@ class MetaTest:
             collapsed=self.collapsed,
             seconds=seconds,
             confusion=self.confusion,
+            group=self.group,
         )
 
     @property
@@ -117,16 +130,17 @@ class MetaTest:
         """The meta-test that an ``evaluation`` describes; it must have the scores of its tasks (``per_task``)."""
         worst = evaluation.metric.worst
         before, after = ([worst if s is None else s for s in column] for column in zip(*evaluation.per_task, strict=True))
-        return cls(evaluation.metric, before, after, evaluation.constant, evaluation.n_clients, evaluation.confusion)
+        clients, matrix = evaluation.n_clients, evaluation.confusion
+        return cls(evaluation.metric, before, after, evaluation.constant, clients, matrix, evaluation.group)
 
     def spread(self, task: Task, group: Group | None = None) -> ClientSpread:
         """Percentiles of the scores after adaptation, each the score of one client, and the best and worst client.
 
         Args:
             task: Task of the experiment.
-            group: The held-out clients that were tested; None for all.
+            group: The clients that were scored; None for the test clients.
         """
-        group = group or Group.whole(task)
+        group = group or Group.test(task)
         ordered = sorted(range(len(self.after)), key=lambda t: (self.after[t], t))
         nearest = [ordered[max(math.ceil(p / 100 * len(ordered)), 1) - 1] for p in PERCENTILES]
         best, worst = ordered[0], ordered[-1]
@@ -189,7 +203,7 @@ def meta_test(
         tasks: Number of tasks, one held-out client each.
         count: Samples that each adapts with; None for the task's own number.
         on_task: Called after each task.
-        group: The held-out clients to take; None for all.
+        group: The clients to take; None for the test clients.
 
     Returns:
         The scores of all tasks.
@@ -198,7 +212,7 @@ def meta_test(
         LinkError: Devices failed.
     """
     count = strategy.experiment.task.count(SampleSet.ADAPT) if count is None else count
-    group = group or Group.whole(task)
+    group = group or Group.test(task)
     adapted = _adapt(clients, weights, tasks, count, on_task, group)
     return MetaTest(
         task.metric,
@@ -207,6 +221,7 @@ def meta_test(
         sum(_is_constant(task, each.after, each.test) for each in adapted),
         min(tasks, group.count),
         confusion(task, adapted),
+        group.kind,
     )
 
 
@@ -255,7 +270,7 @@ def d_curve(
         weights: float32[n_global], the global weights.
         final: The final meta-test, whose scores are reused.
         on_task: Called after each task.
-        group: The held-out clients of the final meta-test; None for all.
+        group: The clients of the final meta-test; None for the test clients.
 
     Returns:
         The curve.
@@ -265,7 +280,7 @@ def d_curve(
     """
     own = strategy.experiment.task.count(SampleSet.ADAPT)
     unit = task.spec.classes
-    group = group or Group.whole(task)
+    group = group or Group.test(task)
     tried, scores = shots(task, own), [final.before]
     for d in tried:
         if d * unit == own:
@@ -284,17 +299,18 @@ def d_curve(
     )
 
 
-def example(clients: Clients, strategy: Strategy, task: Task, weights: Weights) -> Example | None:
-    """True and predicted values of the first unseen client, for the report; None for classification. Raises LinkError."""
+def example(clients: Clients, strategy: Strategy, task: Task, weights: Weights, group: Group | None = None) -> Example | None:
+    """True and predicted values of a group's first client, for the report; None for classification. Raises LinkError."""
     if task.shapes.is_classification:
         return None
     count = strategy.experiment.task.count(SampleSet.ADAPT)
-    (shown,) = clients.adapt(weights, [HELD_OUT], count)
-    client, test = task.describe(HELD_OUT), shown.test
+    first = (group or Group.test(task)).client(0)
+    (shown,) = clients.adapt(weights, [first], count)
+    client, test = task.describe(first), shown.test
     truth, before, after = _row(test.targets), _row(shown.before), _row(shown.after)
     if task.input_shape != (1,) or task.output_size != 1:
         return ScatterExample(client, truth, before, after)
-    samples = task.samples(HELD_OUT, 0, SampleSet.ADAPT, count)
+    samples = task.samples(first, 0, SampleSet.ADAPT, count)
     return CurveExample(client, _row(test.inputs), truth, before, after, _row(samples.inputs), _row(samples.targets))
 
 

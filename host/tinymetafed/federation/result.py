@@ -8,6 +8,7 @@ from typing import Self
 
 from tinymetafed_codegen.section import StrictJson
 
+from ..learn.client_groups import ClientGroup
 from ..learn.metric import Metric
 
 Score = float | None  # in the task's metric; None for a model that diverged
@@ -37,7 +38,8 @@ class Evaluation(Scores):
 
     ``bytes_down``, ``bytes_up``: bytes of all training so far, without samples. ``constant``: number of adapted networks
     that ignore their input; ``collapsed``: whether these are the majority. ``confusion``: as in ClassScores, () if not stored.
-    ``kept_sha256``: SHA-256 of the evaluated weights if they were the best so far and are kept, "" otherwise.
+    ``kept_sha256``: SHA-256 of the evaluated weights if they were the best so far and are kept, "" otherwise. ``group``: what
+    the clients are for, validation on the way; None in older runs, which looked at test clients on the way.
     """
 
     round: int
@@ -48,6 +50,7 @@ class Evaluation(Scores):
     seconds: float
     confusion: tuple[tuple[int, ...], ...] = ()
     kept_sha256: str = ""
+    group: ClientGroup | None = None
 
 
 @dataclass(frozen=True)
@@ -105,10 +108,15 @@ class ClientSpread(StrictJson):
 
 @dataclass(frozen=True)
 class FinalScores(Scores):
-    """The meta-test at a run's end. ``classes``: None for values, and where a class means something else to each client."""
+    """The meta-test at a run's end.
+
+    ``classes``: None for values, and where a class means something else to each client. ``group``: what the clients are for;
+    None in older runs, where it was the test.
+    """
 
     spread: ClientSpread
     classes: ClassScores | None = None
+    group: ClientGroup | None = None
 
 
 @dataclass(frozen=True)

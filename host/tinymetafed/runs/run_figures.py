@@ -89,6 +89,7 @@ def result(strategy: Strategy, task: Task, run: RunData, boards: Catalogue, test
             per_task=final.per_task,
             spread=MetaTest.of(final).spread(task, tested),
             classes=class_scores(task, final.confusion),
+            group=final.group,
         ),
         d_curve=drawn.d_curve,
         example=drawn.example,

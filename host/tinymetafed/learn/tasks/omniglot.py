@@ -19,7 +19,8 @@ from tinymetafed_codegen.protocol import Stream
 from tinymetafed_codegen.spec import CLIENTS, OmniglotTask, RunSpec, TaskShapes
 
 from .. import prng
-from . import Bytes, DataError, is_held_out
+from ..client_groups import ClientGroup, validation_share
+from . import Bytes, DataError
 from .archives import Archive, downloaded, files, sha256_of
 from .ways import Ways, shuffle
 
@@ -112,9 +113,12 @@ def shrink(ink: Bytes) -> Bytes:
 class Omniglot(Ways):
     """N-way classification of characters; every client has its own ``ways`` classes (Santoro et al. 2016).
 
-    ``seed`` splits the characters: about a quarter (62 of 242 in the small archives) is for held-out clients, unrotated. The
-    others are for meta-training, where each of four rotations is a class. Within a round, different people drew a character's
-    support and query samples; the same holds for its ADAPT and test samples.
+    ``seed`` splits the characters: about a quarter (62 of 242 in the small archives) is for held-out clients, unrotated, a
+    third of it for validation. The others are for meta-training, where each of four rotations is a class. Within a round,
+    different people drew a character's support and query samples; the same holds for its ADAPT and test samples.
+
+    Attributes:
+        train_characters, validation_characters, test_characters: The characters of each group of clients, as sorted indices.
     """
 
     test_shots = 4
@@ -135,8 +139,16 @@ class Omniglot(Ways):
                 f"enough for {spec.ways} ways: add archives from {SOURCE} or ask for {n_test} ways or fewer"
             )
         order = prng.permutation(seed, 0, 0, Stream.DATA_SPLIT, n)
-        self.test_characters = np.sort(order[:n_test])
+        n_validation = validation_share(n_test, needed=spec.ways)
+        self.validation_clients = None if n_validation else 0
+        self.test_characters = np.sort(order[: n_test - n_validation])
+        self.validation_characters = np.sort(order[n_test - n_validation : n_test])
         self.train_characters = np.sort(order[n_test:])
+        self._characters_for = {
+            ClientGroup.TRAINING: self.train_characters,
+            ClientGroup.VALIDATION: self.validation_characters,
+            ClientGroup.TEST: self.test_characters,
+        }
 
     @classmethod
     def open(cls, spec: OmniglotTask, run: RunSpec, shapes: TaskShapes, data: Path | None) -> Self:
@@ -145,9 +157,9 @@ class Omniglot(Ways):
 
     def classes(self, client: int) -> list[tuple[int, int]]:
         """The client's classes as (character, quarter turns), in the order of their targets."""
-        held_out = is_held_out(client)
-        characters = self.test_characters if held_out else self.train_characters
-        rotations = 1 if held_out else ROTATIONS
+        group = self.group_of(client)
+        characters = self._characters_for[group]
+        rotations = ROTATIONS if group is ClientGroup.TRAINING else 1
         order = shuffle(self.seed, client, 0, Stream.CLIENT_TASK, len(characters) * rotations)
         return [(int(characters[c // rotations]), int(c % rotations)) for c in order[: self.output_size]]
 

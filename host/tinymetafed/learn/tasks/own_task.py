@@ -40,6 +40,9 @@ class OwnTask(Task):
         self.data_sha256 = self._own.data_sha256 or self._digest(data)
         self.clients = self._number("clients", 1, HELD_OUT)
         self.unseen_clients = self._number("unseen_clients", 1, ANY_NUMBER)
+        if self._own.validation_clients is not None:
+            most = ANY_NUMBER if self.unseen_clients == ANY_NUMBER else self.unseen_clients - 1
+            self.validation_clients = self._number("validation_clients", 0, most)
         self.adapt_limit = self._number("adapt_limit", spec.count(SampleSet.ADAPT), 1 << 32)
         self.class_names = self._class_names()
         self._scale: float | None = None  # scale of all byte samples; set by the first samples
