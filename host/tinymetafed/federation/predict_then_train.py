@@ -43,7 +43,7 @@ def predict_then_train(
         weights: float32[n_global], the global weights.
         tasks: Number of tasks, one unseen client each.
         on_task: Called after each task.
-        group: The clients to take; None for those of a meta-test.
+        group: The clients to take; None for the test clients.
 
     Returns:
         ``before``: the scores of the model that does not train, on the same samples; ``after``: those of the one that does.
@@ -53,7 +53,7 @@ def predict_then_train(
 
     Source: TinyOL, Ren et al., arXiv 2103.08295; the method is known as prequential evaluation (Dawid 1984).
     """
-    group = group or Group.whole(task)
+    group = group or Group.test(task)
     numbers = [group.client(t) for t in range(tasks)]
     count = min(strategy.experiment.task.count(SampleSet.ADAPT), LONGEST)
     stream = {client: task.samples(client, 0, SampleSet.ADAPT, count) for client in numbers}

@@ -115,9 +115,13 @@ class Sweep:
         """The sweep with the first seed only and rounds divided by ``divisor``, for a quick check."""
         cells = []
         for cell in self.cells:
-            run = cell.experiment.run
+            run, strategy = cell.experiment.run, cell.experiment.strategy
             rounds = min(run.rounds, max(run.rounds // divisor, 1))
-            short = {"run": run.model_copy(update={"rounds": rounds})}
+            if (cycle := strategy.restart_rounds) is not None:  # as many cycles, all of them whole
+                cycles = run.rounds // cycle
+                rounds = max(rounds // cycles, 1) * cycles
+                strategy = strategy.model_copy(update={"restart_rounds": rounds // cycles})
+            short = {"run": run.model_copy(update={"rounds": rounds}), "strategy": strategy}
             cells.append(replace(cell, design=replace(cell.design, experiment=cell.experiment.model_copy(update=short))))
         return replace(self, seeds=self.seeds[:1], cells=tuple(cells))
 
