@@ -37,6 +37,10 @@ class SweepTable:
         """A sentence that explains the figures."""
         return table.legend(self.rows)
 
+    def comparisons(self) -> list[str]:
+        """Lines on each row beside the sweep's baseline, below a heading; none without a baseline."""
+        return table.comparisons(self.rows)
+
     def notes(self) -> list[str]:
         """Notes on single rows, for instance on runs that diverged, and on what was left out."""
         return table.notes(self.rows, self.left_out)

@@ -57,6 +57,8 @@ def _show(table: tmf.SweepTable) -> None:
     console = results()
     console.print(f"{table.name}: {table.legend()}; cost counts values only")
     console.print(shown)
+    for line in table.comparisons():
+        console.print(f"  {line}", soft_wrap=True)
     for note in table.notes():
         console.print(f"  {note}", soft_wrap=True)
 

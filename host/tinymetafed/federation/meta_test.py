@@ -12,14 +12,22 @@ import numpy as np
 from tinymetafed_codegen.errors import Error
 from tinymetafed_codegen.protocol import SampleSet
 
-from ..learn import student_t
+from ..learn import cluster_bootstrap, student_t
 from ..learn.client_groups import ClientGroup
 from ..learn.metric import Metric, predicted
 from ..learn.strategies import Strategy
 from ..learn.tasks import ANY_NUMBER, HELD_OUT, VALIDATION, DataError, Floats, Samples, Task, is_held_out
 from ..learn.weights import Floats as Weights
 from .clients import Adapted, Clients
-from .result import ClassScores, ClientScore, ClientSpread, CurveExample, DCurve, Evaluation, Example, ScatterExample, Score
+from .result import (
+    ClassScores,
+    ClientScore,
+    ClientSpread,
+    DCurve,
+    Evaluation,
+    Score,
+    UnitScore,
+)
 
 SHOTS = (1, 2, 4, 8, 16)  # adaptation samples per class (TinyMetaFed, Table 5)
 VALUE_SHOTS = (*SHOTS, 32)  # adaptation samples in all, where the task does not count them per class
@@ -75,8 +83,9 @@ class MetaTest:
     """Scores of each task before and after adaptation; for a diverged model the metric's worst score.
 
     ``constant``: number of adapted networks that ignore their input. ``n_clients``: number of clients that the tasks
-    belong to, in turn. ``confusion``: as in result.ClassScores, () where classes have no names. ``group``: what these clients
-    are for; None in older runs.
+    belong to, in turn. ``confusion``: as in result.ClassScores, () where classes have no names. ``units``: the scores of the
+    independent units, each a ``unit`` as "speaker"; () where each client is one. ``group``: what these clients are for; None
+    in older runs.
     """
 
     metric: Metric
@@ -85,6 +94,8 @@ class MetaTest:
     constant: int
     n_clients: int
     confusion: tuple[tuple[int, ...], ...] = ()
+    units: tuple[UnitScore, ...] = ()
+    unit: str = "client"
     group: ClientGroup | None = None
 
     @property
@@ -117,21 +128,38 @@ class MetaTest:
             collapsed=self.collapsed,
             seconds=seconds,
             confusion=self.confusion,
+            n_independent=len(self.independent),
+            unit=self.unit,
+            per_unit=self.units if len(self.units) < len(self.after) else (),
             group=self.group,
         )
 
     @property
+    def independent(self) -> tuple[UnitScore, ...]:
+        """The scores of the independent units."""
+        return self.units or by_client(self.before, self.after, self.n_clients)
+
+    @property
     def confidence(self) -> float | None:
-        """Half-width of the 95 % confidence interval of the mean score after adaptation, over clients."""
-        return over_clients(self.after, self.n_clients)
+        """Half-width of the 95 % confidence interval of the mean score after adaptation, over independent units."""
+        return interval_of([unit.after for unit in self.independent], self.independent, len(self.after))
 
     @classmethod
     def of(cls, evaluation: Evaluation) -> Self:
         """The meta-test that an ``evaluation`` describes; it must have the scores of its tasks (``per_task``)."""
         worst = evaluation.metric.worst
         before, after = ([worst if s is None else s for s in column] for column in zip(*evaluation.per_task, strict=True))
-        clients, matrix = evaluation.n_clients, evaluation.confusion
-        return cls(evaluation.metric, before, after, evaluation.constant, clients, matrix, evaluation.group)
+        return cls(
+            evaluation.metric,
+            before,
+            after,
+            evaluation.constant,
+            evaluation.n_clients,
+            evaluation.confusion,
+            evaluation.per_unit,
+            evaluation.unit,
+            evaluation.group,
+        )
 
     def spread(self, task: Task, group: Group | None = None) -> ClientSpread:
         """Percentiles of the scores after adaptation, each the score of one client, and the best and worst client.
@@ -175,12 +203,48 @@ def confidence(scores: Sequence[float]) -> float | None:
     return student_t.quantile(0.95, len(scores) - 1) * float(np.std(scores, ddof=1)) / math.sqrt(len(scores))
 
 
-def over_clients(scores: Sequence[float], clients: int) -> float | None:
-    """Half-width of the 95 % confidence interval over clients, whose tasks take turns; None for a single client.
+def interval_of(scores: Sequence[Score], units: Sequence[UnitScore], tasks: int) -> float | None:
+    """Half-width of the 95 % confidence interval of a mean score; None if there are too few units.
 
-    Splits of one client are no independent tests, so each client counts once, with the mean of its splits.
+    Args:
+        scores: A score of each unit.
+        units: The independent units.
+        tasks: Number of tasks. If each is a unit, the interval is Student's; otherwise units are drawn again.
     """
-    return confidence([float(np.mean(scores[client::clients])) for client in range(clients)])
+    known = [math.nan if score is None else score for score in scores]
+    if len(units) == tasks:
+        return confidence(known)
+    return cluster_bootstrap.half_width(known, [unit.share for unit in units])
+
+
+def by_client(before: Sequence[float], after: Sequence[float], clients: int) -> tuple[UnitScore, ...]:
+    """Scores by client, whose tasks take turns: splits of one client's data are no independent tests."""
+    return tuple(
+        UnitScore(
+            name=str(client),
+            share=len(after[client::clients]) / len(after),
+            before=mean(before[client::clients]),
+            after=mean(after[client::clients]),
+        )
+        for client in range(clients)
+    )
+
+
+def by_unit(task: Task, adapted: Sequence[Adapted]) -> tuple[UnitScore, ...]:
+    """The scores of adapted clients by independent unit, each with the test samples that are its own."""
+    sums: dict[str, tuple[float, float, float]] = {}
+    for each in adapted:
+        units = task.units(each.client)
+        names = np.array(units if len(units) > 1 else [*units] * len(each.test))
+        for name in dict.fromkeys(units):
+            own = names == name
+            share = float(own.mean()) / len(adapted)
+            before, after = (task.metric.score(outputs[own], each.test.targets[own]) for outputs in (each.before, each.after))
+            total = sums.get(name, (0.0, 0.0, 0.0))
+            sums[name] = (total[0] + share, total[1] + share * before, total[2] + share * after)
+    return tuple(
+        UnitScore(name, share, finite(before / share), finite(after / share)) for name, (share, before, after) in sums.items()
+    )
 
 
 def meta_test(
@@ -221,6 +285,8 @@ def meta_test(
         sum(_is_constant(task, each.after, each.test) for each in adapted),
         min(tasks, group.count),
         confusion(task, adapted),
+        by_unit(task, adapted),
+        task.unit,
         group.kind,
     )
 
@@ -281,42 +347,29 @@ def d_curve(
     own = strategy.experiment.task.count(SampleSet.ADAPT)
     unit = task.spec.classes
     group = group or Group.test(task)
-    tried, scores = shots(task, own), [final.before]
+    tried = shots(task, own)
+    before = [each.before for each in final.independent]
+    scores, ci95 = [final.before], [interval_of(before, final.independent, len(final.after))]
     for d in tried:
         if d * unit == own:
             scores.append(final.after)
+            ci95.append(final.confidence)
         else:
             adapted = _adapt(clients, weights, len(final.after), d * unit, on_task, group)
             scores.append([task.score(each.after, each.test) for each in adapted])
+            units = by_unit(task, adapted)
+            ci95.append(interval_of([each.after for each in units], units, len(final.after)))
     return DCurve(
         metric=task.metric,
         samples="labelled samples per class" if unit > 1 else "labelled samples",
         d=(0, *tried),
         mean=tuple(mean(each) for each in scores),
-        ci95=tuple(over_clients(each, final.n_clients) for each in scores),
+        ci95=tuple(ci95),
         n_tasks=len(final.after),
         n_clients=final.n_clients,
+        n_independent=len(final.independent),
+        unit=final.unit,
     )
-
-
-def example(clients: Clients, strategy: Strategy, task: Task, weights: Weights, group: Group | None = None) -> Example | None:
-    """True and predicted values of a group's first client, for the report; None for classification. Raises LinkError."""
-    if task.shapes.is_classification:
-        return None
-    count = strategy.experiment.task.count(SampleSet.ADAPT)
-    first = (group or Group.test(task)).client(0)
-    (shown,) = clients.adapt(weights, [first], count)
-    client, test = task.describe(first), shown.test
-    truth, before, after = _row(test.targets), _row(shown.before), _row(shown.after)
-    if task.input_shape != (1,) or task.output_size != 1:
-        return ScatterExample(client, truth, before, after)
-    samples = task.samples(first, 0, SampleSet.ADAPT, count)
-    return CurveExample(client, _row(test.inputs), truth, before, after, _row(samples.inputs), _row(samples.targets))
-
-
-def _row(values: Floats) -> tuple[Score, ...]:
-    """All values flattened; None for one that is not finite."""
-    return tuple(finite(value) for value in values.ravel().tolist())
 
 
 def confusion(task: Task, adapted: Sequence[Adapted]) -> tuple[tuple[int, ...], ...]:

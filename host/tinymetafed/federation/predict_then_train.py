@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 
@@ -10,8 +10,8 @@ from tinymetafed_codegen.protocol import SampleSet
 
 from ..learn.strategies import Strategy
 from ..learn.tasks import Floats, Samples, Task
-from .clients import Clients
-from .meta_test import Group, finite, mean, over_clients
+from .clients import Adapted, Clients
+from .meta_test import Group, by_unit, interval_of, mean
 from .result import Scores
 
 LONGEST = 128  # samples of a client that are predicted; each needs an adaptation with those before it
@@ -46,7 +46,8 @@ def predict_then_train(
         group: The clients to take; None for the test clients.
 
     Returns:
-        ``before``: the scores of the model that does not train, on the same samples; ``after``: those of the one that does.
+        ``before``: the score of the model that does not train, on the same samples; ``after``: that of the one that does. There
+        is no interval where a client's samples are of several independent units.
 
     Raises:
         LinkError: Devices failed.
@@ -59,15 +60,31 @@ def predict_then_train(
     stream = {client: task.samples(client, 0, SampleSet.ADAPT, count) for client in numbers}
     untrained = clients.adapt(weights, numbers, 0, on_task, stream.__getitem__)
     predicted = [[each.before[:1]] for each in untrained]
-    for done in range(1, count):
-        following = clients.adapt(weights, numbers, done, test_of=lambda client, at=done: _one(stream[client], at))  # type: ignore[misc]
+    for at in range(1, count):
+        next_ones = {client: _one(stream[client], at) for client in numbers}
+        following = clients.adapt(weights, numbers, at, test_of=next_ones.__getitem__)
         for outputs, each in zip(predicted, following, strict=True):
             outputs.append(each.after)
-    before = [task.score(each.before, each.test) for each in untrained]
-    after = [task.score(_joined(outputs), stream[client]) for client, outputs in zip(numbers, predicted, strict=True)]
-    n_clients = min(tasks, group.count)
-    per_task = tuple((finite(one), finite(other)) for one, other in zip(before, after, strict=True))
-    return Scores(task.metric, mean(before), mean(after), over_clients(after, n_clients), tasks, n_clients, per_task)
+    done = [
+        Adapted(each.client, stream[each.client], each.before, np.concatenate(outputs))
+        for each, outputs in zip(untrained, predicted, strict=True)
+    ]
+    before = [task.score(each.before, each.test) for each in done]
+    after = [task.score(each.after, each.test) for each in done]
+    mixed = any(len(task.units(client)) > 1 for client in numbers)
+    units = () if mixed else by_unit(task, done)
+    return Scores(
+        metric=task.metric,
+        before=mean(before),
+        after=mean(after),
+        after_ci95=None if mixed else interval_of([unit.after for unit in units], units, tasks),
+        n_tasks=tasks,
+        n_clients=min(tasks, group.count),
+        per_task=(),
+        n_independent=None if mixed else len(units),
+        unit=task.unit,
+        group=group.kind,
+    )
 
 
 def _one(samples: Samples, at: int) -> Samples:
@@ -75,7 +92,3 @@ def _one(samples: Samples, at: int) -> Samples:
     here = slice(at, at + 1)
     levels = None if samples.levels is None else samples.levels[here]
     return Samples(samples.inputs[here], samples.targets[here], levels, samples.scale)
-
-
-def _joined(outputs: Sequence[Floats]) -> Floats:
-    return np.concatenate(outputs)

@@ -17,7 +17,7 @@ from tinymetafed_codegen.spec import Experiment, SpecError
 from ..devices.device_clients import DeviceClients
 from ..devices.link.faults import FaultPlan
 from ..devices.running import running
-from ..federation import meta_test, rounds
+from ..federation import example_client, meta_test, rounds
 from ..federation.clients import Clients, TrainingFailed
 from ..federation.meta_test import Collapsed, Group, MetaTest
 from ..federation.observer import Observer
@@ -371,13 +371,13 @@ class _Training:
         """Evaluates a few validation clients during training. It only informs: it never ends the run."""
         past = self._run.evaluations
         test = self._meta_test(weights, trained, self._plan.evaluation.every_tasks, group=self._looked_at)
-        entry = replace(test, per_task=(), confusion=())
+        entry = replace(test, per_task=(), per_unit=(), confusion=())
         so_far = [former for former in past if former.kept_sha256]
         if self._setup.keeps_best and (not so_far or _is_better(entry, so_far[-1])):
             entry = replace(entry, kept_sha256=sha256(weights))
         self._run.append(entry, weights if entry.kept_sha256 else None)
         after = "diverged" if entry.after is None else f"{entry.after:.3f}"
-        self._observer.note(f"after {trained} rounds: {entry.metric} {after}")
+        self._observer.note(f"after {trained} rounds, validation clients: {entry.metric} {after}")
         known_before = bool(past) and past[-1].collapsed
         if entry.collapsed and not known_before:
             self._observer.event(f"{_collapse(self._plan, [*past, entry])}; training goes on")
@@ -398,7 +398,7 @@ class _Training:
             self._observer.stage("meta-test with fewer and more samples", (len(tried) - 1) * len(final.after))
             curve, example = (
                 meta_test.d_curve(*asked, final, self._observer.advance, self._tested),
-                meta_test.example(*asked, self._tested),
+                example_client.example(*asked, self._tested),
             )
             untrained = self._untrained(last, run.trained)
             online = self._online(last, run.kept)
@@ -410,8 +410,7 @@ class _Training:
             return None
         self._observer.stage("predicting each sample before training on it", final.n_tasks)
         asked = (self._testers, self._strategy, self._setup.task, weights, final.n_tasks)
-        scores = predict_then_train(*asked, self._observer.advance, self._tested)
-        return replace(scores, per_task=())
+        return predict_then_train(*asked, self._observer.advance, self._tested)
 
     def _untrained(self, final: Evaluation, trained: int) -> Scores:
         """The scores of the final meta-test's clients when they adapt from the initial weights."""
@@ -420,7 +419,18 @@ class _Training:
             weights = initial(manifest, experiment.run.seed, experiment.model.init)
             self._observer.stage("meta-test without training by others", final.n_tasks)
             final = self._meta_test(weights, 0, final.n_tasks, self._observer.advance)
-        return Scores(final.metric, final.before, final.after, final.after_ci95, final.n_tasks, final.n_clients, ())
+        return Scores(
+            final.metric,
+            final.before,
+            final.after,
+            final.after_ci95,
+            final.n_tasks,
+            final.n_clients,
+            (),
+            n_independent=final.n_independent,
+            unit=final.unit,
+            group=final.group,
+        )
 
     def _meta_test(
         self,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ...learn.comparisons import Difference
 from ..sweep import Row, table
-from ..sweep.table import Spread
-from .measured import ONLINE, Measured, UseCase, bytes_text, paired, plus_minus, share_text, signed
+from .measured import ONLINE, Measured, UseCase, bytes_text, difference, plus_minus, share_text, signed
 from .published import ABLATION, WEIGHTS, Step
 
 STEPS = (
@@ -59,22 +59,22 @@ def tables(case: UseCase, measured: Measured) -> list[AblationTable]:
 
 
 def _line(row: Row, base: Row, step: Step, first: Step) -> AblationLine:
-    difference = Spread.of(paired(row, base))
+    apart = difference(row, base)
     return AblationLine(
         name=step.name,
         published=f"{step.accuracy:.1f}",
         published_cost=f"{step.cost:.2f}",
         accuracy=plus_minus(row.after),
-        difference="–" if row is base or difference.mean is None else signed(difference.mean),
+        difference="–" if row is base or apart.mean is None else signed(apart.mean),
         cost=f"{row.cost:.2f}",
         bytes=bytes_text(row),
         share=share_text(row, base),
         seeds=f"{len(row.scores)} of {row.seeds}",
-        verdict=verdict(difference, step, first) if row is not base else "–",
+        verdict=verdict(apart, step, first) if row is not base else "–",
     )
 
 
-def verdict(difference: Spread, step: Step, first: Step) -> str:
+def verdict(difference: Difference, step: Step, first: Step) -> str:
     """Whether a step changes accuracy as in the papers.
 
     Args:

@@ -12,7 +12,7 @@ from ...learn.metric import Metric
 from ..sweep import Row, table
 from ..sweep.table import Spread
 from .ablation import STEPS
-from .measured import BASE, ONLINE, Measured, UseCase, bytes_text, paired, plus_minus, points, share_text
+from .measured import BASE, ONLINE, Measured, UseCase, bytes_text, difference, plus_minus, points, share_text
 
 
 @dataclass(frozen=True)
@@ -72,11 +72,10 @@ def _about(measured: Measured, row: Row) -> str:
 def _line(row: Row, base: Row | None) -> MethodLine:
     results = [run.result for run in row.runs.values() if run.result is not None]
     online = [result.online.after for result in results if result.online is not None and result.online.after is not None]
-    difference = Spread.of([] if base is None else paired(row, base))
     return MethodLine(
         name=row.cell.name,
         accuracy=plus_minus(row.after),
-        difference="–" if row is base else points(difference),
+        difference="–" if row is base or base is None else points(difference(row, base)),
         one=table.score(_mean_at(row, 1), Metric.ACCURACY),
         online=plus_minus(Spread.of(online)),
         bytes=bytes_text(row),

@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from ...learn.comparisons import Difference, holm, verdict
 from ...learn.metric import Metric
-from ...learn.paired_test import holm, p_value
 from ..sweep import Row
-from ..sweep.table import Spread
 from . import ablation
-from .measured import BASE, DEFAULT, ONLINE, USE_CASES, Measured, paired, points
+from .measured import BASE, DEFAULT, ONLINE, USE_CASES, Measured, difference, points
 from .published import ABLATION
 
-WORSE = "**worse**"
-LEVEL = 0.05  # a difference counts as shown below this corrected p value
+WORSE = "worse"
 _OTHERS = (
     BASE,
     "TinyReptile P25 i8/f16",
@@ -49,7 +47,7 @@ class Comparison:
     name: str
     other: str
     metric: Metric
-    differences: tuple[float, ...]
+    difference: Difference
     published: float | None = None
 
 
@@ -71,9 +69,9 @@ def claims(cases: Mapping[str, Measured], sine: Measured) -> list[Claim]:
     """All comparisons of the document that were measured, as one family of tests."""
     found = [each for case in USE_CASES for each in _of_case(case.key, case.short, cases[case.key])]
     found += [_compared("Sine waves", sine.rows[name], sine.rows[other]) for name, other in _there(sine, _OF_SINE)]
-    known = [(each, p) for each in found if (p := p_value(each.differences)) is not None]
-    corrected = holm([p for _, p in known])
-    return [_claim(each, p, q) for (each, p), q in zip(known, corrected, strict=True)]
+    known = [each for each in found if each.difference.p is not None]
+    adjusted = holm([each.difference.p for each in known])
+    return [_claim(each, p) for each, p in zip(known, adjusted, strict=True)]
 
 
 def _of_case(key: str, short: str, measured: Measured) -> list[Comparison]:
@@ -91,32 +89,22 @@ def _there(measured: Measured, pairs: Sequence[tuple[str, str]]) -> list[tuple[s
 
 
 def _compared(case: str, row: Row, other: Row, published: float | None = None) -> Comparison:
-    return Comparison(case, row.cell.name, other.cell.name, row.metric, tuple(paired(row, other)), published)
+    return Comparison(case, row.cell.name, other.cell.name, row.metric, difference(row, other), published)
 
 
-def _claim(compared: Comparison, p: float, corrected: float) -> Claim:
-    spread = Spread.of(compared.differences)
-    assert spread.mean is not None
-    in_points = compared.metric.higher_is_better
-    difference = points(spread) if in_points else f"{spread.mean:+.3f} ± {spread.ci95 or 0:.3f}"
+def _claim(compared: Comparison, adjusted: float | None) -> Claim:
+    found, in_points = compared.difference, compared.metric.higher_is_better
     return Claim(
         case=compared.case,
         text=f"{compared.name} against {compared.other}",
         published="–" if compared.published is None else f"{compared.published:+.1f}",
-        difference=difference,
-        seeds=len(compared.differences),
-        p=_probability(p),
-        corrected=_probability(corrected),
-        verdict=verdict(spread.mean if in_points else -spread.mean, corrected),
+        difference=points(found) if in_points else f"{found.mean or 0:+.3f} ± {found.ci95 or 0:.3f}",
+        seeds=found.n,
+        p=_probability(found.p),
+        corrected=_probability(adjusted),
+        verdict=verdict(found, adjusted, in_points),
     )
 
 
-def verdict(gain: float, corrected: float) -> str:
-    """What a comparison shows: "better" or "worse" where it is below LEVEL, otherwise "no difference shown"."""
-    if corrected >= LEVEL:
-        return "no difference shown"
-    return "better" if gain > 0 else WORSE
-
-
-def _probability(p: float) -> str:
-    return "< .001" if p < 0.001 else f"{p:.3f}".removeprefix("0")
+def _probability(p: float | None) -> str:
+    return "–" if p is None else "< .001" if p < 0.001 else f"{p:.3f}".removeprefix("0")

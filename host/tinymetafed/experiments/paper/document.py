@@ -14,6 +14,7 @@ from tinymetafed_codegen.spec import Experiment
 from ...bench import BenchError
 from ...federation.meta_test import mean
 from ...federation.observer import Observer
+from ...learn.comparisons import LEVEL
 from ...learn.metric import Metric
 from ...learn.tasks import DataError
 from .. import sweep
@@ -72,7 +73,7 @@ def write(out: Path, runs: Path, jobs: int, data: Path | None, quick: bool, obse
     text = templates.get_template("paper.md.j2").render(
         quick=QUICK if quick else 0,
         claims=found,
-        level=claims.LEVEL,
+        level=LEVEL,
         worse=[each for each in found if each.verdict == claims.WORSE],
         methods=[baselines.methods(case, cases[case.key]) for case in USE_CASES],
         tunings=[tuning.tuning(case, rates, cases[case.key]) for case, rates in tuned],

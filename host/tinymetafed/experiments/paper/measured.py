@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from ...learn.comparisons import Difference, paired
 from ..sweep import Row, Sweep
 from ..sweep.table import Spread
 
@@ -48,9 +49,9 @@ class Measured:
     missing: str = ""
 
 
-def paired(row: Row, base: Row) -> list[float]:
-    """Differences of scores to ``base``, seed by seed."""
-    return [row.scores[seed] - base.scores[seed] for seed in row.scores if seed in base.scores]
+def difference(row: Row, base: Row) -> Difference:
+    """The difference of scores to ``base``, seed by seed."""
+    return paired(row.scores, base.scores)
 
 
 def bytes_of_round(row: Row) -> float | None:
@@ -79,7 +80,7 @@ def plus_minus(spread: Spread) -> str:
     return f"{100 * spread.mean:.1f}" + ("" if spread.ci95 is None else f" ± {100 * spread.ci95:.1f}")
 
 
-def points(difference: Spread) -> str:
+def points(difference: Difference) -> str:
     """A difference in points with its sign and confidence interval."""
     if difference.mean is None:
         return "not measured"

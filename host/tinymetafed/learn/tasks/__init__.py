@@ -85,6 +85,7 @@ class Task(StatesFacts, ABC):
         unseen_clients: Number of held-out clients with data of their own; higher numbers are new splits of the same data.
         validation_clients: Number of the last of these that are for validation; None: a third, or, where every number is a
             client, those from VALIDATION on. 0: there are none.
+        unit: What is independent of each other among unseen clients, as "speaker": an interval is over these, see ``units``.
         chooses: Whether the run chooses its weights by validation clients (``run.keep = "best"``).
         adapt_limit: Largest number of ADAPT samples, over all classes, that every held-out client has and that leaves its test
             samples unchanged. Default: the number that the experiment sets. With a larger limit, the meta-test after training
@@ -102,6 +103,7 @@ class Task(StatesFacts, ABC):
 
     unseen_clients: int = ANY_NUMBER
     validation_clients: int | None = None
+    unit: str = "client"
     chooses: bool = False
     data_sha256: str = ""
     code_sha256: str = ""
@@ -242,6 +244,20 @@ class Task(StatesFacts, ABC):
             client: Number of a training client or of a held-out client.
         """
         return f"held-out client {client - HELD_OUT}" if is_held_out(client) else f"client {client}"
+
+    def units(self, client: int) -> Sequence[str]:
+        """The independent units that a held-out client's test samples in round 0 are of: one for each, or one for all.
+
+        Tasks that share a unit are no independent tests, however many there are. By default each client with data of its own
+        is a unit.
+
+        Args:
+            client: Number of the held-out client.
+
+        Returns:
+            Names of units, each a ``unit``.
+        """
+        return (str((client - HELD_OUT) % self.unseen_clients),)
 
     def classes_of(self, client: int) -> Sequence[str]:
         """The names of a client's classes in the order of their indices; () where they have none."""

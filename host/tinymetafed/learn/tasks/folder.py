@@ -202,6 +202,10 @@ class Folder(Task):
             np.array_equal(own.inputs, each.inputs) and np.array_equal(own.targets, each.targets) for each in other.trained
         )
 
+    def units(self, client: int) -> Sequence[str]:
+        """The client's name: splits of its rows are no independent tests."""
+        return (self._client(client).name,)
+
     def describe(self, client: int) -> str:
         """The file's name without its suffix; for a held-out client also the number of the split."""
         split = f", split {(client - HELD_OUT) // len(self.unseen) + 1}" if is_held_out(client) else ""

@@ -49,6 +49,7 @@ class Keywords(Ways):
             raise DataError(f"{where}: {short}; ask for fewer")
         self.sides = tuple(self._sides.values())
         self.validation_clients = None if ClientGroup.VALIDATION in self._sides else 0
+        self.unit = self._unit(spec)
         held_out = [group for kind, groups in self._groups.items() if kind is not ClientGroup.TRAINING for group in groups]
         smallest = min(len(pool) for group in held_out for pool in group.pools.values())
         super().__init__(spec, spec.shapes, seed, clients, smallest)
@@ -77,6 +78,26 @@ class Keywords(Ways):
         group, words = self._classes(client)
         return [group.pools[word] for word in words]
 
+    def pool_units(self, client: int) -> Sequence[Sequence[str]]:
+        """The speaker of each recording, its word, or all words, as ``unit`` says."""
+        group, words = self._classes(client)
+        if self.unit == "speaker":
+            return [group.speakers[word] for word in words]
+        every = ", ".join(sorted(self._names[word] for word in words))
+        return [[self._names[word] if self.unit == "word" else every] * len(group.pools[word]) for word in words]
+
+    def _unit(self, spec: KeywordsTask) -> str:
+        """What unseen clients are unseen in: words where these are split, and fewer than the speakers where both are.
+
+        If all unseen clients have the same words, in another order, their tasks are one task.
+        """
+        test = self._sides[ClientGroup.TEST]
+        if spec.split == "speaker":
+            return "speaker"
+        if len(test.words) == spec.ways:
+            return "word set"
+        return "speaker" if spec.split == "both" and len(test.speakers) < len(test.words) else "word"
+
     def describe(self, client: int) -> str:
         """The client's speaker, or number of speakers, and its words."""
         group, words = self._classes(client)
@@ -97,16 +118,22 @@ class Keywords(Ways):
 
 @dataclass(frozen=True)
 class _Group:
-    """The speakers of one client, and all their recordings of each word, uint8 [count, 32, 20, 1]."""
+    """The speakers of one client, all their recordings of each word, uint8 [count, 32, 20, 1], and who spoke each."""
 
     name: str
     pools: Mapping[int, Bytes]
+    speakers: Mapping[int, Sequence[str]]
 
 
 def _groups(recordings: Recordings, side: Side, personal: bool) -> list[_Group]:
     def group(name: str, speakers: Sequence[int]) -> _Group:
         theirs = np.isin(recordings.speaker, speakers)
-        return _Group(name, {w: recordings.levels[theirs & (recordings.word == w), :, :, None] for w in side.words})
+        of_word = {w: np.flatnonzero(theirs & (recordings.word == w)) for w in side.words}
+        return _Group(
+            name,
+            {w: recordings.levels[found][..., None] for w, found in of_word.items()},
+            {w: [recordings.speakers[i] for i in recordings.speaker[found]] for w, found in of_word.items()},
+        )
 
     if personal:
         return [group(recordings.speakers[speaker], [speaker]) for speaker in side.speakers]

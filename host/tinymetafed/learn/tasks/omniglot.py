@@ -122,6 +122,7 @@ class Omniglot(Ways):
     """
 
     test_shots = 4
+    unit = "alphabet"
 
     def __init__(self, spec: OmniglotTask, data: Path | None, seed: int, clients: int = CLIENTS) -> None:
         """Reads the archives at ``data``, see ``find_archives``. Raises DataError if they have too few characters."""
@@ -166,6 +167,10 @@ class Omniglot(Ways):
     def pools(self, client: int) -> Sequence[Bytes]:
         """All drawings of each of the client's characters, rotated by its quarter turns."""
         return [np.rot90(self._characters.levels[c], turns, (1, 2))[..., None] for c, turns in self.classes(client)]
+
+    def pool_units(self, client: int) -> Sequence[Sequence[str]]:
+        """The alphabet of each of the client's characters: its characters look alike, and the same people drew them."""
+        return [[self._characters.names[c].partition("/")[0]] * DRAWERS for c, _ in self.classes(client)]
 
     def describe(self, client: int) -> str:
         """The client's characters and their rotations."""
