@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from tinymetafed_codegen.spec import Experiment, OwnStrategySpec
 
-from ...federation.meta_test import by_client, interval_of
+from ...federation.meta_test import by_client, confidence
 from ...federation.result import DCurve, Score, Scores
 from ...learn.metric import Metric
 
@@ -111,7 +111,7 @@ def interval(test: Scores) -> float | None:
     """Half-width of a meta-test's 95 % confidence interval over independent units; None where there are too few of them.
 
     Runs of earlier versions have intervals over clients, or over splits of clients, which look too certain; if their scores are
-    stored, those of clients are computed again.
+    stored, those of clients are computed again, by Student's t.
     """
     if test.n_independent is not None:
         return test.after_ci95
@@ -120,7 +120,7 @@ def interval(test: Scores) -> float | None:
     worst = test.metric.worst
     before, after = ([worst if score is None else score for score in scores] for scores in zip(*test.per_task, strict=True))
     units = by_client(before, after, test.n_clients)
-    return interval_of([unit.after for unit in units], units, test.n_tasks)
+    return confidence([worst if unit.after is None else unit.after for unit in units])
 
 
 def tested(meta_test: Scores | DCurve, kind: str = "") -> str:
