@@ -68,7 +68,8 @@ def sweep(
         progress: As in ``simulate``.
 
     Returns:
-        The table, which is also written to table.md and table.csv in the folder, even after an interruption.
+        The table, which is also written to table.md and table.csv in the folder, even after an interruption. With ``group =
+        "validation"`` in the file, its scores are those of validation clients; with ``baseline``, rows have comparisons.
 
     Raises:
         UsageError: ``data`` is given and the task reads none.

@@ -30,7 +30,9 @@ def sweep(
 ) -> None:
     """Simulate an experiment over options and seeds on all cores and write one table of results.
 
-    After an interruption the same command continues:
+    With group = "validation" in the file, runs score validation clients, so that settings can be chosen before anybody sees
+    test clients; baseline = "ROW" compares the other rows with that one, seed by seed. After an interruption the same command
+    continues:
 
     tinymetafed sweep examples/sweeps/sine.toml
     """
