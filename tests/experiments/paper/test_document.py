@@ -86,7 +86,7 @@ def test_the_documents_figures_come_from_the_rows(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(hardware, "measure", lambda observer: [estimate])
     text = paper.write(tmp_path, tmp_path / "runs", 1, None, True, Quiet()).read_text()
     assert "This is a quick run: one seed, a 10th of the rounds" in text
-    assert text.count("Not run: no archive there") == 5  # two use cases, two tables of rates and the sine waves
+    assert text.count("Not run: no archive there") == 4  # two use cases, a table of rates and the sine waves
     assert "| + SGDR, P = 100 | 108,229 | 90.6 | 0.35 | 8,453 | 91.5 ± 1.3 | +0.1 |" in text
     assert "trains for 2.2 s; here it takes about 20 ms, and with the line 0.62 s" in text
     assert (

@@ -33,9 +33,7 @@ class UseCase:
 USE_CASES = (
     UseCase("omniglot", "Omniglot, 5 characters", "omniglot", "baselines-omniglot"),
     UseCase("keywords", "Keywords: here 4 spoken digits (FSDD), in the papers 4 words of Speech Commands", "digits"),
-    UseCase(
-        "presence", "Presence: here a generator of rooms, in the papers proprietary data", "presence", "baselines-presence"
-    ),
+    UseCase("presence", "Presence: here a generator of rooms, in the papers proprietary data", "presence"),
 )
 
 
