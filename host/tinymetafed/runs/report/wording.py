@@ -10,6 +10,7 @@ from tinymetafed_codegen.spec import Experiment, OwnStrategySpec
 
 from ...federation.meta_test import by_client, confidence
 from ...federation.result import DCurve, Score, Scores
+from ...learn.cluster_bootstrap import FEWEST_SHOWN
 from ...learn.metric import Metric
 
 
@@ -114,7 +115,7 @@ def interval(test: Scores) -> float | None:
     stored, those of clients are computed again, by Student's t.
     """
     if test.n_independent is not None:
-        return test.after_ci95
+        return test.after_ci95 if test.n_independent >= FEWEST_SHOWN else None
     if test.n_tasks == test.n_clients or not test.per_task:
         return test.after_ci95 if test.n_clients > 1 else None
     worst = test.metric.worst
@@ -138,15 +139,19 @@ def independent(meta_test: Scores | DCurve) -> str:
     return f"{count(n)} {meta_test.unit}{'' if n == 1 else 's'}"
 
 
+def curve_intervals(curve: DCurve) -> list[float | None]:
+    """The half-widths of a curve's intervals; None where there are too few independent units."""
+    is_shown = curve.n_clients > 1 if curve.n_independent is None else curve.n_independent >= FEWEST_SHOWN
+    return [half_width if is_shown else None for half_width in curve.ci95]
+
+
 def why_no_interval(meta_test: Scores) -> str:
     """Says why a score has no interval; "" if it has one, or diverged."""
     if interval(meta_test) is not None or meta_test.after is None:
         return ""
-    return (
-        f"no confidence interval: {independent(meta_test)} are too few"
-        if meta_test.n_independent != 1
-        else (f"no confidence interval: all are of 1 {meta_test.unit}")
-    )
+    if meta_test.n_independent == 1:
+        return f"no confidence interval: all are of 1 {meta_test.unit}"
+    return f"no confidence interval: {independent(meta_test)} are too few"
 
 
 def chance(experiment: Experiment, outputs: int) -> tuple[str, float] | None:
