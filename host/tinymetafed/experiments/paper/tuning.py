@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ...learn.metric import Metric
 from ..sweep import Row
 from .measured import Measured, UseCase, plus_minus
 
 
 @dataclass(frozen=True)
 class TuningLine:
-    """A method's settings as text, each with its score; ``best`` is that with the best mean, ``used`` what the tables use."""
+    """A method's settings as text, each with its score; ``best`` is what has the best mean, ``used`` what the tables use."""
 
     method: str
     settings: list[tuple[str, str]]
@@ -65,15 +64,15 @@ def _about(tuned: Measured) -> str:
 
 
 def _line(method: str, rows: Sequence[Row], used: Mapping[str, Row]) -> TuningLine:
-    scored = [row for row in rows if row.after.mean is not None]
-    sign = 1 if rows[0].metric == Metric.ACCURACY else -1
-    best = max(scored, key=lambda row: sign * (row.after.mean or 0), default=None)
+    means = [row.after.mean for row in rows if row.after.mean is not None]
+    highest = max if rows[0].metric.higher_is_better else min
+    best = [_setting(row.cell.name) for row in rows if means and row.after.mean == highest(means)]
     final = used.get(method)
     chosen = [row for row in rows if final is not None and _has(final, row)]
     return TuningLine(
         method=method,
         settings=[(_setting(row.cell.name), plus_minus(row.after)) for row in rows],
-        best="–" if best is None else _setting(best.cell.name),
+        best=" or ".join(best) or "–",
         used=_setting(chosen[0].cell.name) if chosen else "–",
     )
 
