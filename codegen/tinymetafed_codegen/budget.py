@@ -6,6 +6,7 @@ from . import log_mel_facts, private_update, sample_parts, secure_sum
 from .board_facts import STACK_BYTES, Board
 from .calls import Call
 from .graph import Graph
+from .level_format import wire_dtype
 from .manifest import STACK, Memory, RamUse
 from .ops import Op
 from .plan import Plan
@@ -32,6 +33,8 @@ PRIVACY_FLASH_BYTES = 2_000  # code of private updates; the table of their noise
 PRIVACY_RAM_BYTES = 80
 CODED_FLASH_BYTES = 1_700  # code of updates with coded values
 CODED_RAM_BYTES = 40
+LEVEL_UPDATE_FLASH_BYTES = 2_400  # code of updates that travel as levels
+LEVEL_LOAD_FLASH_BYTES = 1_600  # code of weights that arrive as levels
 UNMEASURED_FLASH_BYTES = 1_000  # assumed for a kernel whose op has no flash_bytes
 _WIDEST_TILE = 8  # most outputs that a kernel accumulates side by side; Op.flash_bytes is measured at this width
 _RUN = 4  # numbers that the Cortex-M4F's kernels load at once
@@ -89,7 +92,7 @@ def ram_total(
 
 
 def _ram(experiment: Experiment, net: Graph, arena: Plan, window: int, sensor: int, takes_parts: bool) -> tuple[RamUse, ...]:
-    downlink = Dtype[experiment.strategy.downlink.upper()]
+    downlink = wire_dtype(experiment.strategy.downlink)
     scales = 4 * sum(not p.op.local for p in net.parameters) if downlink == Dtype.I8 else 0
     behind = 4 * (net.n_state - net.n_parameters)
     feedback = 4 * net.n_global if experiment.strategy.error_feedback else 0
@@ -140,6 +143,8 @@ def _flash(experiment: Experiment, net: Graph) -> int:
     secure = SECURE_FLASH_BYTES * experiment.privacy.secure_aggregation
     measures = MEASURES_FLASH_BYTES * experiment.board.measures
     coded = CODED_FLASH_BYTES * experiment.strategy.codes_values
+    coded += LEVEL_UPDATE_FLASH_BYTES * (experiment.strategy.uplink_levels is not None)
+    coded += LEVEL_LOAD_FLASH_BYTES * (experiment.strategy.downlink_levels is not None)
     difference = DIFFERENCE_FLASH_BYTES * experiment.strategy.takes_differences
     parts = feedback + store + sensor + authentication + privacy + secure + measures + coded + difference
     return CORE_FLASH_BYTES + parts + _kernel_flash(net)

@@ -10,6 +10,7 @@
 #include "board.hpp"
 #include "frame.hpp"
 #include "lanes.hpp"
+#include "level_bytes.hpp"
 #include "model.hpp"
 #include "simulation_abi.hpp"
 #include "source.hpp"
@@ -343,6 +344,12 @@ void make_samples(const sim::OwnSamples& made) {
   for (uint32_t n = 0; n < made.client_count; ++n)
     for (uint32_t i = 0; i < made.rows; ++i, inputs += model::kInputSize, targets += model::kTargetSize)
       source::make({made.seed, made.clients[n], {made.round}, set, i}, inputs, targets);
+}
+
+void measure_load(const sim::LoadedLevels& load) {
+  if constexpr (LevelLoad::kTakesLevels)
+    sim::LevelBytes<LevelLoad, board::kReceiveWindow, sim::kMacBytes>::measure(reinterpret_cast<const int8_t*>(load.levels), load.scales,
+                                                                               load.sent[0], load.sent[1]);
 }
 
 void train_round(const sim::Training& training, const sim::Updates& updates) {

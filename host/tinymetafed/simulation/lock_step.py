@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from tinymetafed_codegen.manifest import ModelManifest
 from tinymetafed_codegen.protocol import Recipe, SampleSet, Status
 
+from ..learn.codecs.level_load import LeveledWeights
 from ..learn.tasks import Floats
 from .batches import Batch
 from .kernels import ClientRound, Kernels, TrainedRound
@@ -114,3 +115,8 @@ class Member:
         """See Kernels."""
         with self._lock_step.alone() as kernels:
             return kernels.adapt(asked, test, weights, start)
+
+    def load_on_wire(self, weights: LeveledWeights) -> tuple[int, int]:
+        """See Kernels."""
+        with self._lock_step.alone() as kernels:
+            return kernels.load_on_wire(weights)

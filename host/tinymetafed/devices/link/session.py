@@ -12,13 +12,20 @@ from numpy.typing import NDArray
 
 from tinymetafed_codegen import protocol
 from tinymetafed_codegen.manifest import KeptActivations
-from tinymetafed_codegen.optional_messages import coded_messages, difference_messages, part_messages, secure_messages
+from tinymetafed_codegen.optional_messages import (
+    coded_messages,
+    difference_messages,
+    level_messages,
+    part_messages,
+    secure_messages,
+)
 from tinymetafed_codegen.protocol import FRAME_HEADER_BYTES, Dtype, Program, Recipe, State, Status
 from tinymetafed_codegen.sample_parts import is_whole, part_bytes
 
 from ...federation.clients import TrainingFailed
 from ...learn.codecs.difference import Coded, Version, Versions
 from ...learn.codecs.downlink import Segment
+from ...learn.codecs.level_load import LeveledWeights
 from ...wire.messages import (
     ArrayLike,
     EncodedSample,
@@ -27,6 +34,7 @@ from ...wire.messages import (
     checked_length,
     encode_inputs,
     encode_sample,
+    levels_on_wire,
     load_chunk,
     loads_on_wire,
     predict_batch,
@@ -45,8 +53,8 @@ STALL_SECONDS = 120.0  # longer than any single training step
 _HOLDS_ANOTHER = (Status.BAD_STATE, Status.BAD_VALUE, Status.NOT_FINITE)  # refusals of a difference
 MOST_BYTES = 1 << 32  # of the samples that a program is sent in parts
 IntegerArray = NDArray[np.uint16]
-_Question = TypeVar("_Question", protocol.Pull, coded_messages.PullCoded)
-_Chunk = TypeVar("_Chunk", protocol.Delta, coded_messages.CodedDelta)
+_Question = TypeVar("_Question", protocol.Pull, coded_messages.PullCoded, level_messages.PullLevels)
+_Chunk = TypeVar("_Chunk", protocol.Delta, coded_messages.CodedDelta, level_messages.LevelDelta)
 _SMALLER = "send uint8 levels with a scale, use smaller inputs, or a board with more memory"
 
 
@@ -95,12 +103,23 @@ class Session(Questions):
         version = self.versions.newest(segments)
         before = sum(self._down)
         if self._load_difference(token, self.versions, version):
-            full = loads_on_wire(segments, self.window, self.mac_bytes)[1]
-            self._spared += full - (sum(self._down) - before)
+            self._spared += self._full(segments) - (sum(self._down) - before)
         else:
             self._spared -= sum(self._down) - before
             self._load_all(token, segments)
         self._held = version.fingerprint
+
+    def _full(self, segments: Sequence[Segment]) -> int:
+        """Bytes on the line of all weights."""
+        levels = segments[0].levels if segments else None
+        if levels is None:
+            return loads_on_wire(segments, self.window, self.mac_bytes)[1]
+        messages = LeveledWeights.of(segments, levels).messages(self._level_capacity)
+        return levels_on_wire(messages, self.mac_bytes)[1]
+
+    @property
+    def _level_capacity(self) -> int:
+        return tail_capacity(level_messages.LoadLevels, self.window, self.mac_bytes)
 
     def _load_difference(self, token: int, versions: Versions, version: Version) -> bool:
         """Sends what differs from the version that the board states to hold; returns whether it has the new one now."""
@@ -146,14 +165,22 @@ class Session(Questions):
     def _load_all(self, token: int, segments: Sequence[Segment]) -> None:
         parts = [segment for segment in segments if segment.data]
         total = checked_length(parts)
+        levels = parts[0].levels if parts else None
+        leveled = None if levels is None else LeveledWeights.of(parts, levels)
 
         def chunk_at(position: int) -> tuple[protocol.Request, int] | None:
             if position > total:
                 raise DeviceGarbled(f"{self.name}: claims {position} weights, {total} were sent; reset the board")
-            return load_chunk(parts, token, position, self.window, self.mac_bytes) if position < total else None
+            if position == total:
+                return None
+            if leveled is not None:
+                return leveled.message(token, position, self._level_capacity)
+            return load_chunk(parts, token, position, self.window, self.mac_bytes)
 
-        for _ in self._in_order(chunk_at, protocol.LoadAnswer, lambda answer: answer.next_offset):
-            pass
+        if leveled is None:
+            deque(self._in_order(chunk_at, protocol.LoadAnswer, lambda answer: answer.next_offset), maxlen=0)
+        else:
+            deque(self._in_order(chunk_at, level_messages.LevelsLoaded, lambda answer: answer.next_offset), maxlen=0)
 
     def next_token(self) -> int:
         """A token for this device's next cycle, higher than all before; the device refuses messages with an older one."""
@@ -448,6 +475,10 @@ class Session(Questions):
     def pull_coded(self, token: int, count: int) -> list[coded_messages.CodedDelta]:
         """As ``pull``, from firmware that codes the values of its updates."""
         return self._pull_all(coded_messages.PullCoded, coded_messages.CodedDelta, token, count)
+
+    def pull_levels(self, token: int, count: int) -> list[level_messages.LevelDelta]:
+        """As ``pull``, from firmware whose updates are levels."""
+        return self._pull_all(level_messages.PullLevels, level_messages.LevelDelta, token, count)
 
     def _pull_all(self, question: type[_Question], answer: type[_Chunk], token: int, count: int) -> list[_Chunk]:
         chunks: list[_Chunk] = []

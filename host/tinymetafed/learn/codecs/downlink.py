@@ -9,6 +9,7 @@ from itertools import accumulate, pairwise
 import numpy as np
 import numpy.typing as npt
 
+from tinymetafed_codegen.level_format import LevelFormat
 from tinymetafed_codegen.protocol import Dtype
 
 from .delta import WIRE_TYPES, quantise
@@ -24,15 +25,17 @@ class Segment:
     dtype: Dtype
     scale: float  # I8 only, else 0
     data: bytes
+    levels: LevelFormat | None = None  # how int8 travels in messages of its own, which hold weights of several tensors
 
 
-def encode(weights: Weights, dtype: Dtype, tensors: Sequence[int]) -> list[Segment]:
+def encode(weights: Weights, dtype: Dtype, tensors: Sequence[int], levels: LevelFormat | None = None) -> list[Segment]:
     """Encodes weights.
 
     Args:
         weights: float32[n].
         dtype: F32, F16 or I8.
         tensors: Sizes of the tensors, n in all.
+        levels: The format of I8 that travels as levels; None for bytes.
 
     Returns:
         One segment per tensor for I8, a single one otherwise.
@@ -56,9 +59,14 @@ def encode(weights: Weights, dtype: Dtype, tensors: Sequence[int]) -> list[Segme
         return [Segment(0, dtype, 0.0, wire.tobytes())] if weights.size else []
     segments = []
     for start, end in bounds:
-        scale, quantised = quantise(weights[start:end])
-        segments.append(Segment(start, dtype, scale, quantised.tobytes()))
+        scale, quantised = quantise(weights[start:end]) if levels is None else clipped(weights[start:end], levels)
+        segments.append(Segment(start, dtype, scale, quantised.tobytes(), levels))
     return segments
+
+
+def clipped(weights: Weights, levels: LevelFormat) -> tuple[float, npt.NDArray[np.int8]]:
+    """Quantises the weights of a tensor with the scale of the least squared error, of those that clip its largest weights."""
+    return quantise(weights, levels.largest)
 
 
 def decode(segments: Sequence[Segment], n: int) -> Weights:
