@@ -7,6 +7,7 @@
 
 #include <level_load.hpp>  // generated for firmware that gets its weights as levels
 
+#include "coded/bit_string.hpp"
 #include "frame.hpp"
 #include "model.hpp"
 #include "protocol.hpp"
@@ -27,14 +28,16 @@ class LevelBytes {
 
  private:
   using Message = typename Load::Message;
-  using Code = LevelCode<Load::kLevelBits>;
+  using Code = typename Load::Code;
+  using Encoder = typename Load::Encoder;
+  using Coding = decltype(Message::coding);
   static constexpr size_t kHead = protocol::kFrameHeaderBytes + Message::kFixedSize;
   static constexpr size_t kCapacity = payload_capacity(kWindow) - kMacBytes - Message::kFixedSize;
   static constexpr uint32_t kMostWeights = 0xFFFF;
 
   // Bytes of the message that begins with weight `offset`, which has `count` weights.
   static uint32_t message(const int8_t* levels, const float* scales, uint32_t offset, uint32_t& count) {
-    RangeEncoder counter(nullptr);
+    Encoder counter(nullptr);
     Code code;
     size_t heads = 0, size = 0, packed_size = 0;
     uint32_t ranged = 0, packed = 0;
@@ -61,7 +64,7 @@ class LevelBytes {
     header.token = 1;
     header.offset = offset;
     header.count = static_cast<uint16_t>(count);
-    header.coding = is_packed ? protocol::LevelCoding::kPacked : protocol::LevelCoding::kRange;
+    header.coding = is_packed ? Coding::kPacked : Coding::kRange;
     Writer out(frame + protocol::kFrameHeaderBytes, sizeof frame - protocol::kFrameHeaderBytes);
     header.write_head(out);
     uint32_t tensor = 0;
@@ -71,7 +74,7 @@ class LevelBytes {
       ++tensor;
     }
     uint8_t* const to = frame + protocol::kFrameHeaderBytes + out.size();
-    RangeEncoder ranged(to);
+    Encoder ranged(to);
     BitString<1> bits(to);
     Code code;
     for (uint32_t i = offset; i < offset + count; ++i) {
@@ -93,5 +96,12 @@ class LevelBytes {
     return false;
   }
 };
+
+// Adds the messages and bytes of weights that travel as levels; nothing for others.
+template <typename Load, size_t kWindow, size_t kMacBytes>
+void measure_levels(const uint8_t* levels, const float* scales, uint32_t* sent) {
+  if constexpr (Load::kTakesLevels)
+    LevelBytes<Load, kWindow, kMacBytes>::measure(reinterpret_cast<const int8_t*>(levels), scales, sent[0], sent[1]);
+}
 
 }  // namespace tmf::sim

@@ -347,9 +347,7 @@ void make_samples(const sim::OwnSamples& made) {
 }
 
 void measure_load(const sim::LoadedLevels& load) {
-  if constexpr (LevelLoad::kTakesLevels)
-    sim::LevelBytes<LevelLoad, board::kReceiveWindow, sim::kMacBytes>::measure(reinterpret_cast<const int8_t*>(load.levels), load.scales,
-                                                                               load.sent[0], load.sent[1]);
+  sim::measure_levels<LevelLoad, board::kReceiveWindow, sim::kMacBytes>(load.levels, load.scales, load.sent);
 }
 
 void train_round(const sim::Training& training, const sim::Updates& updates) {

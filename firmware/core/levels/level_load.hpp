@@ -23,6 +23,8 @@ class LoadOfLevels {
   static constexpr bool kTakesRange = kInRange;
   static constexpr uint32_t kLevelBits = kBits;
   using Message = protocol::LoadLevels;
+  using Code = LevelCode<kBits>;
+  using Encoder = RangeEncoder;
 
   // Answers LoadLevels. `owner` is the learner, whose cycle the first message begins. `detail` becomes that of a refusal.
   template <typename Owner>

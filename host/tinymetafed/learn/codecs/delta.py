@@ -41,7 +41,7 @@ Bits = npt.NDArray[np.uint8]
 
 MAX_ENTRIES = 0xFFFF  # per chunk
 WIRE_TYPES: dict[Dtype, np.dtype[Any]] = {dtype: np.dtype(dtype.layout) for dtype in WEIGHT_DTYPES}
-_SMALLEST_NORMAL = np.float32(2.0**-126)
+SMALLEST_NORMAL = np.float32(2.0**-126)
 
 
 class DeltaError(Error):
@@ -231,7 +231,7 @@ def quantise(values: Values, largest: int = 127) -> tuple[float, npt.NDArray[np.
         The scale, max|v| / largest, and v / scale rounded half to even. If the scale would be subnormal: scale 0 and zeros.
     """
     scale = np.abs(values).max(initial=np.float32(0)) / np.float32(largest)
-    if scale < _SMALLEST_NORMAL:
+    if scale < SMALLEST_NORMAL:
         return 0.0, np.zeros(values.shape, dtype=np.int8)
     return float(scale), np.rint(values / scale).astype(np.int8)
 

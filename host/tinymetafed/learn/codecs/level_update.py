@@ -146,7 +146,7 @@ def decode(messages: Sequence[LevelDelta], *, n: int, k: int, levels: LevelForma
 
     Raises:
         DeltaError: Ranks are not consecutive up to k, indices do not increase strictly or reach n, a level is beyond the
-            format, the scale changes, a coding is not that of the fewest bytes, or bytes are left over.
+            format, the scale changes, packed gaps are not in the coding of the fewest bits, or bytes are left over.
     """
     indices, numbers = [], []
     rank, lowest = 0, 0
@@ -181,7 +181,8 @@ def decode(messages: Sequence[LevelDelta], *, n: int, k: int, levels: LevelForma
         raise DeltaError(f"delta: a level of {int(sent.min())}, expected -{levels.largest} to {levels.largest}")
     if scale == 0 and sent.any():
         raise DeltaError("delta: levels other than 0 with scale 0")
-    floats = sent.astype(np.float32) * np.float32(scale)
+    with np.errstate(over="ignore"):  # refused below
+        floats = sent.astype(np.float32) * np.float32(scale)
     if not np.isfinite(floats).all():
         raise DeltaError(f"delta: a value of {int(np.abs(sent).max())} times {scale!r} is not finite")
     return Sparse(chosen, floats)
