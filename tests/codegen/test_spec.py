@@ -266,7 +266,15 @@ def test_levels_of_few_bits_need_a_coding_that_knows_them_and_updates_of_their_o
     spec.load(SINE, ["strategy.downlink=i4", down, *masked])
     spec.load(SINE, ["strategy.downlink=i4", coded, down, *private])
     spec.load(
-        SINE, ["strategy.uplink=i4", coded, "run.security=authenticated", "strategy.defence=trimmed", "strategy.audit=0.5"]
+        SINE,
+        [
+            "strategy.uplink=i4",
+            coded,
+            "run.security=authenticated",
+            "run.devices_per_round=3",
+            "strategy.defence=trimmed",
+            "strategy.audit=0.5",
+        ],
     )
 
 
