@@ -18,6 +18,8 @@ from .data import Normalise
 from .mistakes import READABLE
 from .task_facts import StatesFacts, TaskFacts, TaskOptions, TaskShapes, load_task, stated_facts, stated_options
 
+SPECTROGRAM = (32, 20)  # bands and frames where nothing says others
+
 
 class SoundOptions(Section):
     """How log-mel spectrograms are made of recorded sounds.
@@ -185,7 +187,8 @@ class KeywordsTask(TaskBase):
     """``ways`` random spoken words per client, streamed by the host; ``support``, ``query`` and ``adapt`` are per word.
 
     ``split``: whether held-out clients have other speakers, other words, or both. ``held_out``: the held-out speakers;
-    without it ``run.seed`` selects them. ``sound``: how recordings are made into spectrograms.
+    without it ``run.seed`` selects them. ``sound``: how recordings are made into spectrograms of ``bands`` mel bands and
+    ``frames`` frames.
     """
 
     title: ClassVar[str] = "Spoken words"
@@ -200,6 +203,8 @@ class KeywordsTask(TaskBase):
     adapt: Annotated[int, Field(ge=1, le=64)] = 8
     split: Literal["speaker", "word", "both"] = "speaker"
     held_out: Annotated[tuple[str, ...], Field(min_length=1, strict=False)] | None = None
+    bands: Annotated[int, Field(ge=1, le=128)] = SPECTROGRAM[0]
+    frames: Annotated[int, Field(ge=1, le=1_024)] = SPECTROGRAM[1]
     sound: SoundOptions = SoundOptions()
 
     @property
@@ -209,8 +214,8 @@ class KeywordsTask(TaskBase):
 
     @property
     def shapes(self) -> TaskShapes:
-        """Spectrograms of 32 mel bands and 20 frames, one output per word."""
-        return TaskShapes((32, 20, 1), self.ways, "softmax_cross_entropy")
+        """Spectrograms of ``bands`` mel bands and ``frames`` frames, one output per word."""
+        return TaskShapes((self.bands, self.frames, 1), self.ways, "softmax_cross_entropy")
 
     @property
     def classes(self) -> int:

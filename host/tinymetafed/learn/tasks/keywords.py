@@ -92,7 +92,7 @@ class Side:
 
 @dataclass(frozen=True)
 class _Group:
-    """The speakers of one client, and all their recordings of each word, uint8 [count, 32, 20, 1]."""
+    """The speakers of one client, and all their recordings of each word, uint8 [count, bands, frames, 1]."""
 
     name: str
     pools: Mapping[int, Bytes]
