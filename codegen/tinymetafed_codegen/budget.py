@@ -33,8 +33,9 @@ PRIVACY_FLASH_BYTES = 2_000  # code of private updates; the table of their noise
 PRIVACY_RAM_BYTES = 80
 CODED_FLASH_BYTES = 1_700  # code of updates with coded values
 CODED_RAM_BYTES = 40
-LEVEL_UPDATE_FLASH_BYTES = 2_400  # code of updates that travel as levels
-LEVEL_LOAD_FLASH_BYTES = 1_600  # code of weights that arrive as levels
+LEVEL_UPDATE_FLASH_BYTES = 2_200  # code of updates that travel as levels
+LEVEL_RAM_BYTES = 32
+LEVEL_LOAD_FLASH_BYTES = 1_300  # code of weights that arrive as levels
 UNMEASURED_FLASH_BYTES = 1_000  # assumed for a kernel whose op has no flash_bytes
 _WIDEST_TILE = 8  # most outputs that a kernel accumulates side by side; Op.flash_bytes is measured at this width
 _RUN = 4  # numbers that the Cortex-M4F's kernels load at once
@@ -113,12 +114,17 @@ def _ram(experiment: Experiment, net: Graph, arena: Plan, window: int, sensor: i
         RamUse("authentication", AUTHENTICATION_RAM_BYTES if experiment.run.is_authenticated else 0),
         RamUse("private updates", PRIVACY_RAM_BYTES if experiment.privacy.is_private else 0),
         RamUse("coded updates", CODED_RAM_BYTES if experiment.strategy.codes_values else 0),
+        RamUse("levels", LEVEL_RAM_BYTES if _has_levels(experiment) else 0),
         RamUse("keys of participants (secure aggregation)", 0 if secure is None else secure.ram_bytes),
         RamUse("version held (download by difference)", DIFFERENCE_RAM_BYTES if experiment.strategy.takes_differences else 0),
         RamUse("core", CORE_RAM_BYTES + SELECTION_RAM_BYTES * len(net.layer_ends)),
         RamUse(STACK, STACK_BYTES),
     )
     return tuple(use for use in uses if use.size)
+
+
+def _has_levels(experiment: Experiment) -> bool:
+    return experiment.strategy.uplink_levels is not None or experiment.strategy.downlink_levels is not None
 
 
 def _behind_weights(net: Graph) -> str:
