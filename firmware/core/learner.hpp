@@ -268,7 +268,7 @@ class Learner : private SavedState,
 
 // Takes the `count` weights that a message brings: `check()` says whether it is valid, `store()` writes them.
 template <typename LoadRequest, typename Check, typename Store>
-[[gnu::always_inline]] inline Outcome Learner::take_load(const LoadRequest& message, size_t count, Check check, Store store) {
+inline Outcome Learner::take_load(const LoadRequest& message, size_t count, Check check, Store store) {
   if (message.offset >= model::kGlobalCount || count > model::kGlobalCount - message.offset) return {Status::kBadOffset, loaded_};
   // A late copy of an earlier cycle's message must not end the cycle in progress.
   if (has_token_ && message.token < token_) return {Status::kBadToken, token_};
