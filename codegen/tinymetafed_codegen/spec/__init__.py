@@ -2,6 +2,7 @@
 
 from ..loss import TARGETS, LossName, Targets, is_classification, target_size
 from ..section import SpecError
+from .augment import AugmentSpec, PredictSpec
 from .data import DataSpec, Normalise
 from .defaults import CLIENTS
 from .experiment import EvaluationSpec, Experiment, RunSpec, TooFewClients, dump, folder_task, load, parse
@@ -42,6 +43,7 @@ __all__ = [
     "TARGETS",
     "TASKS",
     "AdaptationSpec",
+    "AugmentSpec",
     "ColumnName",
     "DataSpec",
     "EvaluationSpec",
@@ -56,6 +58,7 @@ __all__ = [
     "OmniglotTask",
     "OwnStrategySpec",
     "OwnTaskSpec",
+    "PredictSpec",
     "PresenceTask",
     "PrivacySpec",
     "ReptileSpec",

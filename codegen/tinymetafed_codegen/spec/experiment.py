@@ -15,6 +15,8 @@ from ..files import suggestion
 from ..ops.running_statistics import LARGEST_INPUT, LEAST_VARIANCE
 from ..optional_messages.secure_messages import LEAST_PARTICIPANTS, SEATS
 from ..section import Section, SpecError, TomlTable, TomlValue
+from . import augment as augment_rules
+from .augment import AugmentSpec, PredictSpec
 from .coding import check_coding
 from .data import DataSpec
 from .defaults import CLIENTS, defaults
@@ -99,6 +101,13 @@ class Experiment(Section):
     evaluation: EvaluationSpec
     board: BoardSpec = BoardSpec()
     privacy: PrivacySpec = PrivacySpec()
+    augment: AugmentSpec = AugmentSpec()
+    predict: PredictSpec = PredictSpec()
+
+    @property
+    def input_is_of_time(self) -> bool:
+        """Whether the second axis of the input is time, as in spectrograms."""
+        return self.task.of_time or self.augment.of_time
 
     def as_asked(self, asked: Experiment) -> Experiment:
         """This experiment of a run without what its data have shown, where ``asked``, its counterpart, lacks it too."""
@@ -124,6 +133,18 @@ class Experiment(Section):
                 f"{source}: {clients} training client(s), too few for {self.per_round}; set run.devices_per_round = {clients} "
                 "or less, or add clients"
             )
+
+    @property
+    def notes(self) -> list[str]:
+        """What a reader of results must know of inputs and samples, a sentence each."""
+        return [note for note in (self.data.running_note, self.augment.note, self.predict.note) if note]
+
+    @property
+    def with_plain_samples(self) -> Experiment:
+        """The same experiment with samples that do not change, and predictions of one input."""
+        if self.augment == AugmentSpec() and self.predict == PredictSpec():
+            return self
+        return self.model_copy(update={"augment": AugmentSpec(), "predict": PredictSpec()})
 
     @property
     def streamed(self) -> Experiment:
@@ -308,6 +329,9 @@ def _check(experiment: Experiment, source: str) -> None:
         )
     task.check(source)
     _check_data(experiment, source)
+    augment_rules.check(
+        experiment.augment, experiment.predict, experiment.model.input, source, of_time=experiment.input_is_of_time
+    )
     _check_privacy(experiment, source)
     _check_secure_aggregation(experiment, source)
 

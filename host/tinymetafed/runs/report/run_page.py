@@ -71,7 +71,7 @@ class RunPage:
     deltas_chart: Chart | None
     memory: MemoryPicture
     parameters: list[ParameterRow]
-    running_note: str
+    notes: list[str]
     instructions: list[tuple[str, str]]
     experiment: str
     interruptions: Interruptions | None
@@ -113,7 +113,7 @@ def page(run: RunData) -> RunPage:
         deltas_chart=deltas_chart(deltas),
         memory=memory_picture(manifest),
         parameters=parameters(manifest),
-        running_note=experiment.data.running_note,
+        notes=[sentence(note) for note in experiment.notes],
         instructions=[(name, count(number)) for name, number in counted.items()],
         experiment=run.header.experiment + ("" if run.extended is None else f"\n# extended to run.rounds = {run.extended}\n"),
         interruptions=_interruptions(run),
