@@ -48,12 +48,14 @@ def test_the_estimate_holds_for_awkward_sizes(name: str, tmp_path: Path) -> None
 
 @needs_qemu
 @pytest.mark.xdist_group("emulator-qemu")
-def test_the_estimate_holds_for_kept_state_summed_gradients_differences_coded_and_private_masked_updates() -> None:
+def test_the_estimate_holds_for_kept_state_summed_gradients_differences_coded_leveled_and_private_masked_updates() -> None:
     keeping = ("strategy.error_feedback=true", "model.local_start=kept")
     private = ("strategy.selection=random", "privacy.clip=0.25", "privacy.noise=0.5", "run.devices_per_round=20")
     masked = ("privacy.secure_aggregation=true", *private)
     coded = ("strategy.uplink=i8", "strategy.uplink_coding=rice", "strategy.download=difference")
-    for keys in (keeping, ("strategy.kind=fedsgd", *keeping, *coded), masked):
+    leveled = ("strategy.downlink=i4", "strategy.downlink_coding=range")
+    sent = ("strategy.uplink=i4", "strategy.uplink_coding=range")
+    for keys in ((*keeping, *sent), ("strategy.kind=fedsgd", *keeping, *coded), (*masked, *leveled)):
         built = build_firmware(design_of(sine(*keys), "sine"), "mps2")
         assert built.flash_bytes <= built.manifest.memory.flash <= 1.2 * built.flash_bytes
         assert built.ram_bytes <= built.manifest.memory.ram_total - STACK_BYTES

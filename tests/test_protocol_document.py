@@ -114,6 +114,7 @@ def test_invariants_are_numbered_and_asserted_under_their_numbers() -> None:
         ("secure-aggregation", protocol_document.secure_tables()),
         ("uplink-coding", protocol_document.coded_tables()),
         ("difference", protocol_document.difference_tables()),
+        ("levels", protocol_document.level_tables()),
     ],
 )
 def test_other_pages_have_the_messages_of_their_firmware(name: str, tables: dict[str, str]) -> None:

@@ -6,6 +6,7 @@ from . import augmentation, log_mel_facts, private_update, sample_parts, secure_
 from .board_facts import STACK_BYTES, Board
 from .calls import Call
 from .graph import Graph
+from .level_format import wire_dtype
 from .manifest import STACK, Memory, RamUse
 from .ops import Op
 from .plan import Plan
@@ -32,6 +33,9 @@ PRIVACY_FLASH_BYTES = 2_000  # code of private updates; the table of their noise
 PRIVACY_RAM_BYTES = 80
 CODED_FLASH_BYTES = 1_700  # code of updates with coded values
 CODED_RAM_BYTES = 40
+LEVEL_UPDATE_FLASH_BYTES = 2_200  # code of updates that travel as levels
+LEVEL_RAM_BYTES = 32
+LEVEL_LOAD_FLASH_BYTES = 1_300  # code of weights that arrive as levels
 UNMEASURED_FLASH_BYTES = 1_000  # assumed for a kernel whose op has no flash_bytes
 _WIDEST_TILE = 8  # most outputs that a kernel accumulates side by side; Op.flash_bytes is measured at this width
 _RUN = 4  # numbers that the Cortex-M4F's kernels load at once
@@ -89,7 +93,7 @@ def ram_total(
 
 
 def _ram(experiment: Experiment, net: Graph, arena: Plan, window: int, sensor: int, takes_parts: bool) -> tuple[RamUse, ...]:
-    downlink = Dtype[experiment.strategy.downlink.upper()]
+    downlink = wire_dtype(experiment.strategy.downlink)
     scales = 4 * sum(not p.op.local for p in net.parameters) if downlink == Dtype.I8 else 0
     behind = 4 * (net.n_state - net.n_parameters)
     feedback = 4 * net.n_global if experiment.strategy.error_feedback else 0
@@ -111,6 +115,7 @@ def _ram(experiment: Experiment, net: Graph, arena: Plan, window: int, sensor: i
         RamUse("authentication", AUTHENTICATION_RAM_BYTES if experiment.run.is_authenticated else 0),
         RamUse("private updates", PRIVACY_RAM_BYTES if experiment.privacy.is_private else 0),
         RamUse("coded updates", CODED_RAM_BYTES if experiment.strategy.codes_values else 0),
+        RamUse("levels", LEVEL_RAM_BYTES if _has_levels(experiment) else 0),
         RamUse("keys of participants (secure aggregation)", 0 if secure is None else secure.ram_bytes),
         RamUse("version held (download by difference)", DIFFERENCE_RAM_BYTES if experiment.strategy.takes_differences else 0),
         RamUse("averaged predictions", 0 if average is None else average.ram_bytes(net.output.size, bytes_per_input=width)),
@@ -118,6 +123,10 @@ def _ram(experiment: Experiment, net: Graph, arena: Plan, window: int, sensor: i
         RamUse(STACK, STACK_BYTES),
     )
     return tuple(use for use in uses if use.size)
+
+
+def _has_levels(experiment: Experiment) -> bool:
+    return experiment.strategy.uplink_levels is not None or experiment.strategy.downlink_levels is not None
 
 
 def _behind_weights(net: Graph) -> str:
@@ -142,6 +151,8 @@ def _flash(experiment: Experiment, net: Graph) -> int:
     secure = SECURE_FLASH_BYTES * experiment.privacy.secure_aggregation
     measures = MEASURES_FLASH_BYTES * experiment.board.measures
     coded = CODED_FLASH_BYTES * experiment.strategy.codes_values
+    coded += LEVEL_UPDATE_FLASH_BYTES * (experiment.strategy.uplink_levels is not None)
+    coded += LEVEL_LOAD_FLASH_BYTES * (experiment.strategy.downlink_levels is not None)
     difference = DIFFERENCE_FLASH_BYTES * experiment.strategy.takes_differences
     augmenting = augmentation.flash_bytes(experiment)
     parts = augmenting + feedback + store + sensor + authentication + privacy + secure + measures + coded + difference

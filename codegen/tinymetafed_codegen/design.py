@@ -30,6 +30,7 @@ from . import (
 )
 from .board_facts import Board
 from .boards import INSTALLED, Catalogue
+from .level_format import wire_dtype
 from .manifest import ArenaMap, ArenaTensor, FrozenTensor, LayerFacts, ModelManifest, WeightTensor
 from .optional_messages.authentication_messages import MAC_BYTES
 from .optional_messages.sensor_messages import Columns, Rows
@@ -292,7 +293,7 @@ def _design(
         model_hash=hash.model_hash(experiment, net, given).hex(),
         schema_hash=protocol.schema_hash().hex(),
         receive_window=window,
-        downlink=experiment.strategy.downlink.upper(),
+        downlink=wire_dtype(experiment.strategy.downlink).name,
         input_shape=net.input.shape,
         output_size=net.output.size,
         target_size=net.target.size,

@@ -15,8 +15,16 @@ from typing import Any
 from . import augmentation, included, ops, private_update, sample_source, secure_sum, sensor, weights_file
 from .calls import Call
 from .graph import Graph
+from .level_format import LevelFormat
 from .ops import Op, Sgd
-from .optional_messages import authentication_messages, coded_messages, difference_messages, secure_messages, store_messages
+from .optional_messages import (
+    authentication_messages,
+    coded_messages,
+    difference_messages,
+    level_messages,
+    secure_messages,
+    store_messages,
+)
 from .spec import Experiment
 
 # Raise it when a change makes the same model train to other bits: kernels, exp, sin, random numbers, order of sums.
@@ -63,6 +71,8 @@ def model_hash(experiment: Experiment, net: Graph, given: Mapping[str, weights_f
         "security": authentication_messages.authentication_schema_hash().hex() if experiment.run.is_authenticated else None,
         "private_update": private_update.description(experiment, net.n_global),
         "secure_sum": _secure_sum(experiment, net.n_global),
+        "level_update": _levels(experiment.strategy.uplink_levels),
+        "level_load": _levels(experiment.strategy.downlink_levels),
         "coded_update": coded_messages.coded_schema_hash().hex() if experiment.strategy.codes_values else None,
         "download": difference_messages.difference_schema_hash().hex() if experiment.strategy.takes_differences else None,
         "augment": augmentation.description(experiment),
@@ -70,6 +80,10 @@ def model_hash(experiment: Experiment, net: Graph, given: Mapping[str, weights_f
     }
     description |= {key: value for key, value in optional.items() if value is not None}
     return hashlib.sha256(json.dumps(description, sort_keys=True).encode()).digest()[:8]
+
+
+def _levels(found: LevelFormat | None) -> list[str | int] | None:
+    return None if found is None else [level_messages.level_schema_hash().hex(), *found.facts]
 
 
 def _secure_sum(experiment: Experiment, n_global: int) -> list[str | int] | None:

@@ -20,11 +20,13 @@ from . import (
 )
 from .cpp_literals import float_literal, hexadecimal_literal, in_lines
 from .design import Design
+from .level_format import LevelFormat
 from .log_mel_cpp import log_mel_header
-from .optional_messages import authentication_messages, difference_messages
+from .optional_messages import authentication_messages, difference_messages, level_messages
 from .optional_messages.coded_messages import FIRST_INDEX_BYTES, VALUE_ESCAPE
 from .optional_messages.part_messages import SamplePart
 from .optional_messages.secure_messages import LEAST_PARTICIPANTS
+from .protocol import RICE_RAW_BITS
 from .protocol_cpp import cpp_constant
 from .rendering import render
 
@@ -86,6 +88,12 @@ def kept_headers(design: Design, command: str) -> dict[str, str]:
 
 def coded_headers(design: Design, command: str) -> dict[str, str]:
     """The texts of the headers of firmware that codes the values of its updates, by name; empty for any other firmware."""
+    levels = design.experiment.strategy.uplink_levels
+    if levels is not None:
+        return {
+            "coded_update.hpp": render("level_update.hpp.j2", command=command, **_levels(levels)),
+            "level_facts.hpp": level_facts_header(command),
+        }
     if not design.experiment.strategy.codes_values:
         return {}
     return {
@@ -98,6 +106,34 @@ def coded_facts_header(command: str) -> str:
     """The text of coded_facts.hpp: the messages of firmware that codes the values of its updates."""
     facts = {"escape": VALUE_ESCAPE, "first": FIRST_INDEX_BYTES}
     return render("coded_facts.hpp.j2", command=command, **facts, **vars(protocol_cpp.coded_parts()))
+
+
+def level_load_headers(design: Design, command: str) -> dict[str, str]:
+    """The texts of the headers of firmware that gets its weights as levels, by name; empty for any other firmware."""
+    levels = design.experiment.strategy.downlink_levels
+    if levels is None:
+        return {}
+    return {
+        "level_load.hpp": render("level_load.hpp.j2", command=command, **_levels(levels)),
+        "level_facts.hpp": level_facts_header(command),
+    }
+
+
+def _levels(levels: LevelFormat) -> dict[str, object]:
+    return {"bits": levels.bits, "ranged": str(levels.is_ranged).lower()}
+
+
+def level_facts_header(command: str) -> str:
+    """The text of level_facts.hpp: the messages of firmware with levels, and the facts of their code."""
+    facts = {
+        "chance": level_messages.CHANCE_BITS,
+        "coder": level_messages.CODER_BITS,
+        "slowest": level_messages.SLOWEST,
+        "gaps": level_messages.GAP_CLASSES,
+        "gap_bits": RICE_RAW_BITS,
+        "first": FIRST_INDEX_BYTES,
+    }
+    return render("level_facts.hpp.j2", command=command, **facts, **vars(protocol_cpp.level_parts()))
 
 
 def part_headers(design: Design, command: str) -> dict[str, str]:
@@ -317,7 +353,8 @@ PARTS = (
     OptionalPart(("private_update.hpp", "privacy_facts.hpp"), privacy_headers),
     OptionalPart(("secure_sum.hpp", "secure_facts.hpp"), secure_headers),
     OptionalPart(("kept_activations.hpp", "kept_facts.hpp"), kept_headers),
-    OptionalPart(("coded_update.hpp", "coded_facts.hpp"), coded_headers),
+    OptionalPart(("coded_update.hpp", "coded_facts.hpp", "level_facts.hpp"), coded_headers),
+    OptionalPart(("level_load.hpp", "level_facts.hpp"), level_load_headers),
     OptionalPart(("held_version.hpp", "difference_facts.hpp"), difference_headers),
     OptionalPart(("sample_parts.hpp", "sample_parts_facts.hpp"), part_headers),
     OptionalPart(("augmentation.hpp", "augment_facts.hpp"), augmentation_headers),

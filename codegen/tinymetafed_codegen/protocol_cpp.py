@@ -10,6 +10,7 @@ from .optional_messages import (
     authentication_messages,
     coded_messages,
     difference_messages,
+    level_messages,
     measure_messages,
     own_program_messages,
     part_messages,
@@ -156,6 +157,14 @@ def coded_parts() -> PartText:
     return PartText(
         enums=[enum_text(enum) for enum in coded_messages.CODED_ENUMS],
         records=[_record(record) for record in protocol.records(coded_messages.CODED_REQUESTS)],
+    )
+
+
+def level_parts() -> PartText:
+    """The text of the messages that only firmware has whose weights or updates travel as levels."""
+    return PartText(
+        enums=[enum_text(enum) for enum in level_messages.LEVEL_ENUMS],
+        records=[_record(record) for record in protocol.records(level_messages.LEVEL_REQUESTS)],
     )
 
 

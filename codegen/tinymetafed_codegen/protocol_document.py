@@ -12,6 +12,7 @@ from .optional_messages import (
     authentication_messages,
     coded_messages,
     difference_messages,
+    level_messages,
     measure_messages,
     own_program_messages,
     part_messages,
@@ -77,6 +78,14 @@ def coded_tables() -> dict[str, str]:
     return {
         **{record.__name__: _fields(record) for record in protocol.records(coded_messages.CODED_REQUESTS)},
         **{enum.__name__: _members(enum) for enum in coded_messages.CODED_ENUMS},
+    }
+
+
+def level_tables() -> dict[str, str]:
+    """The same for the messages that only firmware has whose weights or updates travel as levels."""
+    return {
+        **{record.__name__: _fields(record) for record in protocol.records(level_messages.LEVEL_REQUESTS)},
+        **{enum.__name__: _members(enum) for enum in level_messages.LEVEL_ENUMS},
     }
 
 
@@ -161,6 +170,7 @@ if __name__ == "__main__":
         "authentication.md": authentication_tables(),
         "secure-aggregation.md": secure_tables(),
         "uplink-coding.md": coded_tables(),
+        "levels.md": level_tables(),
         "difference.md": difference_tables(),
     }
     for page, made in ((find(f"docs/{name}"), made) for name, made in pages.items()):

@@ -13,7 +13,7 @@ Rate = Annotated[float, Field(ge=1e-9, le=10, allow_inf_nan=False)]
 Clamp = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1, le=65_535)]
 Passes = Annotated[int, Field(ge=1, le=1_000)]
-ValueType = Literal["f32", "f16", "i8"]
+ValueType = Literal["f32", "f16", "i8", "i4", "i3", "t2"]
 
 TomlValue = str | int | float | bool | list["TomlValue"] | dict[str, "TomlValue"]  # the value of a key in a TOML file
 TomlTable = dict[str, TomlValue]

@@ -302,6 +302,15 @@ class OwnSamples(Struct):
 
 
 @dataclass(frozen=True)
+class LoadedLevels(Struct):
+    """Weights that travel as levels, and what it takes to bring them to one board."""
+
+    levels: Annotated[Bytes, _READ_BYTES, "[kGlobalCount], int8"]
+    scales: Annotated[Floats, _READ_FLOATS, "that of each tensor"]
+    sent: Annotated[Words, _WRITTEN_WORDS, "[2], to which the number of messages and their bytes on the wire are added"]
+
+
+@dataclass(frozen=True)
 class Function:
     """A function of the library; its arguments are passed by address."""
 
@@ -313,8 +322,9 @@ class Function:
 MAKE_SAMPLES = Function("make_samples", (OwnSamples,), "Makes the samples of clients as boards would, on one thread.")
 TRAIN_ROUND = Function("train_round", (Training, Updates), "Trains every client for one round and encodes its update.")
 ADAPT = Function("adapt", (Training, Evaluation), "Computes every client's outputs, trains it, and computes its outputs again.")
-STRUCTS: tuple[type[Struct], ...] = (Samples, RunClients, Training, Updates, Evaluation, OwnSamples)
-FUNCTIONS = (MAKE_SAMPLES, TRAIN_ROUND, ADAPT)
+MEASURE_LOAD = Function("measure_load", (LoadedLevels,), "Counts the messages that bring levels; nothing for other weights.")
+STRUCTS: tuple[type[Struct], ...] = (Samples, RunClients, Training, Updates, Evaluation, OwnSamples, LoadedLevels)
+FUNCTIONS = (MAKE_SAMPLES, TRAIN_ROUND, ADAPT, MEASURE_LOAD)
 HASH_SYMBOL = "simulation_abi_hash"  # the function of the library that returns its hash
 
 

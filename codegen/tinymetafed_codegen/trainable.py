@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from . import graph, layer_chain, work
+from .level_format import wire_dtype
 from .ops import own_op
-from .protocol import Dtype, Variant
+from .protocol import Variant
 from .spec import Experiment, ModelSpec, SpecError
 
 # The choice must not depend on the board, so it assumes the receive window that all boards in boards/ have.
@@ -112,7 +113,7 @@ def choose(experiment: Experiment, source: str, ram: Callable[[graph.Graph], int
         cheapest = min(alone, key=lambda name: alone[name].ram)
         least, smallest = [cheapest], alone[cheapest]
         # What a model takes before the first of them trains: about the cheapest one without its own and received weights.
-        received = Dtype[experiment.strategy.downlink.upper()].width
+        received = wire_dtype(experiment.strategy.downlink).width
         total = _Cost(smallest.ram - (4 + received) * priced.weights[cheapest], priced.forward_products)
     if smallest.ram > available:
         raise SpecError(

@@ -1,5 +1,5 @@
 // Updates whose values are coded: none. Firmware with strategy.uplink_coding = "rice" has a generated header of this name, which
-// includes coded/coded_update.hpp instead.
+// includes coded/coded_update.hpp instead, and firmware whose updates are levels has one that includes levels/level_update.hpp.
 #pragma once
 
 #include <cstddef>
@@ -14,7 +14,10 @@ namespace tmf {
 class CodedUpdate {
  public:
   static constexpr bool kIsCoded = false;
+  static constexpr bool kIsLevels = false;
+  static constexpr int32_t kLargest = 127;  // magnitude of a value in I8
 
+  static bool allows(const protocol::Recipe&) { return true; }
   template <typename Encoder, typename DeltaAt, uint32_t kBins>
   Status plan(Encoder&, DeltaAt, uint32_t (&)[kBins]) {
     return Status::kOk;

@@ -1,6 +1,8 @@
 // Index codings, value formats and chunks of a delta; delta_codec.hpp describes them.
 #include "delta_codec.hpp"
 
+#include <coded_update.hpp>  // generated for firmware whose updates are coded; says how large a level is
+
 namespace tmf::delta {
 
 using protocol::Coding;
@@ -60,7 +62,7 @@ Status Format::set(protocol::Dtype uplink, uint32_t magnitude) {
       return to_f16(largest, unused);
     }
     case protocol::Dtype::kI8:
-      scale = largest / 127.0f;
+      scale = largest / static_cast<float>(CodedUpdate::kLargest);
       if (scale < kSmallestNormal) scale = 0;  // a subnormal scale is too imprecise to divide by
       return Status::kOk;
     default:

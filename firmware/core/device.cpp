@@ -19,8 +19,8 @@ static_assert(kFeatures == model::kInputSize && kScores == model::kOutputSize &&
 Dispatcher dispatcher;
 Sensing sensing;
 
-// Answers the messages of firmware with a store, a sensor, measurements, secure aggregation, coded updates or differences of weights,
-// and the host's question how the board has done, once it has learned.
+// Answers the messages of firmware with a store, a sensor, measurements, secure aggregation, coded updates, levels or differences of
+// weights, and the host's question how the board has done, once it has learned.
 Outcome answer(uint8_t type, const uint8_t* payload, size_t size, Writer& out) {
   if (type != protocol::Inspect::kType || own_statistics.count() == 0) {
     uint32_t detail = 0;
@@ -32,6 +32,8 @@ Outcome answer(uint8_t type, const uint8_t* payload, size_t size, Writer& out) {
     if (outcome.status != Status::kUnknownType) return outcome;
     const Outcome coded = dispatcher.learner().coded_update(type, payload, size, out);
     if (coded.status != Status::kUnknownType) return coded;
+    const Outcome loaded = dispatcher.learner().level_load(type, payload, size, out);
+    if (loaded.status != Status::kUnknownType) return loaded;
     const Outcome changed = dispatcher.learner().difference(type, payload, size, out);
     if (changed.status != Status::kUnknownType) return changed;
     return dispatcher.learner().store(type, payload, size, out);
@@ -70,7 +72,7 @@ void start() {
   Measures::begin();
   dispatcher.begin();
   constexpr bool kAnswers = SavedState::kIsStored || Sensing::kSenses || Measures::kMeasures || SecureSum::kIsSecure ||
-                            CodedUpdate::kIsCoded || HeldVersion::kTakesDifferences;
+                            CodedUpdate::kIsCoded || LevelLoad::kTakesLevels || HeldVersion::kTakesDifferences;
   if (kAnswers) dispatcher.answer_also(answer);
   sensing.begin();
 }

@@ -37,7 +37,7 @@ Status read_targets(Reader& in, float* targets) {
 Outcome Learner::configure(const protocol::Configure& message) {
   const protocol::Recipe& wanted = message.recipe;
   if (wanted.top_k > model::kGlobalCount) return Status::kBadValue;
-  if (!PrivateUpdate::allows(wanted) || !SecureSum::allows(wanted)) return Status::kBadValue;
+  if (!PrivateUpdate::allows(wanted) || !SecureSum::allows(wanted) || !CodedUpdate::allows(wanted)) return Status::kBadValue;
   if (wanted.selection == Selection::kLayer && wanted.top_k > 0 && wanted.top_k < kLayers) return Status::kBadValue;
   uint64_t steps = 0;
   for (const protocol::Phase& phase : wanted.phases) {
@@ -77,30 +77,12 @@ void Learner::load_saved() {
 }
 
 Outcome Learner::load(const protocol::Load& message) {
-  if (!has_session_) return Status::kBadState;
+  if (!has_session_ || LevelLoad::kTakesLevels) return Status::kBadState;
   if (message.dtype != model::kDownlink) return Status::kBadValue;
   constexpr size_t kWidth = protocol::width(model::kDownlink);
   const size_t count = message.data_size / kWidth;
   if (count == 0 || message.data_size % kWidth != 0) return Status::kBadLength;
-  if (message.offset >= model::kGlobalCount || count > model::kGlobalCount - message.offset)
-    return {Status::kBadOffset, loaded_};
-  // A late copy of an earlier cycle's message must not end the cycle in progress.
-  if (has_token_ && message.token < token_) return {Status::kBadToken, token_};
-  const bool begins = !has_token_ || message.token > token_;
-  const uint32_t expected = begins ? 0 : loaded_;
-  if (!begins && (state_ != State::kLoading || message.offset < expected)) return Status::kOk;
-  if (message.offset != expected) return {Status::kBadOffset, expected};
-  if (const Status status = received_.check(message); status != Status::kOk) return {status, message.offset};
-
-  if (begins) begin_cycle(message.token);
-  HeldVersion::forget();
-  received_.store(message, parameters_);
-  loaded_ = message.offset + static_cast<uint32_t>(count);
-  if (weights_complete()) {
-    end_load();
-    HeldVersion::hold(received_);
-  }
-  return Status::kOk;
+  return take_load(message, count, [&] { return received_.check(message); }, [&] { received_.store(message, parameters_); });
 }
 
 // Stores the local weights and the residual of the cycle that a new Load ends. The server is assumed to have received the

@@ -8,6 +8,7 @@
 #include <coded_update.hpp>      // generated for firmware that codes the values of its updates
 #include <held_version.hpp>      // generated for firmware that takes differences of weights
 #include <kept_activations.hpp>  // generated for firmware that keeps activations
+#include <level_load.hpp>        // generated for firmware that gets its weights as levels
 #include <private_update.hpp>    // generated for firmware with private updates
 #include <sample_parts.hpp>      // generated for firmware that takes samples in parts
 #include <saved_state.hpp>       // generated for firmware with a store
@@ -98,6 +99,13 @@ class Learner : private SavedState,
     return {status, detail};
   }
 
+  // Requests that only firmware knows that gets its weights as levels. Such firmware refuses Load.
+  Outcome level_load(uint8_t type, const uint8_t* payload, size_t size, Writer& out) {
+    uint32_t detail = 0;
+    const Status status = LevelLoad::answer(type, payload, size, out, detail, *this);
+    return {status, detail};
+  }
+
   // Requests that only firmware knows that takes samples in parts; and the answer to a part whose step has ended.
   Outcome parts(uint8_t type, const uint8_t* payload, size_t size, Writer& out) {
     uint32_t detail = 0;
@@ -153,6 +161,7 @@ class Learner : private SavedState,
 
  private:
   friend class HeldVersion;  // a difference begins a cycle, as a Load does
+  friend LevelLoad;
   friend class SampleParts;
   static constexpr uint32_t kGlobalCount = model::kGlobalCount;
   static constexpr uint32_t kLayers = sizeof model::kLayerEnds / sizeof model::kLayerEnds[0];
@@ -185,6 +194,8 @@ class Learner : private SavedState,
   void go_alone();
   Status run_forward(const float* inputs);
   void begin_cycle(uint32_t token);
+  template <typename LoadRequest, typename Check, typename Store>
+  Outcome take_load(const LoadRequest& message, size_t count, Check check, Store store);
   void end_load();             // all weights of the cycle are there
   void keep_for_next_round();  // what the model keeps: local weights, residuals
   void load_saved();
@@ -257,6 +268,29 @@ class Learner : private SavedState,
   model::Model<float>::start_local(parameters_);
   state_ = protocol::State::kLoaded;
   is_whole_ = is_received_ = true;
+}
+
+// Takes the `count` weights that a message brings: `check()` says whether it is valid, `store()` writes them.
+template <typename LoadRequest, typename Check, typename Store>
+inline Outcome Learner::take_load(const LoadRequest& message, size_t count, Check check, Store store) {
+  if (message.offset >= model::kGlobalCount || count > model::kGlobalCount - message.offset) return {Status::kBadOffset, loaded_};
+  // A late copy of an earlier cycle's message must not end the cycle in progress.
+  if (has_token_ && message.token < token_) return {Status::kBadToken, token_};
+  const bool begins = !has_token_ || message.token > token_;
+  const uint32_t expected = begins ? 0 : loaded_;
+  if (!begins && (state_ != protocol::State::kLoading || message.offset < expected)) return Status::kOk;
+  if (expected != message.offset) return {Status::kBadOffset, expected};
+  if (const Status status = check(); status != Status::kOk) return {status, message.offset};
+
+  if (begins) begin_cycle(message.token);
+  HeldVersion::forget();
+  store();
+  loaded_ = message.offset + static_cast<uint32_t>(count);
+  if (weights_complete()) {
+    end_load();
+    HeldVersion::hold(received_);
+  }
+  return Status::kOk;
 }
 
 static_assert(model::kArenaFloats >= model::kHistogramBins, "the arena holds the selection's histogram");

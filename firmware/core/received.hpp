@@ -118,6 +118,19 @@ class Received<protocol::Dtype::kI8, kEnds> {
 
   float operator[](uint32_t i) const { return value(levels_[i], scales_[tensor_of(i)]); }
 
+  // For weights that arrive as levels.
+  static constexpr uint32_t kTensors = sizeof kEnds / sizeof kEnds[0];
+  static uint32_t tensor_of(uint32_t i) {
+    uint32_t tensor = 0;
+    while (i >= kEnds[tensor]) ++tensor;
+    return tensor;
+  }
+  static uint32_t first(uint32_t tensor) { return tensor == 0 ? 0 : kEnds[tensor - 1]; }
+  static uint32_t end(uint32_t tensor) { return kEnds[tensor]; }
+  float scale(uint32_t tensor) const { return scales_[tensor]; }
+  void set_scale(uint32_t tensor, float scale) { scales_[tensor] = scale; }
+  void set_level(uint32_t i, int8_t level) { levels_[i] = level; }
+
   // For a download by difference, scales and levels as cells of bits: each tensor begins with its scale.
   static constexpr uint32_t kCells = kEnds[sizeof kEnds / sizeof kEnds[0] - 1] + sizeof kEnds / sizeof kEnds[0];
   static constexpr uint32_t kCellBits = 8;
@@ -148,8 +161,6 @@ class Received<protocol::Dtype::kI8, kEnds> {
   }
 
  private:
-  static constexpr size_t kTensors = sizeof kEnds / sizeof kEnds[0];
-
   static uint32_t first_cell(uint32_t tensor) { return (tensor == 0 ? 0 : kEnds[tensor - 1]) + tensor; }
 
   static uint32_t tensor_of_cell(uint32_t i) {
@@ -159,12 +170,6 @@ class Received<protocol::Dtype::kI8, kEnds> {
   }
 
   static float value(int8_t level, float scale) { return static_cast<float>(level) * scale; }
-
-  static uint32_t tensor_of(uint32_t i) {
-    uint32_t tensor = 0;
-    while (i >= kEnds[tensor]) ++tensor;
-    return tensor;
-  }
 
   float scales_[kTensors] = {};
   int8_t levels_[kEnds[kTensors - 1]] = {};

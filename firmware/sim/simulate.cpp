@@ -12,6 +12,7 @@
 #include "board.hpp"
 #include "frame.hpp"
 #include "lanes.hpp"
+#include "level_bytes.hpp"
 #include "model.hpp"
 #include "simulation_abi.hpp"
 #include "source.hpp"
@@ -382,6 +383,10 @@ void make_samples(const sim::OwnSamples& made) {
   for (uint32_t n = 0; n < made.client_count; ++n)
     for (uint32_t i = 0; i < made.rows; ++i, inputs += model::kInputSize, targets += model::kTargetSize)
       source::make({made.seed, made.clients[n], {made.round}, set, i}, inputs, targets);
+}
+
+void measure_load(const sim::LoadedLevels& load) {
+  sim::measure_levels<LevelLoad, board::kReceiveWindow, sim::kMacBytes>(load.levels, load.scales, load.sent);
 }
 
 void train_round(const sim::Training& training, const sim::Updates& updates) {

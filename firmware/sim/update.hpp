@@ -122,7 +122,8 @@ class Update {
   // Counts the messages of the update and their bytes on the wire. Fails as DeltaEncoder::encode, or as CodedUpdate::encode where
   // values are coded.
   Status measure(uint32_t& messages, uint32_t& bytes) {
-    if constexpr (CodedUpdate::kIsCoded) return measure_coded<CodedUpdate>(messages, bytes);
+    if constexpr (CodedUpdate::kIsLevels) return measure_levels<CodedUpdate>(messages, bytes);
+    else if constexpr (CodedUpdate::kIsCoded) return measure_coded<CodedUpdate>(messages, bytes);
     return measure_packed(messages, bytes);
   }
 
@@ -163,6 +164,33 @@ class Update {
       bytes += wire_bytes(frame_, size + kMacBytes);
       if (rank + count == count_) break;
       for (uint32_t i = 0; i < count; ++i) rest -= delta::index_bits(coding_, gaps_[rank + i]);
+    }
+    return Status::kOk;
+  }
+
+  // The same messages as those of LevelUpdate::encode.
+  template <typename Levels>
+  Status measure_levels(uint32_t& messages, uint32_t& bytes) {
+    using Message = typename Levels::Message;
+    constexpr size_t kHead = protocol::kFrameHeaderBytes + Message::kFixedSize;
+    const size_t capacity = payload_capacity(kWindow) - kMacBytes - Message::kFixedSize;
+    frame_[0] = frame_[1] = 1;  // any type and sequence but 0: only the size counts
+    Message header;
+    for (uint32_t rank = 0; rank < count_; rank += header.count) {
+      const auto walk = [&](auto each) {
+        for (uint32_t at = rank; at < count_ && each(chosen_[at], static_cast<int32_t>(static_cast<int8_t>(sent_[at]))); ++at) continue;
+        return Status::kOk;
+      };
+      header.rank = rank;
+      header.scale = format_.scale;
+      size_t size = 0;
+      const Status status = Levels::write(walk, coding_, header, frame_ + kHead, capacity, size);
+      if (status != Status::kOk) return status;
+      Writer head(frame_ + protocol::kFrameHeaderBytes, Message::kFixedSize);
+      header.write_head(head);
+      std::memset(frame_ + kHead + size, 1, kMacBytes);  // any value but 0
+      ++messages;
+      bytes += wire_bytes(frame_, kHead + size + kMacBytes);
     }
     return Status::kOk;
   }

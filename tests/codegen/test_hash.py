@@ -96,7 +96,8 @@ def test_options_sent_at_run_time_or_unused_do_not_change_the_hash(changes: dict
         experiment(model__input=[8, 8, 2]), experiment(model__momentum=0.5), experiment(model__weight_decay=0.1),
         experiment(model__clip_norm=1.0), experiment(model__local_start="zeros"), experiment(model__local_start_scale=0.1),
         experiment(strategy__downlink="f32"), experiment(strategy__error_feedback=True), experiment(strategy__kind="fedsgd"),
-        experiment(strategy__uplink_coding="rice"),
+        experiment(strategy__uplink_coding="rice"), experiment(strategy__uplink_coding="range"),
+        experiment(strategy__uplink="i4"), experiment(strategy__downlink="i4"),
     ],
     ids=lambda raw: "",
 )  # fmt: skip

@@ -244,6 +244,40 @@ def test_folder_keys_are_named_when_they_are_wrong(own: Path) -> None:
         assert f"unknown key 'task.{key}'" in refusal(f"task.{key}=true")
 
 
+def test_levels_of_few_bits_need_a_coding_that_knows_them_and_updates_of_their_own() -> None:
+    coded, down = "strategy.uplink_coding=range", "strategy.downlink_coding=range"
+    for bits in ("i8", "i4", "i3", "t2"):
+        strategy = spec.load(SINE, [coded, down, f"strategy.uplink={bits}", f"strategy.downlink={bits}"]).strategy
+        assert strategy.uplink_levels == strategy.downlink_levels is not None and strategy.uplink_levels.is_ranged
+    plain = spec.load(SINE, ["strategy.uplink=t2", "strategy.downlink=i8"]).strategy
+    assert plain.uplink_levels is not None and plain.uplink_levels.largest == 1 and not plain.uplink_levels.is_ranged
+    assert plain.downlink_levels is None and spec.load(SINE).strategy.uplink_levels is None
+    assert "strategy.uplink = 'f16'; set strategy.uplink = 'i8'" in refusal(coded, "strategy.uplink=f16")
+    assert "strategy.downlink = 'f16'; set strategy.downlink = 'i8', 'i4', 'i3' or 't2'" in refusal(down)
+    assert "set strategy.uplink_coding = 'range'" in refusal("strategy.uplink=i4", "strategy.uplink_coding=rice")
+    random = ("strategy.selection=random", "run.devices_per_round=20")
+    masked = ("privacy.secure_aggregation=true", *random)
+    private = ("privacy.clip=0.25", "privacy.noise=0.5", *random)
+    assert "integer of 16 bits; leave strategy.uplink out" in refusal("strategy.uplink=i4", *masked)
+    assert "which no code makes shorter" in refusal(coded, *masked)
+    assert "set strategy.uplink = 'i8'" in refusal("strategy.uplink=t2", *private)
+    assert "'tinyol' send no updates" in refusal("strategy.uplink=i4", "strategy.kind=tinyol")
+    # Weights of few bits, and int8 values of private updates in a range code, change nothing for what follows them.
+    spec.load(SINE, ["strategy.downlink=i4", down, *masked])
+    spec.load(SINE, ["strategy.downlink=i4", coded, down, *private])
+    spec.load(
+        SINE,
+        [
+            "strategy.uplink=i4",
+            coded,
+            "run.security=authenticated",
+            "run.devices_per_round=3",
+            "strategy.defence=trimmed",
+            "strategy.audit=0.5",
+        ],
+    )
+
+
 def test_a_schedule_that_would_go_negative_is_refused() -> None:
     sgdr = ('strategy.schedule="sgdr"', "strategy.restart_rounds=1000", "run.rounds=3000")
     assert "strategy.restart_decay = 0.3 takes the schedule below" in refusal(*sgdr, "strategy.restart_decay=0.3")
@@ -258,6 +292,6 @@ def test_only_integers_that_are_not_masked_can_be_coded() -> None:
     masked = ("privacy.secure_aggregation=true", "strategy.selection=random", "run.devices_per_round=3")
     assert "which no code makes shorter" in refusal(coded, *masked)
     assert "'tinyol' send no updates" in refusal(coded, "strategy.kind=tinyol")
-    assert "'strategy.uplink_coding' = 'huffman': input should be 'packed' or 'rice'" in refusal(
+    assert "'strategy.uplink_coding' = 'huffman': input should be 'packed', 'rice' or 'range'" in refusal(
         "strategy.uplink_coding=huffman"
     )

@@ -14,9 +14,11 @@ import numpy as np
 import numpy.typing as npt
 
 from tinymetafed_codegen import emit, optional_headers
+from tinymetafed_codegen.level_format import LevelFormat
 from tinymetafed_codegen.log_mel_cpp import log_mel_header
 from tinymetafed_codegen.log_mel_facts import facts
 from tinymetafed_codegen.optional_messages.coded_messages import CodedDelta
+from tinymetafed_codegen.optional_messages.level_messages import LevelDelta, LoadLevels
 from tinymetafed_codegen.protocol import Delta, Dtype, Recipe, Selection, Status
 from tinymetafed_codegen.spec import SoundOptions
 from tinymetafed_codegen.toolchain import compiler_flags
@@ -29,7 +31,7 @@ NEXT = 0xFFFFFFFF  # as a rank: the chunk after the previous one; no answer when
 
 Floats = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int32]
-Message = TypeVar("Message", Delta, CodedDelta)
+Message = TypeVar("Message", Delta, CodedDelta, LevelDelta)
 SOUND = facts(SoundOptions(longest_seconds=0.6), rate=8000, bands=32, frames=20, source="pytest")
 TENSORS = (7, 1, 32)  # sizes of the tensors whose weights the harness receives
 _OPERATIONS = (
@@ -38,16 +40,19 @@ _OPERATIONS = (
 )
 Operation = IntEnum(
     "Operation",
-    f"{_OPERATIONS} SCALED DOUBLE_PRODUCT LOG2 SOUNDS BLAKE2S X25519 CHACHA20 CODED CODED_OF_3 ROUNDED PACKED",
+    f"{_OPERATIONS} SCALED DOUBLE_PRODUCT LOG2 SOUNDS BLAKE2S X25519 CHACHA20 CODED CODED_OF_3 ROUNDED PACKED "
+    "LEVELS_8 LEVELS_4 LEVELS_3 LEVELS_2 LEVELS_4_PACKED LEVELS_4_OF_3 "
+    "LOAD_8 LOAD_4 LOAD_3 LOAD_2 LOAD_4_PACKED",
     start=0,
 )
 
 
 def write_protocol_header(folder: Path) -> None:
-    """Renders protocol.hpp, status.hpp, coded_facts.hpp and log_mel_facts.hpp into ``folder``."""
+    """Renders the headers that the harness includes into ``folder``."""
     (folder / "log_mel_facts.hpp").write_text(log_mel_header(SOUND, "pytest"))
     (folder / "status.hpp").write_text(emit.status_header("pytest"))
     (folder / "protocol.hpp").write_text(emit.protocol_header("pytest"))
+    (folder / "level_facts.hpp").write_text(optional_headers.level_facts_header("pytest"))
     (folder / "coded_facts.hpp").write_text(optional_headers.coded_facts_header("pytest"))
 
 
@@ -257,6 +262,29 @@ class Core:
         operation = Operation.CODED_OF_3 if layer_ends else Operation.CODED
         return self._pulls(operation, CodedDelta, delta, Recipe((), k, dtype, selection), pulls, key, layer_ends)
 
+    def leveled(
+        self,
+        delta: Floats,
+        k: int,
+        levels: LevelFormat,
+        pulls: Sequence[tuple[int, int]],
+        selection: Selection = Selection.GLOBAL,
+        key: tuple[int, int, int] = (0, 0, 0),
+        layer_ends: Sequence[int] = (),
+    ) -> tuple[Status, list[LevelDelta | Status]]:
+        """As ``delta``, in messages with levels; those of 4 bits have layers or need not be in a range code."""
+        name = f"LEVELS_{levels.bits}" + "_PACKED" * (not levels.is_ranged) + "_OF_3" * bool(layer_ends)
+        recipe = Recipe((), k, Dtype.I8, selection)
+        return self._pulls(Operation[name], LevelDelta, delta, recipe, pulls, key, layer_ends)
+
+    def load_levels(self, levels: LevelFormat, messages: Sequence[LoadLevels | bytes]) -> tuple[list[Status], Floats, Floats]:
+        """As ``received``, of messages with levels or their payloads."""
+        payloads = [each if isinstance(each, bytes) else each.pack() for each in messages]
+        question = b"".join(struct.pack("<I", len(payload)) + payload for payload in payloads)
+        answer = self._call(Operation[f"LOAD_{levels.bits}" + "_PACKED" * (not levels.is_ranged)], question)
+        written, kept = np.frombuffer(answer[len(payloads) :], dtype="<f4").reshape(2, -1)
+        return [Status(code) for code in answer[: len(payloads)]], written, kept
+
     def _pulls(
         self,
         operation: Operation,
@@ -297,6 +325,12 @@ class Core:
         status, outcomes = self.delta(delta, k, dtype, [(NEXT, capacity)] * k, **choice)
         assert status == Status.OK
         return [outcome for outcome in outcomes if isinstance(outcome, Delta)]
+
+    def whole_leveled(self, delta: Floats, k: int, levels: LevelFormat, capacity: int, **choice: Any) -> list[LevelDelta]:
+        """As ``whole_delta``, in messages with levels."""
+        status, outcomes = self.leveled(delta, k, levels, [(NEXT, capacity)] * k, **choice)
+        assert status == Status.OK
+        return [outcome for outcome in outcomes if isinstance(outcome, LevelDelta)]
 
     def whole_coded(self, delta: Floats, k: int, dtype: Dtype, capacity: int, **choice: Any) -> list[CodedDelta]:
         """As ``whole_delta``, with coded values."""

@@ -1,5 +1,6 @@
 // Makes the core's functions callable with bytes in and bytes out: as a library for ctypes, and, with TMF_PROCESS, as a program
 // for the sanitizers.
+#include <cmath>
 #include <cstdio>
 #include <vector>
 
@@ -12,6 +13,9 @@
 #include "frame.hpp"
 #include "half.hpp"
 #include "kernels/dense_int8.hpp"
+#include "level_facts.hpp"
+#include "levels/level_load.hpp"  // after level_facts.hpp
+#include "levels/level_update.hpp"
 #include "kernels/half_tensor.hpp"
 #include "log_mel_facts.hpp"
 #include "math.hpp"
@@ -183,6 +187,43 @@ struct Packed {
   }
 };
 
+// A delta in messages with levels. The encoder's own scale is that of int8.
+template <uint32_t kLayers, uint32_t kBits, bool kIsRanged>
+struct Levels {
+  using Update = tmf::LevelUpdate<kBits, kIsRanged>;
+  using Message = tmf::protocol::LevelDelta;
+  tmf::delta::Format format;
+
+  template <typename DeltaAt, uint32_t kBins>
+  tmf::Status plan(tmf::DeltaEncoder<kLayers>& encoder, DeltaAt delta_at, uint32_t (&)[kBins]) {
+    float largest = 0;
+    const tmf::Status status = encoder.walk(delta_at, 0, [&](uint32_t, float value) {
+      largest = std::fmax(largest, std::fabs(value));
+      return true;
+    });
+    format.dtype = tmf::protocol::Dtype::kI8;
+    format.scale = largest / static_cast<float>(Update::kLargest);
+    if (format.scale < 0x1p-126f) format.scale = 0;
+    return status;
+  }
+  template <typename DeltaAt>
+  tmf::Status encode(tmf::DeltaEncoder<kLayers>& encoder, DeltaAt delta_at, uint32_t rank, Message& header, uint8_t* data,
+                     size_t capacity, size_t& size) const {
+    if (rank >= encoder.count()) return tmf::Status::kBadOffset;
+    header.rank = rank;
+    header.scale = format.scale;
+    return Update::write(
+        [&](auto each) {
+          return encoder.walk(delta_at, rank, [&](uint32_t index, float value) {
+            uint32_t bits = 0;
+            (void)format.convert(value, bits);
+            return each(index, static_cast<int32_t>(static_cast<int8_t>(bits)));
+          });
+        },
+        encoder.coding(), header, data, capacity, size);
+  }
+};
+
 template <uint32_t kLayers, typename Coder>
 void delta(tmf::Reader& in, Answer& out) {
   constexpr uint32_t kNext = 0xFFFFFFFF;  // the rank after the previous chunk; there is no answer after the last chunk
@@ -245,6 +286,47 @@ void received(tmf::Reader& in, Answer& out) {
   for (uint32_t i = 0; i < 40; ++i) out.f32(stored[i]);
 }
 
+// What LoadOfLevels needs of a learner.
+struct LevelOwner {
+  tmf::Received<tmf::protocol::Dtype::kI8, kEnds> received_;
+  float parameters_[40] = {};
+  bool has_session_ = true;
+  uint32_t loaded = 0;
+  struct Outcome {
+    tmf::Status status;
+    uint32_t detail;
+    bool ok() const { return status == tmf::Status::kOk; }
+  };
+  template <typename Check, typename Store>
+  Outcome take_load(const tmf::protocol::LoadLevels& message, size_t count, Check check, Store store) {
+    if (message.offset != loaded || count > 40 - loaded) return {tmf::Status::kBadOffset, loaded};
+    if (const tmf::Status status = check(); status != tmf::Status::kOk) return {status, loaded};
+    store();
+    loaded += static_cast<uint32_t>(count);
+    return {tmf::Status::kOk, 0};
+  }
+  uint32_t next_offset() const { return loaded; }
+};
+
+// Reads the payloads of LoadLevels until the input ends and answers each with its status; then writes all weights, as floats and as
+// stored.
+template <uint32_t kBits, bool kTakesRange>
+void received_levels(tmf::Reader& in, Answer& out) {
+  LevelOwner owner;
+  while (in.left() > 0) {
+    const uint32_t size = in.u32();
+    const uint8_t* const start = in.take(size);
+    const Bytes payload(start, start + size);  // of the exact size, for the sanitizers
+    uint8_t answer[16];
+    tmf::Writer writer(answer, sizeof answer);
+    uint32_t detail = 0;
+    out.u8(static_cast<uint8_t>(tmf::LoadOfLevels<kBits, kTakesRange>::answer(tmf::protocol::LoadLevels::kType, payload.data(),
+                                                                              payload.size(), writer, detail, owner)));
+  }
+  for (const float weight : owner.parameters_) out.f32(weight);
+  for (uint32_t i = 0; i < 40; ++i) out.f32(owner.received_[i]);
+}
+
 void scaled(tmf::Reader& in, Answer& out) {
   while (in.left() > 0) {
     const auto x = static_cast<int32_t>(in.u32()), multiplier = static_cast<int32_t>(in.u32());
@@ -289,6 +371,9 @@ constexpr Operation kOperations[] = {  // in the order of core_harness.Operation
     scaled, double_product, map<tmf::log2>, sounds,
     blake2s, x25519, chacha20, delta<1, tmf::CodedUpdate>, delta<3, tmf::CodedUpdate>, map<rounded_to_half>,
     packed_and_unpacked,
+    delta<1, Levels<1, 8, true>>, delta<1, Levels<1, 4, true>>, delta<1, Levels<1, 3, true>>, delta<1, Levels<1, 2, true>>,
+    delta<1, Levels<1, 4, false>>, delta<3, Levels<3, 4, true>>,
+    received_levels<8, true>, received_levels<4, true>, received_levels<3, true>, received_levels<2, true>, received_levels<4, false>,
 };
 
 Bytes call(uint8_t operation, const uint8_t* data, size_t size) {

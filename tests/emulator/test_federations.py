@@ -33,6 +33,9 @@ CLIPPED = ("model.clip_norm=0.01", "strategy.output_clamp=0.25", "strategy.uplin
 GRADIENT = ("strategy.kind=fedsgd", "model.momentum=0.5", "model.weight_decay=0.01", *CLIPPED)
 REDRAWN = ("strategy.downlink=i8", "model.local_start=redrawn", "strategy.schedule=cosine")
 WIDE = tuple(key.replace("filters=4", "filters=32") for key in SHORT if key.startswith("model.layers"))
+RANGED = ("strategy.uplink_coding=range", "strategy.downlink_coding=range")
+LEVEL_DIFFERENCES = "error feedback and kept starts, t2 up, i8 down in range codes by difference"
+LEVELS = "i4 both ways in range codes"
 DIFFERENCES = "error feedback and kept starts, f16 up, i8 down by difference"
 
 CASES: dict[str, tuple[str, ...]] = {
@@ -46,6 +49,9 @@ CASES: dict[str, tuple[str, ...]] = {
     "adam and the mean of all rounds": ("strategy.server=adam", "strategy.average_last=1"),
     **{f"selection by {kind}": (f"strategy.selection={kind}", "strategy.top_p=20") for kind in SELECTIONS},
     **{f"error feedback and kept starts, {kind}": (*KEEPING, f"strategy.selection={kind}") for kind in SELECTIONS},
+    LEVELS: ("strategy.uplink=i4", "strategy.downlink=i4", *RANGED),
+    "i3 up, t2 down, packed": ("strategy.uplink=i3", "strategy.downlink=t2"),
+    LEVEL_DIFFERENCES: (*WIDE, *KEEPING, "strategy.uplink=t2", "strategy.downlink=i8", *RANGED, "strategy.download=difference"),
     DIFFERENCES: (*WIDE, *KEEPING, "strategy.uplink=f16", "strategy.downlink=i8", "strategy.download=difference"),
 }
 
@@ -69,7 +75,7 @@ def digests(run: Path) -> list[Any]:
 @pytest.mark.parametrize("case", CASES)
 def test_boards_end_on_the_simulations_weights(case: str, tmp_path: Path) -> None:
     same("native:2", 2, CASES[case], tmp_path)
-    if case == DIFFERENCES:
+    if case in (DIFFERENCES, LEVEL_DIFFERENCES):
         # Each client keeps state on its own board, so that both hold the weights of the client's last round.
         (_, simulated), (_, trained) = (read_run(tmp_path / name).rounds for name in ("simulated", "devices"))
         assert trained.retries == 0 and trained.bytes_down == simulated.bytes_down
@@ -77,6 +83,6 @@ def test_boards_end_on_the_simulations_weights(case: str, tmp_path: Path) -> Non
 
 
 @needs_qemu
-@pytest.mark.parametrize("case", ["i8 up, f16 down", "reptile", "fedsgd", "error feedback and kept starts, layer"])
+@pytest.mark.parametrize("case", ["i8 up, f16 down", LEVELS, "reptile", "fedsgd", "error feedback and kept starts, layer"])
 def test_four_emulated_boards_end_on_the_simulations_weights(case: str, tmp_path: Path) -> None:
     same("qemu:4", 4, CASES[case], tmp_path)

@@ -2,8 +2,8 @@
 // (docs/protocol.md).
 //
 // An input selects one of several stored states of the device, to which it applies operations: raw bytes, whole frames,
-// damaged frames, training steps. Or it selects the frame decoder or the delta codec, which are tested in heap buffers of the
-// exact size. libFuzzer calls LLVMFuzzerTestOneInput; with STANDALONE, main() makes the inputs from a seed.
+// damaged frames, training steps. Or it selects the frame decoder and the reader of levels, or the delta codec, which are tested in
+// heap buffers of the exact size. libFuzzer calls LLVMFuzzerTestOneInput; with STANDALONE, main() makes the inputs from a seed.
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
@@ -11,6 +11,7 @@
 #include <string>
 
 #include "entropy.hpp"
+#include "levels_alone.hpp"
 #include "operations.hpp"
 #include "parts_alone.hpp"
 #include "port.hpp"
@@ -88,6 +89,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     return 0;
   }
   if (start == kDecoder) {
+    run_levels(in);
     run_decoder(in);
     return 0;
   }

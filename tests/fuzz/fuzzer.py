@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tinymetafed_codegen import boards, emit, graph, spec
+from tinymetafed_codegen import boards, emit, graph, optional_headers, spec
 from tinymetafed_codegen.design import design_graph
 from tinymetafed_codegen.locate import find
 from tinymetafed_codegen.toolchain import compiler_flags
@@ -79,6 +79,7 @@ def generate_sources(model: str, folder: Path, *, store: bool = False) -> list[P
     board = dataclasses.replace(native, receive_window=WINDOWS[model], storage=flash)
     design = design_graph(experiment, board, graph.build(experiment.model, "fuzz"), "fuzz")
     emit.write(design, folder, "fuzz")
+    (folder / "level_facts.hpp").write_text(optional_headers.level_facts_header("fuzz"))
     firmware = find("firmware")
     core = [path for pattern in ["*.cpp", *["store/*.cpp"] * store] for path in sorted((firmware / "core").glob(pattern))]
     return [*core, firmware / "app" / f"source_{design.manifest.sample_source}.cpp"]

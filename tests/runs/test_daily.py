@@ -67,10 +67,11 @@ def test_the_stores_writes_follow_from_rounds_and_samples() -> None:
 
 def test_computed_bytes_are_near_those_that_a_run_counts(tmp_path: Path) -> None:
     few = ["run.rounds=2", "evaluation.tasks=1", "evaluation.every=0"]
-    for more in ((), ("strategy.top_p=100", "strategy.uplink=f32", "strategy.downlink=i8")):
+    levels = ("strategy.uplink=i4", "strategy.downlink=i4")
+    for more in ((), ("strategy.top_p=100", "strategy.uplink=f32", "strategy.downlink=i8"), levels):
         run = tmf.simulate(tmf.load("examples/sine.toml", [*few, *more]), out=tmp_path / str(len(more)), progress=False)
         assert run.result is not None and run.result.estimate is not None
-        assert day_of(*more).bytes == pytest.approx(run.result.estimate.bytes, rel=0.02)
+        assert day_of(*more).bytes == pytest.approx(run.result.estimate.bytes, rel=0.02, abs=50)
     done = CliRunner().invoke(app, ["estimate", str(tmp_path / "0"), "--json"])
     assert done.exit_code == 0, done.output
     found = json.loads(done.stdout)
@@ -82,6 +83,8 @@ def test_what_the_computed_bytes_of_a_round_leave_out_is_said() -> None:
     difference, rice = ("strategy.download = 'difference'", "strategy.uplink_coding = 'rice'")
     assert f"those without {difference} and {rice}: estimate a run's folder" in day_of(*keys).basis
     assert difference not in day_of(keys[1]).basis and rice not in day_of(keys[0]).basis
+    ranged = ("strategy.uplink_coding=range", "strategy.downlink=i4", "strategy.downlink_coding=range")
+    assert "'range' and strategy.downlink_coding = 'range': estimate a run's folder" in day_of(*ranged).basis
     counted = tmf.estimate_day(tmf.load("examples/sine.toml", keys), "nano33ble", counted_bytes=1_000)
     assert counted.basis == day_of().basis
 

@@ -1,7 +1,7 @@
 """Messages that only some firmware knows, for instance that with a store or with a sensor: a file for each such part.
 
 Any other firmware answers them with UNKNOWN_TYPE. ``schema_hash`` of the wire table does not cover them; the model's hash of
-firmware with a store, a sensor, authentication, secure aggregation, coded updates or a downlink by difference does.
+firmware with a store, a sensor, authentication, secure aggregation, coded updates, levels or a downlink by difference does.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from ..wire_record import Request
 from .authentication_messages import AUTHENTICATION_REQUESTS
 from .coded_messages import CODED_REQUESTS
 from .difference_messages import DIFFERENCE_REQUESTS
+from .level_messages import LEVEL_REQUESTS
 from .measure_messages import MEASURE_REQUESTS
 from .own_program_messages import OWN_PROGRAM_REQUESTS
 from .part_messages import PART_REQUESTS
@@ -29,4 +30,5 @@ ALL_REQUESTS: tuple[type[Request], ...] = (
     *SECURE_REQUESTS,
     *CODED_REQUESTS,
     *DIFFERENCE_REQUESTS,
+    *LEVEL_REQUESTS,
 )

@@ -18,6 +18,7 @@ from ..section import Section, SpecError, TomlTable, TomlValue
 from . import augment as augment_rules
 from . import online
 from .augment import AugmentSpec, PredictSpec
+from .coding import check_coding
 from .data import DataSpec
 from .defaults import CLIENTS, defaults
 from .mistakes import explain
@@ -322,7 +323,7 @@ def _check(experiment: Experiment, source: str) -> None:
         raise SpecError(f"{source}: strategy.restart_rounds works only with strategy.schedule = 'sgdr'")
     strategy.check(source)
     online.check(task, strategy, source)
-    _check_coding(experiment, source)
+    check_coding(strategy, experiment.privacy, source)
     _check_defence(strategy, run.devices_per_round, source)
     differ = {
         "task.client_per_board": task.boards_are_clients,
@@ -357,25 +358,6 @@ def _check(experiment: Experiment, source: str) -> None:
     )
     _check_privacy(experiment, source)
     _check_secure_aggregation(experiment, source)
-
-
-def _check_coding(experiment: Experiment, source: str) -> None:
-    """Checks that there are values to code: integers that are not masked."""
-    strategy = experiment.strategy
-    if not strategy.codes_values:
-        return
-    wrong = f"{source}: strategy.uplink_coding = 'rice'"
-    if isinstance(strategy, TinyOlSpec):
-        raise SpecError(f"{wrong}: devices of strategy.kind = 'tinyol' send no updates; leave it out")
-    if experiment.privacy.secure_aggregation:
-        raise SpecError(
-            f"{wrong}: with privacy.secure_aggregation = true every entry is a random number of 16 bits, which no code makes "
-            "shorter; leave one of the two out"
-        )
-    if strategy.uplink != "i8":
-        raise SpecError(
-            f"{wrong} codes integers, and strategy.uplink = '{strategy.uplink}'; set strategy.uplink = 'i8', or leave it out"
-        )
 
 
 def _check_privacy(experiment: Experiment, source: str) -> None:

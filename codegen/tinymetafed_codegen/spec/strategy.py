@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Discriminator, Field, PositiveInt, Tag
 
+from ..level_format import LevelFormat, level_format
 from ..own_class import is_reference
 from ..section import Clamp, Passes, Rate, Section, SpecError, ValueType
 
@@ -21,7 +22,9 @@ _SERVER_KEYS = {
 class SharingSpec(Section):
     """The keys of all strategies: what is sent, the schedule of the server's learning rate α, how devices train global weights.
 
-    ``uplink_coding``: int8 values of a delta take a byte each ("packed"), or fewer bits in Rice codes ("rice").
+    ``uplink``, ``downlink``: the dtype of a delta's values and of weights; "i4", "i3" and "t2" are whole numbers up to ±7, ±3
+    and ±1 times a scale. ``uplink_coding``: whole numbers of a delta take as many bits as their dtype has ("packed"), or fewer
+    in Rice codes ("rice", of int8) or in a range code ("range"). ``downlink_coding``: the same for weights.
     ``download``: devices get all global weights ("full"), or what differs from those that they hold ("difference"): the same
     weights in fewer bytes. ``error_feedback``: changes that a device has not sent are added to its next delta (Seide et al.
     2014). ``defence``: what is done about deltas of boards that lie. ``defence_bound``: how many times the running median of
@@ -40,8 +43,9 @@ class SharingSpec(Section):
     top_p: Annotated[float, Field(gt=0, le=100)] = 100
     selection: Literal["global", "layer", "random"] = "global"
     uplink: ValueType = "f32"
-    uplink_coding: Literal["packed", "rice"] = "packed"
+    uplink_coding: Literal["packed", "rice", "range"] = "packed"
     downlink: ValueType = "f32"
+    downlink_coding: Literal["packed", "range"] = "packed"
     download: Literal["full", "difference"] = "full"
     error_feedback: bool = False
     defence: Literal["none", "bound", "trimmed", "krum"] = "none"
@@ -76,6 +80,16 @@ class SharingSpec(Section):
     def codes_values(self) -> bool:
         """Whether the values of deltas travel in Rice codes."""
         return self.uplink_coding == "rice"
+
+    @property
+    def uplink_levels(self) -> LevelFormat | None:
+        """How deltas travel as levels; None for other messages."""
+        return level_format(self.uplink, self.uplink_coding)
+
+    @property
+    def downlink_levels(self) -> LevelFormat | None:
+        """How weights travel as levels; None for other messages."""
+        return level_format(self.downlink, self.downlink_coding)
 
     @property
     def takes_differences(self) -> bool:

@@ -20,10 +20,14 @@ namespace tmf {
 class CodedUpdate {
  public:
   static constexpr bool kIsCoded = true;
+  static constexpr bool kIsLevels = false;
+  static constexpr int32_t kLargest = 127;
   using Code = ValueCode<8>;  // of int8 values
   using Message = protocol::CodedDelta;
   static constexpr size_t kFirstBytes = protocol::kFirstIndexBytes;
   static_assert(protocol::kMaxParameters <= 1u << (8 * kFirstBytes), "they hold every index");
+
+  static bool allows(const protocol::Recipe&) { return true; }
 
   // Chooses the coding of the values of a frozen delta. `histogram` is working memory for this call.
   template <typename Encoder, typename DeltaAt, uint32_t kBins>

@@ -69,7 +69,14 @@ def measure(experiment: Experiment, built: Firmware, board: Board, words: Sequen
                 session.stream(token, synthetic_samples(manifest, recipe.steps))
             else:
                 session.await_done(token, recipe.steps)
-            pulled(session, token, recipe, strategy.n_global, codes_values=strategy.spec.codes_values)
+            pulled(
+                session,
+                token,
+                recipe,
+                strategy.n_global,
+                codes_values=strategy.spec.codes_values,
+                levels=strategy.spec.uplink_levels,
+            )
             traffic = session.traffic - before
             session.configure(Program.TRAIN, recipe)
         (counts,) = executions.read(out)

@@ -248,7 +248,14 @@ def _one_round(experiment: Experiment, board: str, window: int | None = None) ->
         streamed = manifest.streamed
         progress = session.stream(token, synthetic_samples(manifest, steps)) if streamed else session.await_done(token, steps)
         trained, at_trained = time.monotonic(), session.traffic
-        pulled(session, token, recipe, strategy.n_global, codes_values=strategy.spec.codes_values)
+        pulled(
+            session,
+            token,
+            recipe,
+            strategy.n_global,
+            codes_values=strategy.spec.codes_values,
+            levels=strategy.spec.uplink_levels,
+        )
         done, after = time.monotonic(), session.traffic
         down, up = (at_loaded - before).down, (after - at_trained).up
         return _Timed(loaded - start, control, done - trained, down, up, after - before, progress.ticks)

@@ -115,7 +115,14 @@ def _rounds(session: Session, experiment: Experiment, manifest: ModelManifest) -
             if program == Program.TRAIN and strategy.secure_sum is not None:
                 _mask(session, token, strategy.top_k)
             elif program == Program.TRAIN:
-                pulled(session, token, strategy.training_recipe(), strategy.n_global, codes_values=strategy.spec.codes_values)
+                pulled(
+                    session,
+                    token,
+                    strategy.training_recipe(),
+                    strategy.n_global,
+                    codes_values=strategy.spec.codes_values,
+                    levels=strategy.spec.uplink_levels,
+                )
             hides = experiment.privacy.is_private or strategy.secure_sum is not None  # what a client has trained
             if not hides:
                 session.fetch(0, min(FETCHED, manifest.n_parameters))

@@ -10,12 +10,13 @@ from typing import Self
 
 import numpy as np
 
+from tinymetafed_codegen.level_format import LevelFormat
 from tinymetafed_codegen.protocol import Phase, Program, Progress, Recipe, Selection, State, Status
 
 from ..federation.audit import Audit
 from ..federation.clients import Adapted, DeviceFacts, Doubtful, Served, Traffic, TrainingFailed
 from ..federation.rounds import digest
-from ..learn.codecs import coded_delta, delta
+from ..learn.codecs import coded_delta, delta, level_update
 from ..learn.codecs.delta import Sparse
 from ..learn.codecs.downlink import Segment
 from ..learn.strategies import Strategy
@@ -50,7 +51,7 @@ class Job:
     """A program to run on one client's data; seed, client and round determine the samples.
 
     ``shares_entries``: a random selection chooses the same entries for all clients of a round. ``codes_values``: the values of
-    deltas are coded, ``strategy.uplink_coding``.
+    deltas are coded, ``strategy.uplink_coding``. ``levels``: how deltas travel as levels; None if they do not.
     """
 
     program: Program
@@ -60,6 +61,7 @@ class Job:
     round: int
     shares_entries: bool = False
     codes_values: bool = False
+    levels: LevelFormat | None = None
 
 
 @dataclass(frozen=True)
@@ -129,6 +131,7 @@ class DeviceClients:
                 round_,
                 shares_entries=private,
                 codes_values=strategy.spec.codes_values,
+                levels=strategy.spec.uplink_levels,
             )
             trained = federate(session, self._task, job, download, strategy.n_global, strategy.layer_ends)
             self._watch_store(session)
@@ -241,7 +244,7 @@ def federate(
     session.load(token, weights)
     progress = run(session, task, job, token)
     try:
-        sparse = pulled(session, token, job.recipe, n, codes_values=job.codes_values)
+        sparse = pulled(session, token, job.recipe, n, codes_values=job.codes_values, levels=job.levels)
         _check_selection(sparse, job, n, layer_ends)
     except delta.DeltaError as error:
         raise delta.DeltaError(
@@ -251,9 +254,13 @@ def federate(
     return ClientResult(job.client, sparse, progress)
 
 
-def pulled(session: Session, token: int, recipe: Recipe, n: int, *, codes_values: bool) -> Sparse:
+def pulled(
+    session: Session, token: int, recipe: Recipe, n: int, *, codes_values: bool = False, levels: LevelFormat | None = None
+) -> Sparse:
     """The delta of a cycle that is trained, of ``n`` global weights. Raises LinkError, and DeltaError for an invalid delta."""
     k, dtype = recipe.top_k, recipe.uplink
+    if levels is not None:
+        return level_update.decode(session.pull_levels(token, k), n=n, k=k, levels=levels)
     if codes_values:
         return coded_delta.decode(session.pull_coded(token, k), n=n, k=k, dtype=dtype)
     return delta.decode(session.pull(token, k), n=n, k=k, token=token, dtype=dtype)

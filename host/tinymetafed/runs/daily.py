@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,11 +14,14 @@ from tinymetafed_codegen.flash_store import StoreFacts
 from tinymetafed_codegen.graph import Graph
 from tinymetafed_codegen.manifest import ModelManifest
 from tinymetafed_codegen.optional_messages import secure_messages
+from tinymetafed_codegen.optional_messages.coded_messages import FIRST_INDEX_BYTES
+from tinymetafed_codegen.optional_messages.level_messages import LevelDelta, LoadLevels
 from tinymetafed_codegen.protocol import SampleSet, payload_capacity, wire_size
 from tinymetafed_codegen.work import forward_multiply_accumulates, multiply_accumulates
 
+from ..learn.codecs.level_load import LeveledWeights
 from ..learn.strategies import Strategy
-from ..wire.messages import load_bytes
+from ..wire.messages import load_bytes, tail_capacity
 from .estimate import BITS_PER_BYTE
 
 SECONDS_PER_HOUR = 3600
@@ -140,13 +144,13 @@ def daily(
 
 
 def computed_bytes(manifest: ModelManifest, strategy: Strategy) -> float:
-    """Bytes of a round on the wire, both directions, without samples: each message once, indices of the delta as a bitmap."""
-    window, mac, loads, down = manifest.receive_window, manifest.mac_bytes, 0, 0
-    for segment in strategy.download(np.zeros(strategy.n_global, np.float32)):
-        step = load_bytes(segment.dtype.width, window, mac)
-        for at in range(0, len(segment.data), step):
-            down += wire_size(mac + protocol.Load.fixed_size() + len(segment.data[at : at + step]))
-            loads += 1
+    """Bytes of a round on the wire, both directions, without samples: each message once, indices of the delta as a bitmap.
+
+    Levels count as packed ones: how many bytes a range code takes, only a run tells.
+    """
+    window, mac = manifest.receive_window, manifest.mac_bytes
+    loaded = _loads(strategy, window, mac)
+    loads, down = len(loaded), sum(wire_size(mac + size) for size in loaded)
     n, k = strategy.n_global, strategy.top_k
     indices = 0 if k == n else -(-n // 8)
     sent, pull, entries = (
@@ -155,6 +159,9 @@ def computed_bytes(manifest: ModelManifest, strategy: Strategy) -> float:
         k * strategy.training_recipe().uplink.width + indices,
     )
     further = 0
+    if (levels := strategy.spec.uplink_levels) is not None:
+        sent = LevelDelta.fixed_size() + FIRST_INDEX_BYTES
+        entries = -(-k * levels.bits // BITS_PER_BYTE) + indices
     if strategy.secure_sum is not None:
         sent, pull, entries = secure_messages.Masked.fixed_size(), secure_messages.PullMasked.fixed_size(), 2 * k
         further = wire_size(mac + secure_messages.Open.fixed_size()) + wire_size(mac + secure_messages.Opened.fixed_size())
@@ -167,12 +174,27 @@ def computed_bytes(manifest: ModelManifest, strategy: Strategy) -> float:
     return float(down + up + answers + asked)
 
 
+def _loads(strategy: Strategy, window: int, mac: int) -> list[int]:
+    """Bytes of each message that brings global weights, before framing."""
+    segments = strategy.download(np.zeros(strategy.n_global, np.float32))
+    levels = segments[0].levels if segments else None
+    if levels is not None:
+        packed = LeveledWeights.of(segments, dataclasses.replace(levels, is_ranged=False))
+        messages = packed.messages(tail_capacity(LoadLevels, window, mac))
+        return [LoadLevels.fixed_size() + len(message.data) for message in messages]
+    sizes = []
+    for segment in segments:
+        step = load_bytes(segment.dtype.width, window, mac)
+        sizes += [protocol.Load.fixed_size() + len(segment.data[at : at + step]) for at in range(0, len(segment.data), step)]
+    return sizes
+
+
 def _computed(strategy: Strategy) -> str:
     """What computed bytes leave out of what makes a round shorter, for ``DailyEstimate.basis``; "" if nothing."""
     spec = strategy.spec
-    shorter = ["strategy.download = 'difference'"] * spec.takes_differences + [
-        "strategy.uplink_coding = 'rice'"
-    ] * spec.codes_values
+    shorter = ["strategy.download = 'difference'"] * spec.takes_differences
+    shorter += [f"strategy.uplink_coding = '{spec.uplink_coding}'"] * (spec.uplink_coding != "packed")
+    shorter += [f"strategy.downlink_coding = '{spec.downlink_coding}'"] * (spec.downlink_coding != "packed")
     if not shorter:
         return ""
     return f"; a round's bytes are those without {' and '.join(shorter)}: estimate a run's folder for those that it counted"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tinymetafed_codegen.optional_messages.difference_messages import MoreDifference
 
 from ..learn.codecs.difference import Coded, Versions
 from ..learn.codecs.downlink import Segment
+from ..learn.codecs.level_load import LeveledWeights
 from ..wire.messages import bytes_on_wire, loads_on_wire, weights_payload
 
 
@@ -28,21 +29,30 @@ class Downloads:
     Its memory does not grow with the clients: it remembers those that hold a version that is not forgotten.
     """
 
-    def __init__(self, window: int, mac_bytes: int, *, by_difference: bool) -> None:
+    def __init__(
+        self,
+        window: int,
+        mac_bytes: int,
+        *,
+        by_difference: bool,
+        measure: Callable[[LeveledWeights], tuple[int, int]] | None = None,
+    ) -> None:
         """Prepares a run.
 
         Args:
             window: The boards' receive window in bytes.
             mac_bytes: Bytes of the MAC behind each payload; 0 without one.
             by_difference: Whether boards take differences.
+            measure: Counts the messages that bring weights as levels, and their bytes; None: they travel otherwise.
         """
         self._line = window, mac_bytes
+        self._measure = measure
         self._versions = Versions() if by_difference else None
         self._held: dict[int, bytes] = {}  # fingerprints by client, in the order of their last rounds
 
     def send(self, clients: Sequence[int], segments: Sequence[Segment]) -> Downloaded:
         """What it takes to bring the weights ``segments`` to these clients, as the devices' host does it."""
-        full = loads_on_wire(segments, *self._line)
+        full = self._full(segments)
         if self._versions is None:
             return Downloaded(len(clients) * full[0], len(clients) * full[1], 0)
         version = self._versions.newest(segments)
@@ -55,6 +65,13 @@ class Downloads:
         while self._held and self._held[oldest := next(iter(self._held))] not in self._versions:
             del self._held[oldest]
         return Downloaded(messages, size, len(clients) * full[1] - size)
+
+    def _full(self, segments: Sequence[Segment]) -> tuple[int, int]:
+        """The messages that bring all weights to one board, and their bytes."""
+        levels = segments[0].levels if segments else None
+        if levels is None or self._measure is None:
+            return loads_on_wire(segments, *self._line)
+        return self._measure(LeveledWeights.of(segments, levels))
 
 
 def difference_on_wire(coded: Coded, window: int, mac_bytes: int = 0) -> tuple[int, int]:

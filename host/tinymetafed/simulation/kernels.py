@@ -23,6 +23,7 @@ from tinymetafed_codegen.spec import SpecError
 from tinymetafed_codegen.toolchain import BuildError
 
 from ..learn.codecs.delta import Sparse
+from ..learn.codecs.level_load import LeveledWeights
 from ..learn.tasks import Floats
 from .batches import Batch
 from .compilation import BOARD, compile_kernels
@@ -93,6 +94,9 @@ class ClientKernels(Protocol):
         self, asked: ClientRound, test: Batch, weights: Floats | None = None, start: Floats | None = None
     ) -> tuple[list[Status], Floats, Floats]:
         """Adapts all clients and predicts their test samples before and after."""
+
+    def load_on_wire(self, weights: LeveledWeights) -> tuple[int, int]:
+        """The messages that bring weights as levels to one board."""
 
 
 @dataclass(frozen=True)
@@ -222,6 +226,12 @@ class Kernels:
         training = self._training(_Joined.of([asked]))
         self._call(abi.ADAPT, training, abi.Evaluation(test.arguments(), test.count, before, after, weights, start))
         return [Status(status) for status in training.statuses.tolist()], before, after
+
+    def load_on_wire(self, weights: LeveledWeights) -> tuple[int, int]:
+        """The messages that bring weights as levels to one board: how many, and their bytes on the line, framing included."""
+        sent = np.zeros(2, np.uint32)
+        self._call(abi.MEASURE_LOAD, abi.LoadedLevels(weights.levels.view(np.uint8), weights.scales, sent))
+        return int(sent[0]), int(sent[1])
 
     def _training(self, joined: _Joined) -> abi.Training:
         recipe, numbers = joined.rounds[0].recipe, np.array(joined.numbers, np.uint32)

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from tinymetafed_codegen.manifest import ModelManifest
 from tinymetafed_codegen.protocol import Recipe, SampleSet, Status
 
+from ..learn.codecs.level_load import LeveledWeights
 from ..learn.tasks import Floats
 from .batches import Batch
 from .kernels import ClientRound, Kernels, TrainedRound
@@ -134,3 +135,7 @@ class Member:
     ) -> tuple[list[Status], Floats, Floats]:
         """See Kernels."""
         return self._kernels.adapt(asked, test, weights, start)
+
+    def load_on_wire(self, weights: LeveledWeights) -> tuple[int, int]:
+        """See Kernels."""
+        return self._kernels.load_on_wire(weights)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from tinymetafed_codegen import protocol
-from tinymetafed_codegen.optional_messages import coded_messages, part_messages, secure_messages
+from tinymetafed_codegen.optional_messages import part_messages, secure_messages
 from tinymetafed_codegen.protocol import Phase, Recipe, SampleSet, Status
 from tinymetafed_codegen.sample_parts import is_whole, part_bytes
 
@@ -41,7 +41,9 @@ class SimulatedClients:
         self._seed = strategy.experiment.run.seed
         self._recipe = strategy.training_recipe()
         self._streams = not task.on_device(SampleSet.SUPPORT)
-        self._downloads = Downloads(self._window, self._mac_bytes, by_difference=strategy.spec.takes_differences)
+        self._downloads = Downloads(
+            self._window, self._mac_bytes, by_difference=strategy.spec.takes_differences, measure=kernels.load_on_wire
+        )
         self._local_weights: dict[int, Floats] = {}  # by client, flat
         self._residuals: dict[int, Floats] = {}  # by client
         model = strategy.experiment.model
@@ -214,12 +216,12 @@ class SimulatedClients:
         progress = fixed_on_wire(protocol.Progress, mac)
         down = weights.bytes + clients * fixed_on_wire(protocol.Train, mac)
         if self._strategy.secure_sum is None:
-            pull = coded_messages.PullCoded if self._strategy.spec.codes_values else protocol.Pull
-            down += sent.messages * fixed_on_wire(pull, mac)
+            # PullCoded and PullLevels have the length of Pull.
+            down += sent.messages * fixed_on_wire(protocol.Pull, mac)
         else:
             down += sent.messages * fixed_on_wire(secure_messages.PullMasked, mac)
             down += clients * fixed_on_wire(secure_messages.Open, mac)
-        # The answers to Load and to a difference have the same length.
+        # The answers to Load, to LoadLevels and to a difference have the same length.
         up = weights.messages * fixed_on_wire(protocol.LoadAnswer, mac) + clients * progress + sent.message_bytes
         samples_up = 0
         if self._streams:

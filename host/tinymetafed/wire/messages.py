@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tinymetafed_codegen import protocol
+from tinymetafed_codegen.optional_messages.level_messages import LoadLevels
 from tinymetafed_codegen.optional_messages.part_messages import SamplePart
 from tinymetafed_codegen.optional_messages.secure_messages import Masked
 from tinymetafed_codegen.protocol import Dtype
@@ -108,6 +109,14 @@ def loads_on_wire(segments: Sequence[Segment], window: int, mac_bytes: int = 0) 
             count += 1
             size += bytes_on_wire(protocol.Load, fields + data, len(data), mac_bytes)
     return count, size
+
+
+def levels_on_wire(messages: Sequence[LoadLevels], mac_bytes: int = 0) -> tuple[int, int]:
+    """As ``loads_on_wire``, of messages that bring weights as levels."""
+    sizes = [
+        bytes_on_wire(LoadLevels, each.pack()[LoadLevels.place("count") :], len(each.data), mac_bytes) for each in messages
+    ]
+    return len(sizes), sum(sizes)
 
 
 def bytes_on_wire(message: type[protocol.Record], known: bytes, tail: int, mac_bytes: int = 0) -> int:

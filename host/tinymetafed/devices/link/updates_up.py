@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinymetafed_codegen import protocol
-from tinymetafed_codegen.optional_messages import coded_messages, secure_messages
+from tinymetafed_codegen.optional_messages import coded_messages, level_messages, secure_messages
 from tinymetafed_codegen.protocol import FRAME_HEADER_BYTES
 
 from .exchange import Sent
@@ -17,8 +17,8 @@ from .link_errors import DeviceGarbled
 from .questions import Questions
 
 IntegerArray = NDArray[np.uint16]
-_Question = TypeVar("_Question", protocol.Pull, coded_messages.PullCoded)
-_Chunk = TypeVar("_Chunk", protocol.Delta, coded_messages.CodedDelta)
+_Question = TypeVar("_Question", protocol.Pull, coded_messages.PullCoded, level_messages.PullLevels)
+_Chunk = TypeVar("_Chunk", protocol.Delta, coded_messages.CodedDelta, level_messages.LevelDelta)
 
 
 class UpdatesUp(Questions):
@@ -44,6 +44,10 @@ class UpdatesUp(Questions):
     def pull_coded(self, token: int, count: int) -> list[coded_messages.CodedDelta]:
         """As ``pull``, from firmware that codes the values of its updates."""
         return self._pull_all(coded_messages.PullCoded, coded_messages.CodedDelta, token, count)
+
+    def pull_levels(self, token: int, count: int) -> list[level_messages.LevelDelta]:
+        """As ``pull``, from firmware whose updates are levels."""
+        return self._pull_all(level_messages.PullLevels, level_messages.LevelDelta, token, count)
 
     def _pull_all(self, question: type[_Question], answer: type[_Chunk], token: int, count: int) -> list[_Chunk]:
         chunks: list[_Chunk] = []

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 
 from tinymetafed_codegen import protocol
-from tinymetafed_codegen.optional_messages import difference_messages
+from tinymetafed_codegen.optional_messages import difference_messages, level_messages
 from tinymetafed_codegen.protocol import Status
 
 from ...learn.codecs.difference import Coded, Version, Versions
 from ...learn.codecs.downlink import Segment
-from ...wire.messages import checked_length, load_chunk, loads_on_wire, weights_payload
+from ...learn.codecs.level_load import LeveledWeights
+from ...wire.messages import checked_length, levels_on_wire, load_chunk, loads_on_wire, tail_capacity, weights_payload
 from .clock import Clock
 from .link_errors import DeviceGarbled, DeviceRefused
 from .questions import Questions
@@ -45,12 +47,23 @@ class WeightsDown(Questions):
         version = self.versions.newest(segments)
         before = sum(self._down)
         if self._load_difference(token, self.versions, version):
-            full = loads_on_wire(segments, self.window, self.mac_bytes)[1]
-            self._spared += full - (sum(self._down) - before)
+            self._spared += self._full(segments) - (sum(self._down) - before)
         else:
             self._spared -= sum(self._down) - before
             self._load_all(token, segments)
         self._held = version.fingerprint
+
+    def _full(self, segments: Sequence[Segment]) -> int:
+        """Bytes on the line of all weights."""
+        levels = segments[0].levels if segments else None
+        if levels is None:
+            return loads_on_wire(segments, self.window, self.mac_bytes)[1]
+        messages = LeveledWeights.of(segments, levels).messages(self._level_capacity)
+        return levels_on_wire(messages, self.mac_bytes)[1]
+
+    @property
+    def _level_capacity(self) -> int:
+        return tail_capacity(level_messages.LoadLevels, self.window, self.mac_bytes)
 
     def _load_difference(self, token: int, versions: Versions, version: Version) -> bool:
         """Sends what differs from the version that the board states to hold; returns whether it has the new one now."""
@@ -96,11 +109,19 @@ class WeightsDown(Questions):
     def _load_all(self, token: int, segments: Sequence[Segment]) -> None:
         parts = [segment for segment in segments if segment.data]
         total = checked_length(parts)
+        levels = parts[0].levels if parts else None
+        leveled = None if levels is None else LeveledWeights.of(parts, levels)
 
         def chunk_at(position: int) -> tuple[protocol.Request, int] | None:
             if position > total:
                 raise DeviceGarbled(f"{self.name}: claims {position} weights, {total} were sent; reset the board")
-            return load_chunk(parts, token, position, self.window, self.mac_bytes) if position < total else None
+            if position == total:
+                return None
+            if leveled is not None:
+                return leveled.message(token, position, self._level_capacity)
+            return load_chunk(parts, token, position, self.window, self.mac_bytes)
 
-        for _ in self._in_order(chunk_at, protocol.LoadAnswer, lambda answer: answer.next_offset):
-            pass
+        if leveled is None:
+            deque(self._in_order(chunk_at, protocol.LoadAnswer, lambda answer: answer.next_offset), maxlen=0)
+        else:
+            deque(self._in_order(chunk_at, level_messages.LevelsLoaded, lambda answer: answer.next_offset), maxlen=0)

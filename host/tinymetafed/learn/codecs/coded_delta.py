@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from tinymetafed_codegen.optional_messages.coded_messages import FIRST_INDEX_BYTES, CodedDelta, ValueCoding
-from tinymetafed_codegen.protocol import MAX_PARAMETERS, Coding, Dtype, WireError
+from tinymetafed_codegen.protocol import Coding, Dtype, WireError
 
 from .delta import (
     MAX_ENTRIES,
@@ -23,10 +23,12 @@ from .delta import (
     Values,
     best_coding,
     gap_bits,
+    gaps_of,
     index_bits,
     packed,
-    rice_gaps,
+    read_gaps,
     select_top,
+    selected,
     to_wire,
 )
 from .value_code import ValueCode, ValueCodeError
@@ -58,19 +60,15 @@ def encode(
         DeltaError: k > n, n > MAX_PARAMETERS, another dtype, a selected value that is not finite or beyond float16, or a
             capacity that does not hold one entry.
     """
-    if not 0 <= k <= delta.size <= MAX_PARAMETERS:
-        raise DeltaError(f"k = {k} of n = {delta.size}: expected k <= n <= {MAX_PARAMETERS}")
-    if dtype not in WIRE_TYPES:
-        raise DeltaError(f"dtype {dtype!r}: a delta travels as F32, F16 or I8")
+    indices = selected(delta, k, dtype, select)
     if k == 0:
         return []
-    indices = select(delta, k)
     finest, wire = to_wire(delta, indices, dtype)
     if scale is not None and dtype == Dtype.I8:
         finest, wire = scale, np.rint(delta[indices] / np.float32(scale)).astype(np.int8)
     numbers = wire.view(f"i{wire.itemsize}").astype(np.int64)
     code = _code(numbers, dtype)
-    gaps = np.diff(indices, prepend=indices[0] - 1) - 1
+    gaps = gaps_of(indices)
     coding = best_coding(gaps)
 
     gap_ends, value_ends = np.cumsum(index_bits(coding, gaps)), np.cumsum(code.lengths(numbers))
@@ -149,7 +147,7 @@ def decode(messages: Sequence[CodedDelta], *, n: int, k: int, dtype: Dtype) -> S
         return Sparse(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32))
     chosen, sent, first = np.concatenate(indices), np.concatenate(numbers), messages[0]
     floats = _floats(sent, first)
-    best = best_coding(np.diff(chosen, prepend=chosen[0] - 1) - 1)
+    best = best_coding(gaps_of(chosen))
     if first.indices != best:
         raise DeltaError(f"delta: indices in {first.indices.name}, expected {best.name}, which takes fewer bits")
     if codes != {wanted := _code(sent, dtype)}:
@@ -168,20 +166,7 @@ def _read(message: CodedDelta, where: str) -> tuple[Indices, ValueCode, Indices]
     first, rest = message.data[:FIRST_INDEX_BYTES], message.data[FIRST_INDEX_BYTES:]
     bits = np.unpackbits(np.frombuffer(rest, dtype=np.uint8), bitorder="little")
     count = message.count
-    if message.indices == Coding.RUN:
-        offsets, end = np.arange(count), 0
-    elif message.indices == Coding.BITMAP:
-        offsets = np.flatnonzero(bits)[:count]
-        if offsets.size != count:
-            raise DeltaError(f"{where}: its index bits end before {count} entries")
-        end = int(offsets[-1]) + 1
-    else:
-        gaps, end = rice_gaps(bits, message.indices, count, where)
-        offsets = np.cumsum(gaps + 1) - 1
-        if int(index_bits(message.indices, gaps).sum()) != end:
-            raise DeltaError(f"{where}: a gap in more bits than it needs")
-    if offsets[0] != 0:
-        raise DeltaError(f"{where}: its first gap is {offsets[0]}, expected 0")
+    offsets, end = read_gaps(bits, message.indices, count, where)
     values_at = end + 7 & ~7
     try:
         code, values, used = ValueCode.read(bits[values_at:], count, message.values, 8 * message.dtype.width)

@@ -41,7 +41,7 @@ Bits = npt.NDArray[np.uint8]
 
 MAX_ENTRIES = 0xFFFF  # per chunk
 WIRE_TYPES: dict[Dtype, np.dtype[Any]] = {dtype: np.dtype(dtype.layout) for dtype in WEIGHT_DTYPES}
-_SMALLEST_NORMAL = np.float32(2.0**-126)
+SMALLEST_NORMAL = np.float32(2.0**-126)
 
 
 class DeltaError(Error):
@@ -165,15 +165,11 @@ def encode(
         DeltaError: k > n, n > MAX_PARAMETERS, another dtype, a selected value that is not finite or beyond float16, or a
             capacity that does not hold one entry.
     """
-    if not 0 <= k <= delta.size <= MAX_PARAMETERS:
-        raise DeltaError(f"k = {k} of n = {delta.size}: expected k <= n <= {MAX_PARAMETERS}")
-    if dtype not in WIRE_TYPES:
-        raise DeltaError(f"dtype {dtype!r}: a delta travels as F32, F16 or I8")
+    indices = selected(delta, k, dtype, select)
     if k == 0:
         return []
-    indices = select(delta, k)
     scale, wire = to_wire(delta, indices, dtype)
-    gaps = np.diff(indices, prepend=indices[0] - 1) - 1
+    gaps = gaps_of(indices)
     coding = best_coding(gaps)
 
     ends = np.cumsum(index_bits(coding, gaps))
@@ -194,11 +190,31 @@ def encode(
     return messages
 
 
-def to_wire(delta: Values, indices: Indices, dtype: Dtype) -> tuple[float, npt.NDArray[Any]]:
-    """The scale and the numbers that are sent for some entries. Raises DeltaError for one that the dtype cannot hold."""
+def selected(delta: Values, k: int, dtype: Dtype, select: Callable[[Values, int], Indices]) -> Indices:
+    """The indices of the k entries of a delta that are sent, int64[k].
+
+    Raises:
+        DeltaError: k > n, n > MAX_PARAMETERS, a dtype that no delta has, or a selected value that is not finite.
+    """
+    if not 0 <= k <= delta.size <= MAX_PARAMETERS:
+        raise DeltaError(f"k = {k} of n = {delta.size}: expected k <= n <= {MAX_PARAMETERS}")
+    if dtype not in WIRE_TYPES:
+        raise DeltaError(f"dtype {dtype!r}: a delta travels as F32, F16 or I8")
+    indices = select(delta, k) if k else np.empty(0, dtype=np.int64)
     values = delta[indices]
     if not np.isfinite(values).all():
         raise DeltaError(f"delta: entry {int(indices[~np.isfinite(values)][0])} is not finite")
+    return indices
+
+
+def gaps_of(indices: Indices) -> Indices:
+    """The gap before each index of an update; that of the first one is 0."""
+    return np.diff(indices, prepend=indices[0] - 1) - 1
+
+
+def to_wire(delta: Values, indices: Indices, dtype: Dtype) -> tuple[float, npt.NDArray[Any]]:
+    """The scale and the numbers that are sent for some entries, all finite. Raises DeltaError for one beyond the dtype."""
+    values = delta[indices]
     if dtype == Dtype.I8:
         return quantise(values)
     with np.errstate(over="ignore"):
@@ -208,14 +224,14 @@ def to_wire(delta: Values, indices: Indices, dtype: Dtype) -> tuple[float, npt.N
     return 0.0, wire
 
 
-def quantise(values: Values) -> tuple[float, npt.NDArray[np.int8]]:
-    """Quantises to int8 with one scale.
+def quantise(values: Values, largest: int = 127) -> tuple[float, npt.NDArray[np.int8]]:
+    """Quantises to whole numbers up to ``largest`` with one scale.
 
     Returns:
-        The scale, max|v| / 127, and v / scale rounded half to even. If the scale would be subnormal: scale 0 and zeros.
+        The scale, max|v| / largest, and v / scale rounded half to even. If the scale would be subnormal: scale 0 and zeros.
     """
-    scale = np.abs(values).max(initial=np.float32(0)) / np.float32(127)
-    if scale < _SMALLEST_NORMAL:
+    scale = np.abs(values).max(initial=np.float32(0)) / np.float32(largest)
+    if scale < SMALLEST_NORMAL:
         return 0.0, np.zeros(values.shape, dtype=np.int8)
     return float(scale), np.rint(values / scale).astype(np.int8)
 
@@ -314,6 +330,29 @@ def _decode_chunk(chunk: Delta, where: str) -> tuple[Indices, Values]:
     if (end + 7) // 8 != index_bytes or bits[end:].any():
         raise DeltaError(f"{where}: {index_bytes} bytes of indices, of which {end} bits are used")
     return chunk.base + offsets, values
+
+
+def read_gaps(bits: Bits, coding: Coding, count: int, where: str) -> tuple[Indices, int]:
+    """The ``count`` indices of a message whose first gap is 0, relative to the first one, and how many bits they take.
+
+    Raises:
+        DeltaError: There are fewer, the first gap is another one, or a gap has more bits than it needs.
+    """
+    if coding == Coding.RUN:
+        return np.arange(count), 0
+    if coding == Coding.BITMAP:
+        offsets = np.flatnonzero(bits)[:count]
+        if offsets.size != count:
+            raise DeltaError(f"{where}: its index bits end before {count} entries")
+        end = int(offsets[-1]) + 1
+    else:
+        gaps, end = rice_gaps(bits, coding, count, where)
+        offsets = np.cumsum(gaps + 1) - 1
+        if int(index_bits(coding, gaps).sum()) != end:
+            raise DeltaError(f"{where}: a gap in more bits than it needs")
+    if offsets[0] != 0:
+        raise DeltaError(f"{where}: its first gap is {offsets[0]}, expected 0")
+    return offsets, end
 
 
 def packed(bits: Bits) -> bytes:

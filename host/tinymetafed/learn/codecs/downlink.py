@@ -9,11 +9,16 @@ from itertools import accumulate, pairwise
 import numpy as np
 import numpy.typing as npt
 
+from tinymetafed_codegen.level_format import LevelFormat
 from tinymetafed_codegen.protocol import Dtype
 
-from .delta import WIRE_TYPES, quantise
+from .delta import SMALLEST_NORMAL, WIRE_TYPES, quantise
 
 Weights = npt.NDArray[np.float32]
+
+_BYTE = 8
+_PARTS = 16  # scales are compared in parts of the largest one
+_STEPS = 1 << 20  # in which errors are counted, of the largest weight
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,15 +29,17 @@ class Segment:
     dtype: Dtype
     scale: float  # I8 only, else 0
     data: bytes
+    levels: LevelFormat | None = None  # how int8 travels in messages of its own, which hold weights of several tensors
 
 
-def encode(weights: Weights, dtype: Dtype, tensors: Sequence[int]) -> list[Segment]:
+def encode(weights: Weights, dtype: Dtype, tensors: Sequence[int], levels: LevelFormat | None = None) -> list[Segment]:
     """Encodes weights.
 
     Args:
         weights: float32[n].
         dtype: F32, F16 or I8.
         tensors: Sizes of the tensors, n in all.
+        levels: The format of I8 that travels as levels; None for bytes.
 
     Returns:
         One segment per tensor for I8, a single one otherwise.
@@ -56,9 +63,38 @@ def encode(weights: Weights, dtype: Dtype, tensors: Sequence[int]) -> list[Segme
         return [Segment(0, dtype, 0.0, wire.tobytes())] if weights.size else []
     segments = []
     for start, end in bounds:
-        scale, quantised = quantise(weights[start:end])
-        segments.append(Segment(start, dtype, scale, quantised.tobytes()))
+        scale, quantised = quantise(weights[start:end]) if levels is None else clipped(weights[start:end], levels)
+        segments.append(Segment(start, dtype, scale, quantised.tobytes(), levels))
     return segments
+
+
+def clipped(weights: Weights, levels: LevelFormat) -> tuple[float, npt.NDArray[np.int8]]:
+    """Quantises the weights of a tensor, of which the largest may be clipped.
+
+    Args:
+        weights: The tensor's weights, finite.
+        levels: The format of the levels.
+
+    Returns:
+        The scale and the levels of the least squared error, for scales of max|w| / largest times 1, 15/16 and so on. Errors are
+        counted in whole steps, so that every machine finds the same scale. Levels of 8 bits are not clipped.
+    """
+    most = np.abs(weights).max(initial=np.float32(0))
+    found = quantise(weights, levels.largest)
+    if levels.bits == _BYTE or found[0] == 0:
+        return found
+    exact = np.rint(weights.astype(np.float64) / float(most) * _STEPS).astype(np.int64)
+    least = None
+    for part in range(_PARTS, _PARTS // 4, -1):
+        scale = most / np.float32(levels.largest) * np.float32(part / _PARTS)
+        if scale < SMALLEST_NORMAL:
+            break
+        sent = np.rint(weights / scale).clip(-levels.largest, levels.largest)
+        missed = exact - np.rint(sent.astype(np.float64) * (part * _STEPS / (levels.largest * _PARTS))).astype(np.int64)
+        error = int((missed * missed).sum())
+        if least is None or error < least:
+            least, found = error, (float(scale), sent.astype(np.int8))
+    return found
 
 
 def decode(segments: Sequence[Segment], n: int) -> Weights:

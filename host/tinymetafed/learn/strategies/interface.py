@@ -10,6 +10,7 @@ import numpy as np
 
 from tinymetafed_codegen import adaptation, secure_sum
 from tinymetafed_codegen.errors import Error
+from tinymetafed_codegen.level_format import wire_dtype
 from tinymetafed_codegen.manifest import ModelManifest
 from tinymetafed_codegen.protocol import Dtype, Phase, Recipe, SampleSet, Selection, Stream, Variant
 from tinymetafed_codegen.spec import Experiment, OwnStrategySpec
@@ -123,7 +124,7 @@ class Strategy(ABC):
     @property
     def uplink(self) -> Dtype:
         """Dtype of the delta's values on the wire."""
-        return Dtype[self.spec.uplink.upper()]
+        return wire_dtype(self.spec.uplink)
 
     def clients(self, round_: int, of: int) -> list[int]:
         """Selects the training clients of a round; the selection depends only on ``run.seed`` and the arguments.
@@ -196,7 +197,7 @@ class Strategy(ABC):
             Diverged: A weight is not finite or out of range of the dtype.
         """
         try:
-            return downlink.encode(weights, Dtype[self.spec.downlink.upper()], self._tensors)
+            return downlink.encode(weights, wire_dtype(self.spec.downlink), self._tensors, self.spec.downlink_levels)
         except ValueError as error:
             raise Diverged(f"training diverged: {error}", _REMEDY) from None
 

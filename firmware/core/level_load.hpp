@@ -1,0 +1,24 @@
+// Weights that arrive as levels: none, a Load brings them. Firmware with a strategy.downlink of few bits, or with
+// strategy.downlink_coding = "range", has a generated header of this name, which includes levels/level_load.hpp instead.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "bytes.hpp"
+#include "protocol.hpp"
+
+namespace tmf {
+
+// The interface that levels/level_load.hpp describes; takes neither memory nor time.
+class LevelLoad {
+ public:
+  static constexpr bool kTakesLevels = false;
+
+  template <typename Owner>
+  static Status answer(uint8_t, const uint8_t*, size_t, Writer&, uint32_t&, Owner&) {
+    return Status::kUnknownType;
+  }
+};
+
+}  // namespace tmf
