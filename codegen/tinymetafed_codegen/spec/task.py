@@ -57,6 +57,7 @@ class TaskBase(Section):
     evaluation: ClassVar[Mapping[str, int]] = MappingProxyType({})
     reads_data: ClassVar[bool] = True  # False where the task makes its samples from random numbers alone
     more_validation: ClassVar[str] = "hold out three clients or more"  # what to do where there are no validation clients
+    of_time: ClassVar[bool] = False  # whether inputs are spectrograms [bands, frames, channels]
 
     kind: str
     support: int
@@ -200,6 +201,7 @@ class KeywordsTask(TaskBase):
     title: ClassVar[str] = "Spoken words"
     bytes_per_input: ClassVar[int] = 1  # levels of the spectrogram
     more_validation: ClassVar[str] = "set task.validation, to take some from training"
+    of_time: ClassVar[bool] = True
     rates: ClassVar[Mapping[str, int]] = MappingProxyType({"fsdd": 8_000, "speech_commands": 16_000})  # of a corpus, in Hz
 
     kind: Literal["keywords"]
