@@ -65,6 +65,7 @@ def model_hash(experiment: Experiment, net: Graph, given: Mapping[str, weights_f
         "secure_sum": _secure_sum(experiment, net.n_global),
         "coded_update": coded_messages.coded_schema_hash().hex() if experiment.strategy.codes_values else None,
         "download": difference_messages.difference_schema_hash().hex() if experiment.strategy.takes_differences else None,
+        "waves": experiment.task.waves.changed_ranges or None if experiment.task.waves else None,
         "frozen": _digest([given[f"{op.name}.{parameter.name}"] for op, parameter in net.frozen]) if net.frozen else None,
     }
     description |= {key: value for key, value in optional.items() if value is not None}

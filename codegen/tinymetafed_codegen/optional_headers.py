@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from numpy import float32
+
 from . import board_key, kept_activations, log_mel_facts, private_update, protocol_cpp, sample_parts, secure_sum, sensor
 from .cpp_literals import float_literal, hexadecimal_literal, in_lines
 from .design import Design
@@ -209,6 +211,16 @@ def difference_headers(design: Design, command: str) -> dict[str, str]:
     }
 
 
+def wave_headers(design: Design, command: str) -> dict[str, str]:
+    """The text of sine_waves.hpp, by name; empty for firmware that makes no sine waves."""
+    waves = design.experiment.task.waves
+    if waves is None:
+        return {}
+    drawn = {"amplitude": waves.amplitude, "phase": waves.phase, "frequency": waves.frequency}
+    ranges = {key: [float_literal(low), float_literal(float32(high) - float32(low))] for key, (low, high) in drawn.items()}
+    return {"sine_waves.hpp": render("sine_waves.hpp.j2", command=command, **ranges)}
+
+
 def _windows(facts: sensor.SensorFacts) -> str:
     """The C++ type of the front end that cuts windows."""
     return f"Windows<kChannels, {facts.window}, {facts.stride}, {str(facts.majority).lower()}, kClasses>"
@@ -263,6 +275,7 @@ PARTS = (
     OptionalPart(("coded_update.hpp", "coded_facts.hpp"), coded_headers),
     OptionalPart(("held_version.hpp", "difference_facts.hpp"), difference_headers),
     OptionalPart(("sample_parts.hpp", "sample_parts_facts.hpp"), part_headers),
+    OptionalPart(("sine_waves.hpp",), wave_headers),
 )
 NAMES = frozenset((*_AUTHENTICATION, *(name for part in PARTS for name in part.headers)))
 

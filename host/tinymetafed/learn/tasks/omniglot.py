@@ -18,15 +18,13 @@ from PIL import Image, UnidentifiedImageError
 from tinymetafed_codegen.protocol import Stream
 from tinymetafed_codegen.spec import CLIENTS, OmniglotTask, RunSpec, TaskShapes
 
-from .. import prng
 from . import Bytes, DataError, is_held_out
 from .archives import Archive, downloaded, files, sha256_of
+from .omniglot_split import Part, split_characters
 from .ways import Ways, shuffle
 
-DRAWERS = 20
+DRAWERS = OmniglotTask.drawings
 SIDE, ORIGINAL_SIDE = 28, 105
-ROTATIONS = 4  # quarter turns of a character; each is a class of its own, in meta-training only
-HELD_OUT_SHARE = 62 / 242  # share of the characters that is held out
 SOURCE = "https://github.com/brendenlake/omniglot"
 _FILES = "https://raw.githubusercontent.com/brendenlake/omniglot/master/python/"
 SMALL_SETS = (
@@ -112,12 +110,16 @@ def shrink(ink: Bytes) -> Bytes:
 class Omniglot(Ways):
     """N-way classification of characters; every client has its own ``ways`` classes (Santoro et al. 2016).
 
-    ``seed`` splits the characters: about a quarter (62 of 242 in the small archives) is for held-out clients, unrotated. The
-    others are for meta-training, where each of four rotations is a class. Within a round, different people drew a character's
-    support and query samples; the same holds for its ADAPT and test samples.
+    ``task.split`` says what held-out clients are unseen in; ``seed`` draws about a quarter of the characters (62 of 242 in the
+    small archives) or of the alphabets, or half of the drawers, unless the experiment names the alphabets. Each of four
+    rotations of a character is a class in meta-training; held-out clients have them unrotated. Within a round, different people
+    drew a character's support and query samples; the same holds for its ADAPT and test samples.
+
+    Attributes:
+        split: The characters and drawers of training clients and of held-out ones.
     """
 
-    test_shots = 4
+    test_shots = OmniglotTask.test_shots
 
     def __init__(self, spec: OmniglotTask, data: Path | None, seed: int, clients: int = CLIENTS) -> None:
         """Reads the archives at ``data``, see ``find_archives``. Raises DataError if they have too few characters."""
@@ -126,17 +128,8 @@ class Omniglot(Ways):
         with _reading:
             self._characters = _characters_of(tuple(archives), content)
         self.data_sha256 = hashlib.sha256(" ".join(content).encode()).hexdigest()
-        super().__init__(spec, spec.shapes, seed, clients, DRAWERS)
-        n = len(self._characters.names)
-        n_test = round(n * HELD_OUT_SHARE)
-        if spec.ways > n_test:
-            raise DataError(
-                f"{', '.join(map(str, archives))}: {n} characters, {n_test} of them held out for meta-testing, are not "
-                f"enough for {spec.ways} ways: add archives from {SOURCE} or ask for {n_test} ways or fewer"
-            )
-        order = prng.permutation(seed, 0, 0, Stream.DATA_SPLIT, n)
-        self.test_characters = np.sort(order[:n_test])
-        self.train_characters = np.sort(order[n_test:])
+        super().__init__(spec, spec.shapes, seed, clients, spec.smallest_pool)
+        self.split = split_characters(self._characters.names, spec, seed, ", ".join(map(str, archives)))
 
     @classmethod
     def open(cls, spec: OmniglotTask, run: RunSpec, shapes: TaskShapes, data: Path | None) -> Self:
@@ -145,15 +138,18 @@ class Omniglot(Ways):
 
     def classes(self, client: int) -> list[tuple[int, int]]:
         """The client's classes as (character, quarter turns), in the order of their targets."""
-        held_out = is_held_out(client)
-        characters = self.test_characters if held_out else self.train_characters
-        rotations = 1 if held_out else ROTATIONS
-        order = shuffle(self.seed, client, 0, Stream.CLIENT_TASK, len(characters) * rotations)
-        return [(int(characters[c // rotations]), int(c % rotations)) for c in order[: self.output_size]]
+        part = self._part(client)
+        order = shuffle(self.seed, client, 0, Stream.CLIENT_TASK, len(part.characters) * part.rotations)
+        chosen = order[: self.output_size]
+        return [(int(part.characters[c // part.rotations]), int(c % part.rotations)) for c in chosen]
 
     def pools(self, client: int) -> Sequence[Bytes]:
-        """All drawings of each of the client's characters, rotated by its quarter turns."""
-        return [np.rot90(self._characters.levels[c], turns, (1, 2))[..., None] for c, turns in self.classes(client)]
+        """The drawings of each of the client's characters by the people of its part, rotated by its quarter turns."""
+        drawers = self._part(client).drawers
+        return [np.rot90(self._characters.levels[c][drawers], turns, (1, 2))[..., None] for c, turns in self.classes(client)]
+
+    def _part(self, client: int) -> Part:
+        return self.split.test if is_held_out(client) else self.split.training
 
     def describe(self, client: int) -> str:
         """The client's characters and their rotations."""
