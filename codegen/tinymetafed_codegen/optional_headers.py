@@ -217,7 +217,9 @@ def wave_headers(design: Design, command: str) -> dict[str, str]:
     if waves is None:
         return {}
     drawn = {"amplitude": waves.amplitude, "phase": waves.phase, "frequency": waves.frequency}
-    ranges = {key: [float_literal(low), float_literal(float32(high) - float32(low))] for key, (low, high) in drawn.items()}
+    ranges = {
+        key: [float_literal(low), float_literal(float(float32(high) - float32(low)))] for key, (low, high) in drawn.items()
+    }
     return {"sine_waves.hpp": render("sine_waves.hpp.j2", command=command, **ranges)}
 
 

@@ -134,6 +134,7 @@ class Folder(Task):
         trained = [client for is_held_out, client in read if not is_held_out and spec.source is None]
         unseen = [client for is_held_out, client in read if is_held_out]
         task = cls(spec, shapes, seed, trained, unseen, None if spec.source is None else clients or 0)
+        task.names_to_hold_out = () if spec.source else [client.name for client in reading.clients]
         task.notes = (*reading.notes, *reading.warnings)
         task.scale = reading.scale
         task.sends_bytes |= spec.dtype is None and reading.media is not None

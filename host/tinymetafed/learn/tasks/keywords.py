@@ -39,6 +39,7 @@ class Keywords(Ways):
         self.data_sha256 = recordings.sha256
         self.sides = _split(recordings, spec, seed, where)
         self._names = recordings.words
+        self.names_to_hold_out = () if spec.split == "word" else recordings.speakers
         self._groups = tuple(_groups(recordings, side, corpus.personal) for side in self.sides)
         asked = (
             (spec.support + spec.query, f"task.support + task.query = {spec.support + spec.query} need"),

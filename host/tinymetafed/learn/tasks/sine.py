@@ -79,4 +79,4 @@ class Sine(Task):
 def _within(drawn_from: tuple[float, float], word: np.uint32) -> np.float32:
     """The number of a random word in a range, in the float32 arithmetic of boards."""
     low, high = np.float32(drawn_from[0]), np.float32(drawn_from[1])
-    return low + (high - low) * prng.uniform(np.array([word]))[0]
+    return np.float32(low + (high - low) * prng.uniform(np.array([word]))[0])
