@@ -53,7 +53,6 @@ class TaskBase(Section):
     sample_source: ClassVar[str] = "streamed"
     path_keys: ClassVar[tuple[str, ...]] = ()  # keys that name files, relative to the experiment file until it is loaded
     evaluation: ClassVar[Mapping[str, int]] = MappingProxyType({})
-    reads_data: ClassVar[bool] = True  # False where the task makes its samples from random numbers alone
 
     kind: str
     support: int
@@ -64,6 +63,11 @@ class TaskBase(Section):
     @abstractmethod
     def title(self) -> str:
         """The task's name in reports."""
+
+    @property
+    def reads_data(self) -> bool:
+        """Whether the task reads data; otherwise it makes its samples from random numbers alone."""
+        return True
 
     @property
     def bytes_per_input(self) -> int:
@@ -295,26 +299,51 @@ class KeywordsTask(TaskBase):
             )
 
 
+Sensor = Literal["CO2", "light", "temperature", "motion"]
+
+
 class PresenceTask(TaskBase):
-    """One simulated room per client, occupied or empty, streamed by the host; sample counts are per class."""
+    """One simulated room per client, occupied or empty, streamed by the host; sample counts are per class.
+
+    ``sensors``: those of a room, each of which gives its value and its change over ten minutes. ``unseen``: whether unseen
+    clients are "simulated" rooms, too, or a real one, "recorded": the office of UCI's "Occupancy Detection", whose three
+    periods are tested, each after adapting in the other two.
+    """
 
     title: ClassVar[str] = "Presence in rooms"
-    reads_data: ClassVar[bool] = False
 
     kind: Literal["presence"]
     support: Annotated[int, Field(ge=1, le=1_000)] = 8
     query: Annotated[int, Field(ge=1, le=1_000)] = 8
     adapt: Annotated[int, Field(ge=1, le=1_000)] = 8
+    sensors: Annotated[tuple[Sensor, ...], Field(min_length=1, strict=False)] = get_args(Sensor)
+    unseen: Literal["simulated", "recorded"] = "simulated"
+
+    @property
+    def reads_data(self) -> bool:
+        """Whether unseen clients are recorded."""
+        return self.unseen == "recorded"
 
     @property
     def shapes(self) -> TaskShapes:
-        """Values and changes of four sensors; one output for an empty room, one for an occupied room."""
-        return TaskShapes((8,), 2, "softmax_cross_entropy")
+        """Values and changes of the sensors; one output for an empty room, one for an occupied room."""
+        return TaskShapes((2 * len(self.sensors),), 2, "softmax_cross_entropy")
 
     @property
     def classes(self) -> int:
         """Empty and occupied."""
         return 2
+
+    def check(self, source: str) -> None:
+        """Refuses a sensor that is named twice, and motion where the real room has none."""
+        if len(set(self.sensors)) < len(self.sensors):
+            raise SpecError(f"{source}: task.sensors = {list(self.sensors)} names one twice; name each once")
+        if self.unseen == "recorded" and "motion" in self.sensors:
+            others = [sensor for sensor in self.sensors if sensor != "motion"] or ["CO2", "light", "temperature"]
+            raise SpecError(
+                f"{source}: task.unseen = 'recorded' is a room without a motion sensor; set task.sensors = {others} and "
+                f"model.input = [{2 * len(others)}]"
+            )
 
 
 InputFormat = Literal["float32", "uint8"]
