@@ -91,9 +91,8 @@ def sweep(
     """
     path = Path(file)
     planned = sweeps.load(path, _path(data), leave_out)
-    own = None
-    for cell in planned.cells:
-        own = data_path(cell.experiment.task, data)
+    reading = [cell.experiment.task for cell in planned.cells if cell.experiment.task.reads_data]
+    own = data_path((reading or [planned.cells[0].experiment.task])[0], data)
     folder = Path("runs") / f"sweep-{path.stem}" if out is None else Path(out)
     failed: dict[Path, str] = {}
     try:
