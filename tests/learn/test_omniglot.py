@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tinymetafed.federation.meta_test import Group
 from tinymetafed.learn.tasks import HELD_OUT, DataError, Task
 from tinymetafed.learn.tasks.omniglot import Omniglot, find_archives, read_characters, shrink
 from tinymetafed.learn.tasks.omniglot_split import ROTATIONS, alphabet_of
@@ -107,8 +108,9 @@ def test_inputs_are_levels_times_scale_exactly(omniglot: Omniglot) -> None:
 
 @needs_data
 def test_held_out_characters_are_62_and_never_meta_trained_on(omniglot: Omniglot) -> None:
-    train, test = set(omniglot.split.training.characters), set(omniglot.split.test.characters)
-    assert (len(train), len(test)) == (180, 62) and not train & test
+    parts = (omniglot.split.training, omniglot.split.test, omniglot.split.validation)
+    train, test, validation = (set(part.characters) for part in parts if part is not None)
+    assert (len(train), len(test), len(validation)) == (180, 42, 20) and len(train | test | validation) == 242
     trained = [omniglot.classes(client) for client in range(500)]
     tested = [omniglot.classes(HELD_OUT + client) for client in range(100)]
     assert all(len(set(classes)) == 5 for classes in trained + tested)
@@ -128,18 +130,49 @@ def test_another_seed_is_another_split(omniglot: Omniglot) -> None:
 @needs_data
 def test_one_archive_splits_in_proportion() -> None:
     task = task_of(DATA / SMALL1)
-    assert (len(task.split.training.characters), len(task.split.test.characters)) == (101, 35)
+    assert task.split.validation is not None
+    parts = (task.split.training, task.split.test, task.split.validation)
+    assert [len(part.characters) for part in parts] == [101, 24, 11]
 
 
 @needs_data
 def test_alphabets_by_name_are_held_out_whole() -> None:
     task = task_of(DATA, split="alphabet", held_out_alphabets=("Sanskrit", "Tagalog"))
     names = read_characters(find_archives(DATA)).names
-    assert len(task.split.test.characters) == 42 + 17
+    assert len(task.split.test.characters) == 42 + 17 and task.split.validation is None
     assert {alphabet_of(names[c]) for c in task.split.test.characters} == {"Sanskrit", "Tagalog"}
     assert not {"Sanskrit", "Tagalog"} & {alphabet_of(names[c]) for c in task.split.training.characters}
     assert all(set(describe(task, HELD_OUT + client)) <= {"Sanskrit", "Tagalog"} for client in range(50))
     assert not any(set(describe(task, client)) & {"Sanskrit", "Tagalog"} for client in range(50))
+
+
+@needs_data
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"split": "alphabet", "held_out_alphabets": ("Sanskrit", "Tagalog"), "validation": ("Greek",)},
+        {"split": "alphabet", "held_out_alphabets": ("Sanskrit", "Tagalog", "Greek")},
+        {"split": "alphabet", "validation": 2},
+        {"split": "drawer", "adapt": 6},
+    ],
+)
+def test_validation_has_other_alphabets_than_the_test(keys: dict[str, Any]) -> None:
+    task = task_of(DATA, **keys)
+    names = read_characters(find_archives(DATA)).names
+    assert task.split.validation is not None
+    tested, validating, trained = (
+        {alphabet_of(names[c]) for c in part.characters}
+        for part in (task.split.test, task.split.validation, task.split.training)
+    )
+    assert tested and validating and not tested & validating
+    assert keys["split"] == "drawer" or not trained & (tested | validating)
+    client = Group.validation(task).client(3)
+    assert set(describe(task, client)) <= validating and set(task.units(client)) <= validating
+    if keys["split"] == "drawer":
+        assert (
+            len(images(task.test_samples(client, 0).levels) & images(task.samples(client, 0, SampleSet.ADAPT, 30).levels)) == 0
+        )
+        assert set(task.split.validation.drawers) == set(task.split.test.drawers)
 
 
 @needs_data
@@ -160,7 +193,7 @@ def describe(task: Omniglot, client: int) -> list[str]:
 def test_unseen_drawers_draw_seen_characters() -> None:
     task = task_of(DATA, split="drawer", adapt=6)
     training, test = task.split.training, task.split.test
-    np.testing.assert_array_equal(training.characters, test.characters)
+    assert len(training.characters) == 242 and set(test.characters) <= set(training.characters)
     assert sorted([*training.drawers, *test.drawers]) == list(range(20)) and len(test.drawers) == 10
     trained = images(
         np.concatenate([task.samples(0, r, s, 25).levels for r in range(3) for s in (SampleSet.SUPPORT, SampleSet.QUERY)])
@@ -183,6 +216,8 @@ def test_an_unknown_alphabet_is_refused_with_the_list() -> None:
     everything = tuple(str(caught.value).rpartition("there are: ")[2].split(", "))
     with pytest.raises(DataError, match=r"all alphabets are held out.*name fewer in task\.held_out_alphabets"):
         task_of(DATA, split="alphabet", held_out_alphabets=everything)
+    with pytest.raises(DataError, match=r"Latin is in task\.held_out_alphabets and in task\.validation"):
+        task_of(DATA, split="alphabet", held_out_alphabets=("Latin",), validation=("Latin",))
     with pytest.raises(DataError, match="17 ways or fewer"):
         task_of(DATA, split="alphabet", held_out_alphabets=("Tagalog",), ways=18)
 
@@ -190,7 +225,7 @@ def test_an_unknown_alphabet_is_refused_with_the_list() -> None:
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"held_out_alphabets": ("Latin",)}, "task.held_out_alphabets names alphabets, but task.split = 'character'"),
+        ({"held_out_alphabets": ("Latin",)}, "task.held_out_alphabets is for alphabets, but task.split = 'character'"),
         (
             {"split": "drawer"},
             "task.adapt = 8 and 4 to test need 12 drawings.*unseen clients have 10.*set task.adapt = 6 or fewer",

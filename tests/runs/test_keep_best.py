@@ -88,7 +88,7 @@ def test_weights_are_chosen_by_other_clients_than_those_tested(tmp_path: Path) -
     }
     assert [test.n_clients for test in run.data.evaluations] == [1, 1, 2]
     (tmp_path / "experiment.toml").write_text(EXPERIMENT.replace(', "dave"', ""))
-    with pytest.raises(tmf.DataError, match=r"needs two held-out clients or more"):
+    with pytest.raises(tmf.DataError, match=r"run.keep = 'best': there are no validation clients.*set task.validation"):
         tmf.simulate(tmf.load(tmp_path / "experiment.toml", settings), out=tmp_path / "one", progress=False)
 
 

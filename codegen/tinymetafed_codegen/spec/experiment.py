@@ -33,7 +33,7 @@ class RunSpec(Section):
     """The ``[run]`` section: rounds, clients, the seed, and which weights are kept.
 
     ``keep``: the ``last`` round's weights, or the ``best`` of those that are evaluated every ``evaluation.every`` rounds and at
-    the end, on held-out clients that the final meta-test does not use. ``security``: whether boards and host prove to each
+    the end, by validation clients, which the final meta-test does not use. ``security``: whether boards and host prove to each
     other that they have the board's key, and authenticate every message ("authenticated"), or not ("none").
     """
 
@@ -45,17 +45,28 @@ class RunSpec(Section):
     security: Literal["none", "authenticated"] = "none"
 
     @property
+    def chooses(self) -> bool:
+        """Whether weights are chosen by the scores of validation clients; otherwise those of the last round are kept."""
+        return self.keep == "best" and self.rounds > 0
+
+    @property
     def is_authenticated(self) -> bool:
         """Whether every message between boards and host is authenticated."""
         return self.security == "authenticated"
 
 
 class EvaluationSpec(Section):
-    """The ``[evaluation]`` section: held-out clients to test at the end (``tasks``) and every ``every`` rounds."""
+    """The ``[evaluation]`` section: unseen clients to score at the end and on the way.
+
+    ``tasks``: how many tasks are scored at the end, of clients of the ``group``: "test", whom the report is about, or
+    "validation", by whom settings are chosen. ``every``: rounds between scores on the way, of ``every_tasks`` tasks of
+    validation clients; 0 for none.
+    """
 
     tasks: Annotated[int, Field(ge=1, le=100_000)]
     every: Annotated[int, Field(ge=0)]
     every_tasks: Annotated[int, Field(ge=1, le=100_000)]
+    group: Literal["test", "validation"] = "test"
 
 
 class BoardSpec(Section):
@@ -290,7 +301,7 @@ def _check(experiment: Experiment, source: str) -> None:
             f"{source}: strategy.audit = {strategy.audit:g} compares what two boards do for one client, but with "
             f"{' and '.join(keys)} honest boards differ; leave strategy.audit out"
         )
-    if run.keep == "best" and run.rounds and not experiment.evaluation.every:
+    if run.chooses and not experiment.evaluation.every:
         raise SpecError(
             f"{source}: run.keep = 'best' needs evaluation.every, the number of rounds after which weights are compared; set "
             f"evaluation.every = {max(run.rounds // 20, 1)}"

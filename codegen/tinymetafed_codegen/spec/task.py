@@ -53,6 +53,7 @@ class TaskBase(Section):
     sample_source: ClassVar[str] = "streamed"
     path_keys: ClassVar[tuple[str, ...]] = ()  # keys that name files, relative to the experiment file until it is loaded
     evaluation: ClassVar[Mapping[str, int]] = MappingProxyType({})
+    more_validation: ClassVar[str] = "hold out three clients or more"  # what to do where there are no validation clients
 
     kind: str
     support: int
@@ -191,12 +192,17 @@ class SineTask(TaskBase):
                 raise SpecError(f"{source}: task.{key} = [{low:g}, {high:g}] ends below its beginning; write [lowest, highest]")
 
 
+Validation = Annotated[int, Field(ge=0, le=1 << 20)] | Annotated[tuple[str, ...], Field(min_length=1, strict=False)]
+
+
 class OmniglotTask(TaskBase):
     """``ways`` random characters per client, streamed by the host; ``support``, ``query`` and ``adapt`` are per character.
 
     ``split``: what unseen clients are unseen in: their characters ("character"), all characters of their alphabets
     ("alphabet"), or the people who drew them ("drawer"), whose characters are seen. ``held_out_alphabets``: the alphabets of
-    unseen clients; without it ``run.seed`` selects a quarter of them.
+    unseen clients; without it ``run.seed`` selects a quarter of them. ``validation``: alphabets that are taken from those for
+    training to serve validation: their names, or how many. Without it they are a third of three or more held-out ones. Of
+    characters a third of the held-out ones serves validation, of drawers those of a quarter of the alphabets.
     """
 
     title: ClassVar[str] = "Omniglot characters"
@@ -204,6 +210,7 @@ class OmniglotTask(TaskBase):
     drawings: ClassVar[int] = 20  # of each character, by as many people
     test_shots: ClassVar[int] = 4  # test samples per character
     unseen_drawers: ClassVar[int] = 10  # with split = "drawer", of each alphabet
+    more_validation: ClassVar[str] = "lower task.ways, or with task.split = 'alphabet' set task.validation"
 
     kind: Literal["omniglot"]
     ways: Annotated[int, Field(ge=2, le=100)] = 5
@@ -214,6 +221,7 @@ class OmniglotTask(TaskBase):
     held_out_alphabets: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(min_length=1, strict=False)] | None = (
         None
     )
+    validation: Validation | None = None
 
     @property
     def shapes(self) -> TaskShapes:
@@ -232,11 +240,12 @@ class OmniglotTask(TaskBase):
 
     def check(self, source: str) -> None:
         """Refuses more samples than a character has drawings, and alphabets where the split is not by alphabet."""
-        if self.held_out_alphabets is not None and self.split != "alphabet":
-            raise SpecError(
-                f"{source}: task.held_out_alphabets names alphabets, but task.split = '{self.split}'; set task.split = "
-                "'alphabet', or leave the names out"
-            )
+        for key in ("held_out_alphabets", "validation"):
+            if getattr(self, key) is not None and self.split != "alphabet":
+                raise SpecError(
+                    f"{source}: task.{key} is for alphabets, but task.split = '{self.split}'; set task.split = 'alphabet', or "
+                    "leave it out"
+                )
         trained = self.drawings - (self.unseen_drawers if self.split == "drawer" else 0)
         why = f", as task.split = 'drawer' keeps those of {self.unseen_drawers} people for unseen clients"
         note = why if self.split == "drawer" else ""
@@ -257,11 +266,14 @@ class KeywordsTask(TaskBase):
     """``ways`` random spoken words per client, streamed by the host; ``support``, ``query`` and ``adapt`` are per word.
 
     ``split``: whether held-out clients have other speakers, other words, or both. ``held_out``: the held-out speakers;
-    without it ``run.seed`` selects them. ``sound``: how recordings are made into spectrograms.
+    without it ``run.seed`` selects them. ``validation``: speakers, or with ``split`` "word" words, that are taken from those
+    for training to serve validation: their names, or how many; 0 for none. Without it they are a third of the held-out ones,
+    where that leaves enough. ``sound``: how recordings are made into spectrograms.
     """
 
     title: ClassVar[str] = "Spoken words"
     bytes_per_input: ClassVar[int] = 1  # levels of the spectrogram
+    more_validation: ClassVar[str] = "set task.validation, to take some from training"
     rates: ClassVar[Mapping[str, int]] = MappingProxyType({"fsdd": 8_000, "speech_commands": 16_000})  # of a corpus, in Hz
 
     kind: Literal["keywords"]
@@ -272,6 +284,7 @@ class KeywordsTask(TaskBase):
     adapt: Annotated[int, Field(ge=1, le=64)] = 8
     split: Literal["speaker", "word", "both"] = "speaker"
     held_out: Annotated[tuple[str, ...], Field(min_length=1, strict=False)] | None = None
+    validation: Validation | None = None
     sound: SoundOptions = SoundOptions()
 
     @property
@@ -357,6 +370,10 @@ class FolderTask(TaskBase):
     ``path`` and ``source`` are relative to the experiment file until it is loaded, absolute from then on; ``path`` may also be
     ``doi:PREFIX/RECORD``. ``files``: a pattern of the data files in it; a file's folder is its client then.
 
+    ``held_out``: clients that are not trained on. ``validation``: clients that are taken from those for training, for scores on
+    the way and for choices: their names, or how many; 0 for none. Without it they are a third of the held-out ones, the last by
+    name, where there are three or more.
+
     The columns of a file are ``label`` (or several values to predict; default the last), ``features`` (default all others),
     ``ignore``, ``client`` (default: a file is a client) and ``time``. ``delimiter`` and ``decimal`` are found in the file if
     they are not set.
@@ -370,6 +387,7 @@ class FolderTask(TaskBase):
     """
 
     title: ClassVar[str] = "Your own data"
+    more_validation: ClassVar[str] = "set task.validation, to take some from training, or hold out three or more"
     path_keys: ClassVar[tuple[str, ...]] = ("path", "source")
     # There are few files, so every meta-test task is a new split of one file.
     evaluation: ClassVar[Mapping[str, int]] = MappingProxyType({"tasks": 40, "every": 0, "every_tasks": 20})
@@ -380,6 +398,7 @@ class FolderTask(TaskBase):
     query: Count = 8
     adapt: Count = 8
     held_out: Annotated[tuple[str, ...], Field(min_length=1, strict=False)] | None = None
+    validation: Validation | None = None
     source: Annotated[str, Field(min_length=1)] | None = None
     client_per_board: bool = False
     files: Annotated[str, Field(pattern=r"^[^/\\]")] | None = None
@@ -484,6 +503,7 @@ class OwnTaskSpec(TaskBase):
     """
 
     tag: ClassVar[str] = "FILE.py:CLASS"
+    more_validation: ClassVar[str] = "set validation_clients in read(), or hold out three or more"
     path_keys: ClassVar[tuple[str, ...]] = ("path",)
 
     kind: Annotated[str, Field(pattern=r"^.+:[A-Za-z_]\w*$")]

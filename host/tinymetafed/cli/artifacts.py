@@ -80,8 +80,7 @@ def _show_check(result: tmf.DataCheck) -> None:
             table.add_column(heading, justify="right")
         for client in facts.clients:
             counts = (f"{client.classes.get(each, 0):,}" for each in classes)
-            use = "test" if client.held_out else "training"
-            table.add_row(client.name, use, f"{client.rows:,}", f"{client.samples:,}", *counts)
+            table.add_row(client.name, str(client.group), f"{client.rows:,}", f"{client.samples:,}", *counts)
         table.add_section()
         rows, samples = (sum(getattr(client, key) for client in facts.clients) for key in ("rows", "samples"))
         table.add_row("all", "", f"{rows:,}", f"{samples:,}", *(f"{facts.classes[each]:,}" for each in classes))

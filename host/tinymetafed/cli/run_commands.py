@@ -339,7 +339,7 @@ def _resumable(
             folder.rmdir()  # fails unless it is empty
 
 
-FEWEST_FOR_INTERVAL = 3  # clients: an interval of two is wider than any use
+FEWEST_FOR_INTERVAL = 3  # independent units: an interval of two is wider than any use
 
 
 def _score(value: float | None) -> str:
@@ -359,10 +359,14 @@ def _finish(run: tmf.Run, as_json: bool) -> None:
     unit = test.metric.caption
     clients = f"{test.n_clients:,} unseen client{'' if test.n_clients == 1 else 's'}"
     splits = "" if test.n_tasks == test.n_clients else f"{test.n_tasks} splits of "
-    table.add_row(f"meta-test {unit}, {splits}{clients}", f"{_score(test.before)} before adaptation")
+    n = test.n_clients if test.n_independent is None else test.n_independent
+    independent = f"{n:,} {test.unit}{'' if n == 1 else 's'}"
+    of_units = "" if n == test.n_clients else f" of {independent}"
+    group = ", for validation" if test.group == "validation" else ""
+    table.add_row(f"meta-test {unit}, {splits}{clients}{of_units}{group}", f"{_score(test.before)} before adaptation")
     interval = "" if test.after_ci95 is None else f" ± {test.after_ci95:.3f}"
-    if test.n_clients < FEWEST_FOR_INTERVAL:
-        interval = f" ({test.n_clients} client{'s' * (test.n_clients != 1)}, too few for an interval)"
+    if n < FEWEST_FOR_INTERVAL:
+        interval = f" ({independent}, too few for an interval)"
     table.add_row("", Text.assemble((_score(test.after), "bold"), f"{interval} after"))
     table.add_row(
         "bytes per round on the wire",

@@ -12,13 +12,22 @@ import numpy as np
 from tinymetafed_codegen.errors import Error
 from tinymetafed_codegen.protocol import SampleSet
 
-from ..learn import student_t
+from ..learn import cluster_bootstrap, student_t
+from ..learn.client_groups import ClientGroup
 from ..learn.metric import Metric, predicted
 from ..learn.strategies import Strategy
-from ..learn.tasks import HELD_OUT, DataError, Floats, Samples, Task, is_held_out
+from ..learn.tasks import ANY_NUMBER, HELD_OUT, VALIDATION, DataError, Floats, Samples, Task, is_held_out
 from ..learn.weights import Floats as Weights
 from .clients import Adapted, Clients
-from .result import ClassScores, ClientScore, ClientSpread, CurveExample, DCurve, Evaluation, Example, ScatterExample, Score
+from .result import (
+    ClassScores,
+    ClientScore,
+    ClientSpread,
+    DCurve,
+    Evaluation,
+    Score,
+    UnitScore,
+)
 
 SHOTS = (1, 2, 4, 8, 16)  # adaptation samples per class (TinyMetaFed, Table 5)
 VALUE_SHOTS = (*SHOTS, 32)  # adaptation samples in all, where the task does not count them per class
@@ -34,26 +43,35 @@ class Collapsed(Error):
 class Group:
     """A part of the held-out clients: ``count`` of every ``of`` numbers, from ``first`` on. Its tasks are numbered from 0."""
 
+    kind: ClientGroup
     first: int
     count: int
     of: int
 
     @classmethod
-    def whole(cls, task: Task) -> Self:
-        """All held-out clients."""
-        return cls(0, task.unseen_clients, task.unseen_clients)
+    def test(cls, task: Task) -> Self:
+        """The clients of the final report: nothing is chosen by them, and nobody looks at them on the way."""
+        if task.unseen_clients == ANY_NUMBER:
+            return cls(ClientGroup.TEST, 0, ANY_NUMBER, ANY_NUMBER)
+        return cls(ClientGroup.TEST, 0, task.unseen_clients - task.n_validation, task.unseen_clients)
 
     @classmethod
-    def split(cls, task: Task) -> tuple[Self, Self]:
-        """Clients to test, and others to choose weights by: a third of counted clients. Raises DataError for a single one."""
-        there = task.unseen_clients
-        if there < 2:
+    def validation(cls, task: Task) -> Self:
+        """The clients of every score on the way, and by whom weights and settings are chosen. Raises DataError without any."""
+        if not task.n_validation:
             raise DataError(
-                "run.keep = 'best' needs two held-out clients or more, some to choose the weights by and others to test them; "
-                "hold out more in task.held_out, or set run.keep = 'last'"
+                "there are no validation clients, by whom weights and settings are chosen: too few clients are held out to "
+                f"keep some of them from the test; {task.spec.more_validation}"
             )
-        chosen_by = max(1, there // 3)
-        return cls(0, there - chosen_by, there), cls(there - chosen_by, chosen_by, there)
+        if task.unseen_clients == ANY_NUMBER:
+            return cls(ClientGroup.VALIDATION, VALIDATION - HELD_OUT, ANY_NUMBER, ANY_NUMBER)
+        first = task.unseen_clients - task.n_validation
+        return cls(ClientGroup.VALIDATION, first, task.n_validation, task.unseen_clients)
+
+    @classmethod
+    def named(cls, task: Task, kind: ClientGroup) -> Self:
+        """The clients of a group, TEST or VALIDATION. Raises DataError if there are none."""
+        return cls.validation(task) if kind is ClientGroup.VALIDATION else cls.test(task)
 
     def client(self, number: int) -> int:
         """The client of a task; numbers beyond ``count`` are further splits of the same clients' data."""
@@ -65,7 +83,9 @@ class MetaTest:
     """Scores of each task before and after adaptation; for a diverged model the metric's worst score.
 
     ``constant``: number of adapted networks that ignore their input. ``n_clients``: number of clients that the tasks
-    belong to, in turn. ``confusion``: as in result.ClassScores, () where classes have no names.
+    belong to, in turn. ``confusion``: as in result.ClassScores, () where classes have no names. ``units``: the scores of the
+    independent units, each a ``unit`` as "speaker"; () where each client is one. ``group``: what these clients are for; None
+    in older runs.
     """
 
     metric: Metric
@@ -74,6 +94,9 @@ class MetaTest:
     constant: int
     n_clients: int
     confusion: tuple[tuple[int, ...], ...] = ()
+    units: tuple[UnitScore, ...] = ()
+    unit: str = "client"
+    group: ClientGroup | None = None
 
     @property
     def collapsed(self) -> bool:
@@ -105,28 +128,47 @@ class MetaTest:
             collapsed=self.collapsed,
             seconds=seconds,
             confusion=self.confusion,
+            n_independent=len(self.independent),
+            unit=self.unit,
+            per_unit=self.units if len(self.units) < len(self.after) else (),
+            group=self.group,
         )
 
     @property
+    def independent(self) -> tuple[UnitScore, ...]:
+        """The scores of the independent units."""
+        return self.units or by_client(self.before, self.after, self.n_clients)
+
+    @property
     def confidence(self) -> float | None:
-        """Half-width of the 95 % confidence interval of the mean score after adaptation, over clients."""
-        return over_clients(self.after, self.n_clients)
+        """Half-width of the 95 % confidence interval of the mean score after adaptation, over independent units."""
+        return interval_of([unit.after for unit in self.independent], self.independent, len(self.after))
 
     @classmethod
     def of(cls, evaluation: Evaluation) -> Self:
         """The meta-test that an ``evaluation`` describes; it must have the scores of its tasks (``per_task``)."""
         worst = evaluation.metric.worst
         before, after = ([worst if s is None else s for s in column] for column in zip(*evaluation.per_task, strict=True))
-        return cls(evaluation.metric, before, after, evaluation.constant, evaluation.n_clients, evaluation.confusion)
+        return cls(
+            evaluation.metric,
+            before,
+            after,
+            evaluation.constant,
+            evaluation.n_clients,
+            evaluation.confusion,
+            evaluation.per_unit,
+            evaluation.unit,
+            evaluation.group,
+        )
 
     def spread(self, task: Task, group: Group | None = None) -> ClientSpread:
         """Percentiles of the scores after adaptation, each the score of one client, and the best and worst client.
 
         Args:
             task: Task of the experiment.
-            group: The held-out clients that were tested; None for all.
+            group: The clients that were scored; None for the test clients.
         """
-        group = group or Group.whole(task)
+        group = group or Group.test(task)
         ordered = sorted(range(len(self.after)), key=lambda t: (self.after[t], t))
         nearest = [ordered[max(math.ceil(p / 100 * len(ordered)), 1) - 1] for p in PERCENTILES]
         best, worst = ordered[0], ordered[-1]
@@ -161,12 +203,48 @@ def confidence(scores: Sequence[float]) -> float | None:
     return student_t.quantile(0.95, len(scores) - 1) * float(np.std(scores, ddof=1)) / math.sqrt(len(scores))
 
 
-def over_clients(scores: Sequence[float], clients: int) -> float | None:
-    """Half-width of the 95 % confidence interval over clients, whose tasks take turns; None for a single client.
+def interval_of(scores: Sequence[Score], units: Sequence[UnitScore], tasks: int) -> float | None:
+    """Half-width of the 95 % confidence interval of a mean score; None if there are too few units.
 
-    Splits of one client are no independent tests, so each client counts once, with the mean of its splits.
+    Args:
+        scores: A score of each unit.
+        units: The independent units.
+        tasks: Number of tasks. If each is a unit, the interval is Student's; otherwise units are drawn again.
     """
-    return confidence([float(np.mean(scores[client::clients])) for client in range(clients)])
+    known = [math.nan if score is None else score for score in scores]
+    if len(units) == tasks:
+        return confidence(known)
+    return cluster_bootstrap.half_width(known, [unit.share for unit in units])
+
+
+def by_client(before: Sequence[float], after: Sequence[float], clients: int) -> tuple[UnitScore, ...]:
+    """Scores by client, whose tasks take turns: splits of one client's data are no independent tests."""
+    return tuple(
+        UnitScore(
+            name=str(client),
+            share=len(after[client::clients]) / len(after),
+            before=mean(before[client::clients]),
+            after=mean(after[client::clients]),
+        )
+        for client in range(clients)
+    )
+
+
+def by_unit(task: Task, adapted: Sequence[Adapted]) -> tuple[UnitScore, ...]:
+    """The scores of adapted clients by independent unit, each with the test samples that are its own."""
+    sums: dict[str, tuple[float, float, float]] = {}
+    for each in adapted:
+        units = task.units(each.client)
+        names = np.array(units if len(units) > 1 else [*units] * len(each.test))
+        for name in dict.fromkeys(units):
+            own = names == name
+            share = float(own.mean()) / len(adapted)
+            before, after = (task.metric.score(outputs[own], each.test.targets[own]) for outputs in (each.before, each.after))
+            total = sums.get(name, (0.0, 0.0, 0.0))
+            sums[name] = (total[0] + share, total[1] + share * before, total[2] + share * after)
+    return tuple(
+        UnitScore(name, share, finite(before / share), finite(after / share)) for name, (share, before, after) in sums.items()
+    )
 
 
 def meta_test(
@@ -189,7 +267,7 @@ def meta_test(
         tasks: Number of tasks, one held-out client each.
         count: Samples that each adapts with; None for the task's own number.
         on_task: Called after each task.
-        group: The held-out clients to take; None for all.
+        group: The clients to take; None for the test clients.
 
     Returns:
         The scores of all tasks.
@@ -198,7 +276,7 @@ def meta_test(
         LinkError: Devices failed.
     """
     count = strategy.experiment.task.count(SampleSet.ADAPT) if count is None else count
-    group = group or Group.whole(task)
+    group = group or Group.test(task)
     adapted = _adapt(clients, weights, tasks, count, on_task, group)
     return MetaTest(
         task.metric,
@@ -207,6 +285,9 @@ def meta_test(
         sum(_is_constant(task, each.after, each.test) for each in adapted),
         min(tasks, group.count),
         confusion(task, adapted),
+        by_unit(task, adapted),
+        task.unit,
+        group.kind,
     )
 
 
@@ -255,7 +336,7 @@ def d_curve(
         weights: float32[n_global], the global weights.
         final: The final meta-test, whose scores are reused.
         on_task: Called after each task.
-        group: The held-out clients of the final meta-test; None for all.
+        group: The clients of the final meta-test; None for the test clients.
 
     Returns:
         The curve.
@@ -265,42 +346,30 @@ def d_curve(
     """
     own = strategy.experiment.task.count(SampleSet.ADAPT)
     unit = task.spec.classes
-    group = group or Group.whole(task)
-    tried, scores = shots(task, own), [final.before]
+    group = group or Group.test(task)
+    tried = shots(task, own)
+    before = [each.before for each in final.independent]
+    scores, ci95 = [final.before], [interval_of(before, final.independent, len(final.after))]
     for d in tried:
         if d * unit == own:
             scores.append(final.after)
+            ci95.append(final.confidence)
         else:
             adapted = _adapt(clients, weights, len(final.after), d * unit, on_task, group)
             scores.append([task.score(each.after, each.test) for each in adapted])
+            units = by_unit(task, adapted)
+            ci95.append(interval_of([each.after for each in units], units, len(final.after)))
     return DCurve(
         metric=task.metric,
         samples="labelled samples per class" if unit > 1 else "labelled samples",
         d=(0, *tried),
         mean=tuple(mean(each) for each in scores),
-        ci95=tuple(over_clients(each, final.n_clients) for each in scores),
+        ci95=tuple(ci95),
         n_tasks=len(final.after),
         n_clients=final.n_clients,
+        n_independent=len(final.independent),
+        unit=final.unit,
     )
-
-
-def example(clients: Clients, strategy: Strategy, task: Task, weights: Weights) -> Example | None:
-    """True and predicted values of the first unseen client, for the report; None for classification. Raises LinkError."""
-    if task.shapes.is_classification:
-        return None
-    count = strategy.experiment.task.count(SampleSet.ADAPT)
-    (shown,) = clients.adapt(weights, [HELD_OUT], count)
-    client, test = task.describe(HELD_OUT), shown.test
-    truth, before, after = _row(test.targets), _row(shown.before), _row(shown.after)
-    if task.input_shape != (1,) or task.output_size != 1:
-        return ScatterExample(client, truth, before, after)
-    samples = task.samples(HELD_OUT, 0, SampleSet.ADAPT, count)
-    return CurveExample(client, _row(test.inputs), truth, before, after, _row(samples.inputs), _row(samples.targets))
-
-
-def _row(values: Floats) -> tuple[Score, ...]:
-    """All values flattened; None for one that is not finite."""
-    return tuple(finite(value) for value in values.ravel().tolist())
 
 
 def confusion(task: Task, adapted: Sequence[Adapted]) -> tuple[tuple[int, ...], ...]:

@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Self
 
 from tinymetafed_codegen.section import StrictJson
 
+from ..learn.client_groups import ClientGroup
 from ..learn.metric import Metric
 
 Score = float | None  # in the task's metric; None for a model that diverged
+
+
+@dataclass(frozen=True)
+class UnitScore(StrictJson):
+    """Mean scores of one independent unit, as a speaker; ``share``: its share of all scores of the meta-test."""
+
+    name: str
+    share: float
+    before: Score
+    after: Score
 
 
 @dataclass(frozen=True)
@@ -18,8 +29,10 @@ class Scores(StrictJson):
     """The scores of a meta-test.
 
     ``before``, ``after``: means over tasks, before and after adaptation. ``after_ci95``: half-width of the 95 % confidence
-    interval of ``after`` over clients, None if it cannot be computed. ``per_task``: each task's (before, after), () if not
-    stored.
+    interval of ``after`` over independent units, None if there are too few. ``per_task``: each task's (before, after), () if
+    not stored. ``n_independent``: how many independent units, each a ``unit`` as "speaker", the tasks share; None in older
+    runs, whose interval is over clients. ``per_unit``: their scores, () if not stored, or if each task is a unit. ``group``:
+    what the clients are for; None in older runs, where all were for the test.
     """
 
     metric: Metric
@@ -29,6 +42,10 @@ class Scores(StrictJson):
     n_tasks: int
     n_clients: int
     per_task: tuple[tuple[Score, Score], ...]
+    n_independent: int | None = field(default=None, kw_only=True)
+    unit: str = field(default="client", kw_only=True)
+    per_unit: tuple[UnitScore, ...] = field(default=(), kw_only=True)
+    group: ClientGroup | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -116,7 +133,7 @@ class DCurve(StrictJson):
     """The metric by number ``d`` of samples that a client adapts with; 0 is the model without adaptation.
 
     ``samples``: what ``d`` counts, in words. ``mean``: mean over tasks for each ``d``; ``ci95``: half-width of its 95 %
-    confidence interval.
+    confidence interval. ``n_independent``, ``unit``: as in Scores.
     """
 
     metric: Metric
@@ -126,6 +143,8 @@ class DCurve(StrictJson):
     ci95: tuple[float | None, ...]
     n_tasks: int
     n_clients: int
+    n_independent: int | None = None
+    unit: str = "client"
 
 
 @dataclass(frozen=True)

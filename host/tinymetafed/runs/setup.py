@@ -9,9 +9,11 @@ from tinymetafed_codegen import boards
 from tinymetafed_codegen.design import Design, design
 from tinymetafed_codegen.spec import Experiment
 
+from ..federation.meta_test import Group
+from ..learn.client_groups import ClientGroup
 from ..learn.normalisation import measure, require_fit
 from ..learn.strategies import Strategy, open_strategy
-from ..learn.tasks import Task
+from ..learn.tasks import DataError, Task
 from ..learn.tasks.folder import with_dtype
 from ..learn.tasks.task_registry import open_task
 from . import foreign_parts
@@ -36,7 +38,12 @@ class Setup:
     @property
     def keeps_best(self) -> bool:
         """Whether the best weights are kept, not those of the last round."""
-        return self.experiment.run.keep == "best" and self.experiment.run.rounds > 0
+        return self.experiment.run.chooses
+
+    @property
+    def tested(self) -> Group:
+        """The clients of the final meta-test: test clients, or those for validation with ``evaluation.group``."""
+        return Group.named(self.task, ClientGroup(self.experiment.evaluation.group))
 
     @property
     def source(self) -> str:
@@ -86,12 +93,26 @@ def set_up(experiment: Experiment, source: str, data: Path | None) -> Setup:
     foreign_parts.remember(foreign_parts.of_experiment(experiment, source))
     designed = design_of(experiment, source, data=data)
     task = open_task(experiment, data)
+    _require_validation(experiment, task, source)
     measured = measure(experiment, task, source)
     require_fit(measured.data, task, source)
     if experiment.data != measured.data:
         designed = design_of(experiment.model_copy(update={"data": measured.data}), source, data=data)
     task.notes = (*task.notes, *measured.notes)
     return Setup(designed, task, open_strategy(designed.experiment, designed.manifest), data and data.resolve())
+
+
+def _require_validation(experiment: Experiment, task: Task, source: str) -> None:
+    """Raises DataError if the experiment needs validation clients and there are none."""
+    keys = {
+        "run.keep = 'best'": experiment.run.chooses,
+        "evaluation.group = 'validation'": experiment.evaluation.group != "test",
+    }
+    if needing := [key for key, needs in keys.items() if needs]:
+        try:
+            Group.validation(task)
+        except DataError as error:
+            raise DataError(f"{source}: {needing[0]}: {error}") from None
 
 
 def measured_design(experiment: Experiment, source: str, board: str = BOARD, data: Path | None = None) -> Design:

@@ -17,7 +17,7 @@ from tinymetafed_codegen.spec import Experiment, SpecError
 from ..devices.device_clients import DeviceClients
 from ..devices.link.faults import FaultPlan
 from ..devices.running import running
-from ..federation import meta_test, rounds
+from ..federation import example_client, meta_test, rounds
 from ..federation.clients import Clients, TrainingFailed
 from ..federation.meta_test import Collapsed, Group, MetaTest
 from ..federation.observer import Observer
@@ -264,8 +264,8 @@ class _Training:
         self._setup, self._strategy, self._plan = setup, setup.strategy, setup.experiment
         self._run, self._trainers, self._testers, self._observer = run, trainers, testers, observer
         self._known = trainers.devices
-        whole = Group.whole(setup.task)
-        self._tested, self._compared = Group.split(setup.task) if setup.keeps_best else (whole, whole)
+        self._tested = setup.tested
+        self._looked_at = Group.validation(setup.task) if setup.task.n_validation else None
         self._down = self._up = 0  # bytes of all rounds so far, for the curve over bytes
 
     def complete(self, start_seconds: float, rounds: int | None = None) -> RunResult:
@@ -296,6 +296,11 @@ class _Training:
         total = self._plan.run.rounds
         if self._plan.privacy.is_private and (lacking := privacy_accounting.lacking()):
             self._observer.event(f"{lacking}; then tinymetafed report {past.path} shows it")
+        if self._looked_at is None and self._plan.evaluation.every and past.trained < total:
+            self._observer.event(
+                f"evaluation.every = {self._plan.evaluation.every}: there are no validation clients, and test clients are not "
+                f"looked at before the end, so nothing is scored on the way; {self._setup.task.spec.more_validation}"
+            )
         self._observer.stage("meta-training", total - past.trained)
         if self._due(past.trained) and past.trained not in {entry.round for entry in past.evaluations}:
             self._evaluate(past.weights, past.trained)
@@ -353,23 +358,25 @@ class _Training:
         self._up += entry.bytes_up
 
     def _due(self, trained: int) -> bool:
-        """Whether held-out clients are evaluated after this many rounds, before the final meta-test."""
+        """Whether validation clients are evaluated after this many rounds, before the final meta-test."""
         every = self._plan.evaluation.every
+        if self._looked_at is None:
+            return False
         if trained == self._plan.run.rounds and trained:
             return self._setup.keeps_best
         return bool(every) and 0 < trained < self._plan.run.rounds and trained % every == 0
 
     def _evaluate(self, weights: Floats, trained: int) -> None:
-        """Evaluates a few held-out clients during training. It only informs: it never ends the run."""
+        """Evaluates a few validation clients during training. It only informs: it never ends the run."""
         past = self._run.evaluations
-        test = self._meta_test(weights, trained, self._plan.evaluation.every_tasks, group=self._compared)
-        entry = replace(test, per_task=(), confusion=())
+        test = self._meta_test(weights, trained, self._plan.evaluation.every_tasks, group=self._looked_at)
+        entry = replace(test, per_task=(), per_unit=(), confusion=())
         so_far = [former for former in past if former.kept_sha256]
         if self._setup.keeps_best and (not so_far or _is_better(entry, so_far[-1])):
             entry = replace(entry, kept_sha256=sha256(weights))
         self._run.append(entry, weights if entry.kept_sha256 else None)
         after = "diverged" if entry.after is None else f"{entry.after:.3f}"
-        self._observer.note(f"after {trained} rounds: {entry.metric} {after}")
+        self._observer.note(f"after {trained} rounds, validation clients: {entry.metric} {after}")
         known_before = bool(past) and past[-1].collapsed
         if entry.collapsed and not known_before:
             self._observer.event(f"{_collapse(self._plan, [*past, entry])}; training goes on")
@@ -380,7 +387,7 @@ class _Training:
         last = run.evaluations[-1] if run.evaluations else None
         if last is None or not last.per_task or last.round < run.trained:
             tasks = self._plan.evaluation.tasks
-            self._observer.stage("meta-test on unseen clients", tasks)
+            self._observer.stage(f"meta-test on unseen clients ({self._tested.kind})", tasks)
             last = self._meta_test(run.kept, run.trained, tasks, self._observer.advance)
             self._run.append(last)
         if run.showcase is None:
@@ -390,7 +397,7 @@ class _Training:
             self._observer.stage("meta-test with fewer and more samples", (len(tried) - 1) * len(final.after))
             curve, example = (
                 meta_test.d_curve(*asked, final, self._observer.advance, self._tested),
-                meta_test.example(*asked),
+                example_client.example(*asked, self._tested),
             )
             untrained = self._untrained(last, run.trained)
             self._run.append(Showcase(curve, example, time.monotonic() - started, untrained))
@@ -402,7 +409,18 @@ class _Training:
             weights = initial(manifest, experiment.run.seed, experiment.model.init)
             self._observer.stage("meta-test without training by others", final.n_tasks)
             final = self._meta_test(weights, 0, final.n_tasks, self._observer.advance)
-        return Scores(final.metric, final.before, final.after, final.after_ci95, final.n_tasks, final.n_clients, ())
+        return Scores(
+            final.metric,
+            final.before,
+            final.after,
+            final.after_ci95,
+            final.n_tasks,
+            final.n_clients,
+            (),
+            n_independent=final.n_independent,
+            unit=final.unit,
+            group=final.group,
+        )
 
     def _meta_test(
         self,

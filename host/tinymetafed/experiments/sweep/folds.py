@@ -12,7 +12,7 @@ from tinymetafed_codegen.section import TomlValue
 
 from ...learn import prng
 
-HELD_OUT_KEY = "task.held_out"
+HELD_OUT_KEY, VALIDATION_KEY = "task.held_out", "task.validation"
 
 
 def folds(names: Sequence[str], size: int, seed: int) -> list[tuple[str, ...]]:
@@ -30,6 +30,12 @@ def folds(names: Sequence[str], size: int, seed: int) -> list[tuple[str, ...]]:
     return [tuple(names[i] for i in sorted(fold)) for fold in np.array_split(order, math.ceil(len(names) / size))]
 
 
-def settings(fold: Sequence[str]) -> dict[str, TomlValue]:
-    """The settings that hold a group of clients out."""
-    return {HELD_OUT_KEY: list(fold)}
+def settings(fold: Sequence[str], *, keeps_validation: bool) -> dict[str, TomlValue]:
+    """The settings that hold a group of clients out for the test.
+
+    Args:
+        fold: Names of the clients.
+        keeps_validation: Whether the experiment says which other clients are for validation; otherwise there are none.
+    """
+    chosen: dict[str, TomlValue] = {HELD_OUT_KEY: list(fold)}
+    return chosen if keeps_validation else chosen | {VALIDATION_KEY: 0}

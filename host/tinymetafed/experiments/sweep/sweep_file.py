@@ -228,9 +228,16 @@ def _leaving_out(
         )
     if file.leave_out >= len(names):
         raise SweepError(f"{path}: leave_out = {file.leave_out} of {len(names)} clients leaves nobody to train on; lower it")
+    keeps = getattr(cell.experiment.task, "validation", None) is not None
     return [
         replace(
-            _cell(path, file, f"{cell.name}, without {' '.join(fold)}", chosen | settings(fold), experiment),
+            _cell(
+                path,
+                file,
+                f"{cell.name}, without {' '.join(fold)}",
+                chosen | settings(fold, keeps_validation=keeps),
+                experiment,
+            ),
             variant=cell.name,
             left_out=fold,
         )

@@ -16,6 +16,7 @@ from tinymetafed_codegen.protocol import SampleSet, Stream
 from tinymetafed_codegen.spec import RunSpec, StatesFacts, TaskBase, TaskShapes
 
 from .. import prng
+from ..client_groups import ClientGroup, validation_share
 from ..metric import Metric
 
 if TYPE_CHECKING:
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
 
-HELD_OUT = 1 << 20  # the first held-out client; held-out clients serve the meta-test only
+HELD_OUT = 1 << 20  # the first held-out client; held-out clients are never trained on
+VALIDATION = HELD_OUT + 1_000_000_000  # the first validation client, where every number is a client
 MEASURED_CLIENTS = 100  # training clients whose samples are measured for a normalisation, where samples are drawn
 UNLIMITED = 1 << 16  # adapt_limit where every sample is a new draw; above the largest count of a phase
 ANY_NUMBER = (1 << 32) - HELD_OUT  # unseen_clients where every number is a client with its own data
@@ -81,6 +83,10 @@ class Task(StatesFacts, ABC):
         seed: ``run.seed``.
         clients: Number of training clients; 0 where every board is one client.
         unseen_clients: Number of held-out clients with data of their own; higher numbers are new splits of the same data.
+        validation_clients: Number of the last of these that are for validation; None: a third, or, where every number is a
+            client, those from VALIDATION on. 0: there are none.
+        unit: What is independent of each other among unseen clients, as "speaker": an interval is over these, see ``units``.
+        chooses: Whether the run chooses its weights by validation clients (``run.keep = "best"``).
         adapt_limit: Largest number of ADAPT samples, over all classes, that every held-out client has and that leaves its test
             samples unchanged. Default: the number that the experiment sets. With a larger limit, the meta-test after training
             also tries larger numbers.
@@ -97,6 +103,9 @@ class Task(StatesFacts, ABC):
     """
 
     unseen_clients: int = ANY_NUMBER
+    validation_clients: int | None = None
+    unit: str = "client"
+    chooses: bool = False
     data_sha256: str = ""
     code_sha256: str = ""
     names_to_hold_out: Sequence[str] = ()
@@ -238,6 +247,20 @@ class Task(StatesFacts, ABC):
         """
         return f"held-out client {client - HELD_OUT}" if is_held_out(client) else f"client {client}"
 
+    def units(self, client: int) -> Sequence[str]:
+        """The independent units that a held-out client's test samples in round 0 are of: one for each, or one for all.
+
+        Tasks that share a unit are no independent tests, however many there are. By default each client with data of its own
+        is a unit.
+
+        Args:
+            client: Number of the held-out client.
+
+        Returns:
+            Names of units, each a ``unit``.
+        """
+        return (str((client - HELD_OUT) % self.unseen_clients),)
+
     def classes_of(self, client: int) -> Sequence[str]:
         """The names of a client's classes in the order of their indices; () where they have none."""
         del client  # only some tasks draw classes for each
@@ -312,6 +335,29 @@ class Task(StatesFacts, ABC):
         if not name.isdecimal() or int(name) >= ANY_NUMBER:
             raise DataError(f"client '{name}': this task numbers its unseen clients; give a number from 0 on")
         return HELD_OUT + int(name)
+
+    @final
+    @property
+    def n_validation(self) -> int:
+        """Number of validation clients; ANY_NUMBER where every number is a client."""
+        if self.validation_clients is not None:
+            return self.validation_clients
+        return ANY_NUMBER if self.unseen_clients == ANY_NUMBER else validation_share(self.unseen_clients, self.chooses)
+
+    @final
+    def group_of(self, client: int) -> ClientGroup:
+        """What a client is for.
+
+        Args:
+            client: Number of a training client or of a held-out client.
+        """
+        if not is_held_out(client):
+            return ClientGroup.TRAINING
+        if self.unseen_clients == ANY_NUMBER:
+            is_for_validation = bool(self.n_validation) and client >= VALIDATION
+        else:
+            is_for_validation = (client - HELD_OUT) % self.unseen_clients >= self.unseen_clients - self.n_validation
+        return ClientGroup.VALIDATION if is_for_validation else ClientGroup.TEST
 
     @final
     def uniform(self, client: int, round: int, stream: SampleSet | Stream, count: int) -> Floats:

@@ -46,8 +46,11 @@ class Client:
 class Folder(Task):
     """A task of one client per file; training client i is the i-th file, by name, that is not held out.
 
-    Held-out client t is the held-out file number t modulo their count; every t splits its rows in another way. Rows are
-    shuffled for every client and round. Samples are drawn from the classes in turn, 0, 1, …, until a class has no rows left.
+    Held-out client t is the held-out file number t modulo their count; every t splits its rows in another way. The last of
+    these files are for validation: those that ``task.validation`` takes from training, otherwise a third of three or more.
+
+    Rows are shuffled for every client and round. Samples are drawn from the classes in turn, 0, 1, …, until a class has no rows
+    left.
     """
 
     spec: FolderTask
@@ -105,7 +108,7 @@ class Folder(Task):
 
         reading = read_folder(data or Path(spec.path), spec, shapes, run.seed, class_names)
         task = cls.of_reading(reading, spec, shapes, run.seed, None)
-        task.class_names = class_names
+        task.class_names, task.validation_clients = class_names, 0
         return task
 
     @classmethod
@@ -133,8 +136,11 @@ class Folder(Task):
         read = [(each.is_held_out, Client(each.name, each.inputs, each.targets, each.origin)) for each in reading.clients]
         trained = [client for is_held_out, client in read if not is_held_out and spec.source is None]
         unseen = [client for is_held_out, client in read if is_held_out]
+        unseen.sort(key=lambda client: client.name in reading.validation)  # stable: those for validation come last
         task = cls(spec, shapes, seed, trained, unseen, None if spec.source is None else clients or 0)
         task.names_to_hold_out = () if spec.source else [client.name for client in reading.clients]
+        if spec.validation is not None:
+            task.validation_clients = len(reading.validation)
         task.notes = (*reading.notes, *reading.warnings)
         task.scale = reading.scale
         task.sends_bytes |= spec.dtype is None and reading.media is not None
@@ -196,6 +202,10 @@ class Folder(Task):
         return isinstance(other, Folder) and any(
             np.array_equal(own.inputs, each.inputs) and np.array_equal(own.targets, each.targets) for each in other.trained
         )
+
+    def units(self, client: int) -> Sequence[str]:
+        """The client's name: splits of its rows are no independent tests."""
+        return (self._client(client).name,)
 
     def describe(self, client: int) -> str:
         """The file's name without its suffix; for a held-out client also the number of the split."""

@@ -18,9 +18,9 @@ from PIL import Image, UnidentifiedImageError
 from tinymetafed_codegen.protocol import Stream
 from tinymetafed_codegen.spec import CLIENTS, OmniglotTask, RunSpec, TaskShapes
 
-from . import Bytes, DataError, is_held_out
+from . import Bytes, DataError
 from .archives import Archive, downloaded, files, sha256_of
-from .omniglot_split import Part, split_characters
+from .omniglot_split import Part, alphabet_of, split_characters
 from .ways import Ways, shuffle
 
 DRAWERS = OmniglotTask.drawings
@@ -111,15 +111,16 @@ class Omniglot(Ways):
     """N-way classification of characters; every client has its own ``ways`` classes (Santoro et al. 2016).
 
     ``task.split`` says what held-out clients are unseen in; ``seed`` draws about a quarter of the characters (62 of 242 in the
-    small archives) or of the alphabets, or half of the drawers, unless the experiment names the alphabets. Each of four
-    rotations of a character is a class in meta-training; held-out clients have them unrotated. Within a round, different people
-    drew a character's support and query samples; the same holds for its ADAPT and test samples.
+    small archives) or of the alphabets, or half of the drawers, unless the experiment names the alphabets; some of these are
+    for validation. Each of four rotations of a character is a class in meta-training; held-out clients have them unrotated.
+    Within a round, different people drew a character's support and query samples; so they did its ADAPT and test samples.
 
     Attributes:
-        split: The characters and drawers of training clients and of held-out ones.
+        split: The characters and drawers of each group of clients.
     """
 
     test_shots = OmniglotTask.test_shots
+    unit = "alphabet"
 
     def __init__(self, spec: OmniglotTask, data: Path | None, seed: int, clients: int = CLIENTS) -> None:
         """Reads the archives at ``data``, see ``find_archives``. Raises DataError if they have too few characters."""
@@ -130,6 +131,7 @@ class Omniglot(Ways):
         self.data_sha256 = hashlib.sha256(" ".join(content).encode()).hexdigest()
         super().__init__(spec, spec.shapes, seed, clients, spec.smallest_pool)
         self.split = split_characters(self._characters.names, spec, seed, ", ".join(map(str, archives)))
+        self.validation_clients = None if self.split.validation else 0
 
     @classmethod
     def open(cls, spec: OmniglotTask, run: RunSpec, shapes: TaskShapes, data: Path | None) -> Self:
@@ -149,7 +151,12 @@ class Omniglot(Ways):
         return [np.rot90(self._characters.levels[c][drawers], turns, (1, 2))[..., None] for c, turns in self.classes(client)]
 
     def _part(self, client: int) -> Part:
-        return self.split.test if is_held_out(client) else self.split.training
+        return self.split.of(self.group_of(client))
+
+    def pool_units(self, client: int) -> Sequence[Sequence[str]]:
+        """The alphabet of each of the client's characters: its characters look alike, and the same people drew them."""
+        drawings = len(self._part(client).drawers)
+        return [[alphabet_of(self._characters.names[c])] * drawings for c, _ in self.classes(client)]
 
     def describe(self, client: int) -> str:
         """The client's characters and their rotations."""

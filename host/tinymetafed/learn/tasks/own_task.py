@@ -40,8 +40,12 @@ class OwnTask(Task):
         self.data_sha256 = self._own.data_sha256 or self._digest(data)
         self.clients = self._number("clients", 1, HELD_OUT)
         self.unseen_clients = self._number("unseen_clients", 1, ANY_NUMBER)
+        if self._own.validation_clients is not None:
+            most = ANY_NUMBER if self.unseen_clients == ANY_NUMBER else self.unseen_clients - 1
+            self.validation_clients = self._number("validation_clients", 0, most)
         self.adapt_limit = self._number("adapt_limit", spec.count(SampleSet.ADAPT), 1 << 32)
         self.class_names = self._class_names()
+        self.unit = self._unit()
         self._scale: float | None = None  # scale of all byte samples; set by the first samples
 
     @classmethod
@@ -65,6 +69,13 @@ class OwnTask(Task):
             self._refuse(f"class_names is {given!r}, expected {size} names (str)")
         return tuple(given)
 
+    def _unit(self) -> str:
+        """The user's name of an independent unit, checked. Raises TaskError."""
+        given: object = self._own.unit
+        if not isinstance(given, str) or not given.strip():
+            self._refuse(f"unit is {given!r}, expected what is independent among unseen clients, in one word such as 'person'")
+        return given
+
     def samples(self, client: int, round: int, sample_set: SampleSet, count: int) -> Samples:
         """The user's samples, checked. Raises TaskError."""
         what = f"samples(client={client}, round={round}, sample_set={sample_set.name}, count={count})"
@@ -81,6 +92,16 @@ class OwnTask(Task):
         what = f"test_samples(client={client}, round={round})"
         given = self._asked(what, lambda: self._own.test_samples(client, round))
         self._check(what, given, None)
+        return given
+
+    def units(self, client: int) -> Sequence[str]:
+        """The user's independent units, checked. Raises TaskError."""
+        given: object = self._asked(f"units(client={client})", lambda: self._own.units(client))
+        samples = len(self.test_samples(client, 0))
+        if not isinstance(given, Sequence) or len(given) not in (1, samples) or not all(isinstance(n, str) for n in given):
+            self._refuse(
+                f"units(client={client}) gives {given!r}, expected names (str): one, or one for each of {samples} samples"
+            )
         return given
 
     def describe(self, client: int) -> str:

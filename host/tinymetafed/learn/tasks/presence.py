@@ -100,6 +100,8 @@ class Presence(Task):
             self._periods = [_recorded_samples(period, spec.sensors) for period in recorded.periods]
             self.unseen_clients = len(self._periods)
             self.adapt_limit = 2 * min(len(pool) for client in range(len(self._periods)) for pool in self._elsewhere(client))
+            self.validation_clients = 0
+            self.unit = "room"
             self.data_sha256, self.notes = recorded.sha256, recorded.notes
 
     @classmethod
@@ -139,6 +141,10 @@ class Presence(Task):
         empty, occupied = self._periods[self._period(client)]
         targets = np.repeat(np.array([0, 1], np.float32), [len(empty), len(occupied)])
         return Samples(np.concatenate([empty, occupied]), targets[:, None])
+
+    def units(self, client: int) -> Sequence[str]:
+        """The room; all periods of the recorded one are one."""
+        return ("the office",) if self._recorded is not None else super().units(client)
 
     def describe(self, client: int) -> str:
         """The room's size, ventilation, people and hours of use; of a recorded room the period."""

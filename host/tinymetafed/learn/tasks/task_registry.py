@@ -61,6 +61,7 @@ def open_task(experiment: Experiment, data: Path | None) -> Task:
     spec = experiment.task
     shapes = spec.shapes or graph.build(experiment.model, "model").shapes
     task = task_class(spec).open(spec, experiment.run, shapes, data)
+    task.chooses = experiment.run.chooses
     if task.clients:  # 0: each board is a client
         experiment.require_clients(task.clients, str(data or getattr(spec, "path", None) or spec.kind))
     return task

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from functools import lru_cache
 
 import numpy as np
@@ -42,6 +42,21 @@ class Ways(Task):
     def pools(self, client: int) -> Sequence[Bytes]:
         """The pools of the client's classes, in the order of their targets, each uint8 [count, *input_shape]."""
 
+    def pool_units(self, client: int) -> Sequence[Sequence[str]]:
+        """The independent unit of each sample of the client's pools, in the order of ``pools``; see ``Task.units``."""
+        (unit,) = super().units(client)
+        return [[unit] * len(pool) for pool in self.pools(client)]
+
+    def units(self, client: int) -> Sequence[str]:
+        """The unit of each test sample, classes in turn."""
+        units = self.pool_units(client)
+        orders = self._orders(client, 0, Stream.ADAPT, units)
+        return [
+            of_class[order[-self.test_shots + shot]]
+            for shot in range(self.test_shots)
+            for of_class, order in zip(units, orders, strict=True)
+        ]
+
     def samples(self, client: int, round: int, sample_set: SampleSet, count: int) -> Samples:
         """The first ``count`` samples of a set, classes in turn.
 
@@ -60,7 +75,7 @@ class Ways(Task):
         orders = self._orders(client, round, Stream.ADAPT, pools)
         return self._in_turn(pools, [order[-self.test_shots :] for order in orders], self.output_size * self.test_shots)
 
-    def _orders(self, client: int, round: int, stream: Stream, pools: Sequence[Bytes]) -> list[Indices]:
+    def _orders(self, client: int, round: int, stream: Stream, pools: Sequence[Sized]) -> list[Indices]:
         """A random order of each pool, all taken from one permutation."""
         ends = np.cumsum([len(pool) for pool in pools])
         order = shuffle(self.seed, client, round, stream, int(ends[-1]))

@@ -202,8 +202,9 @@ def _charts(runs: Sequence[RunData], names: Sequence[str], scale: Scale) -> list
     over_rounds = [[(float(entry.round), scale.value(entry.after)) for entry in run.evaluations] for run in runs]
     over_bytes = [[(wire_bytes(run, entry) / factor, scale.value(entry.after)) for entry in run.evaluations] for run in runs]
     tries = (
-        "Held-out clients after adaptation; the last point is the final meta-test, with its 95 % confidence interval over the "
-        "clients of this one run where there are several. No federation: the same clients adapted from the initial weights."
+        "Unseen clients after adaptation: validation clients on the way; the last point is the final meta-test, of test "
+        "clients, with its 95 % confidence interval over what is independent among them in this one run. No federation: the "
+        "test clients adapted from the initial weights."
     )
     smallest = min((total for total in sent if total), default=0.0)
     curves = [_result(run).d_curve for run in runs]
@@ -226,8 +227,8 @@ def _charts(runs: Sequence[RunData], names: Sequence[str], scale: Scale) -> list
         ),
         _chart(
             "More and fewer samples",
-            "Held-out clients of the final meta-test by number of adaptation samples, with 95 % confidence intervals over the "
-            "clients of this one run where there are several.",
+            "Clients of the final meta-test by number of adaptation samples, with 95 % confidence intervals over what is "
+            "independent among them in this one run.",
             names, over_samples, errors, curves[0].samples, scale, guess, shared,
             ticks=[(float(i), str(d)) for i, d in enumerate(tried)],
         ),

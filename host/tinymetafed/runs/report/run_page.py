@@ -8,16 +8,17 @@ from dataclasses import dataclass
 
 from ...federation.result import Scores
 from ...federation.standing import by_board
+from ...learn.client_groups import ClientGroup
 from ...learn.metric import Metric
 from ..charts import FRAME, Chart
 from ..privacy_accounting import spent
 from ..run_data import RunData
 from .arena import MemoryPicture, ParameterRow, memory_picture, parameters
 from .board_tables import DeltaRow, DeviceRow, EstimateRow, delta_rows, deltas_chart, device_rows, estimates
-from .score_charts import d_curve_chart, example_chart, learning_chart, over_bytes_chart, spread_chart
+from .score_charts import d_curve_chart, example_chart, learning_chart, looked_at, over_bytes_chart, spread_chart
 from .score_tables import ClassTable, ClientTable, class_table, client_table
 from .traffic_bars import TrafficBars, dense_values, down, per_client_round, samples, traffic_bars, up
-from .wording import Scale, count, duration, interval, sentence, size, tested
+from .wording import Scale, count, duration, interval, sentence, size, tested, why_no_interval
 
 MAX_EVENTS = 40  # interruptions that are listed
 
@@ -78,6 +79,7 @@ class RunPage:
     privacy: list[tuple[str, str]]
     provenance: list[tuple[str, str]]
     tested: str
+    looked_at: str
 
 
 def page(run: RunData) -> RunPage:
@@ -120,6 +122,7 @@ def page(run: RunData) -> RunPage:
         privacy=_privacy(run),
         provenance=_provenance(run),
         tested=tested(result.meta_test) if result else "",
+        looked_at=sentence(looked_at(run)),
     )
 
 
@@ -137,7 +140,9 @@ def _tiles(run: RunData, planned: int, scale: Scale) -> list[Tile]:
     if run.result:
         test = run.result.meta_test
         best = _which_weights(run)
-        context = f"{scale.text(test.before)} before; mean of {tested(test)} never trained on{best}"
+        who = "for validation" if test.group is ClientGroup.VALIDATION else "never trained on"
+        said = f"; {why}" if (why := why_no_interval(test)) else ""
+        context = f"{scale.text(test.before)} before; mean of {tested(test)} {who}{best}{said}"
         tiles.append(Tile(sentence(f"{scale.title} after adaptation"), scale.mean(test.after, interval(test)), context))
     elif run.evaluations:
         last = run.evaluations[-1]
@@ -183,7 +188,7 @@ def _which_weights(run: RunData) -> str:
     """Says which weights were tested, if they are not those of the last round."""
     if run.best is None:
         return ""
-    return f"; the best weights of other held-out clients, after {count(run.kept_round)} rounds"
+    return f"; the best weights of validation clients, after {count(run.kept_round)} rounds"
 
 
 def _interruptions(run: RunData) -> Interruptions | None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from ...federation.result import CurveExample, DCurve, Example, Score, Scores
+from ...federation.result import CurveExample, DCurve, Evaluation, Example, Score, Scores
+from ...learn.client_groups import ClientGroup
 from ..charts import Chart, Level, Point, Role, Series, chart
 from ..run_data import RunData
 from .traffic_bars import wire_bytes
@@ -14,18 +15,31 @@ from .wording import Scale, byte_unit, chance, interval, tested
 BEFORE_AND_AFTER: tuple[Role, Role] = ("before", "after")
 
 
+def on_the_way(run: RunData) -> list[Evaluation]:
+    """The evaluations of one group of clients: without the final meta-test if that was of others than those on the way."""
+    return [entry for entry in run.evaluations if entry.group == run.evaluations[0].group]
+
+
+def looked_at(run: RunData) -> str:
+    """Whose scores the curves are of, in words."""
+    return (
+        "validation clients" if run.evaluations and run.evaluations[0].group is ClientGroup.VALIDATION else "held-out clients"
+    )
+
+
 def learning_chart(run: RunData, planned: int, scale: Scale) -> Chart | None:
     """The metric over rounds; None with fewer than two evaluations."""
+    entries = on_the_way(run)
     series = [
         Series(
             f"{role} adaptation",
             role,
-            [(float(entry.round), scale.value(score)) for entry, score in zip(run.evaluations, scores, strict=True)],
-            dots=len(run.evaluations) <= 40,
+            [(float(entry.round), scale.value(score)) for entry, score in zip(entries, scores, strict=True)],
+            dots=len(entries) <= 40,
         )
         for role, scores in (
-            ("before", [entry.before for entry in run.evaluations]),
-            ("after", [entry.after for entry in run.evaluations]),
+            ("before", [entry.before for entry in entries]),
+            ("after", [entry.after for entry in entries]),
         )
     ]
     if run.result:
@@ -33,7 +47,8 @@ def learning_chart(run: RunData, planned: int, scale: Scale) -> Chart | None:
         final = [(float(run.result.rounds), scale.value(test.after))]
         half_width = interval(test)
         errors = [scale.value(half_width)] if half_width is not None else []
-        label = "final meta-test" + (", 95 % interval" if errors else "")
+        of_others = " of test clients" if test.group is ClientGroup.TEST else ""
+        label = f"final meta-test{of_others}" + (", 95 % interval" if errors else "")
         series.append(Series(label, "final", final, errors, line=False))
     if not any(math.isfinite(y) for one in series for _, y in one.points) or len(run.evaluations) < 2:
         return None
@@ -42,7 +57,7 @@ def learning_chart(run: RunData, planned: int, scale: Scale) -> Chart | None:
         series,
         "rounds trained",
         scale.label,
-        f"{scale.title} of held-out clients over rounds trained",
+        f"{scale.title} of {looked_at(run)} over rounds trained",
         x_range=(0, float(planned)),
         y_range=scale.y_range,
         log_y=scale.y_range is None,
@@ -55,7 +70,7 @@ def learning_chart(run: RunData, planned: int, scale: Scale) -> Chart | None:
 
 def over_bytes_chart(run: RunData, scale: Scale) -> Chart | None:
     """The metric over bytes sent; None with fewer than two evaluations."""
-    points = [(wire_bytes(run, entry), scale.value(entry.after)) for entry in run.evaluations]
+    points = [(wire_bytes(run, entry), scale.value(entry.after)) for entry in on_the_way(run)]
     if sum(math.isfinite(y) for _, y in points) < 2 or not points[-1][0]:
         return None
     unit, factor = byte_unit(points[-1][0])
@@ -63,7 +78,7 @@ def over_bytes_chart(run: RunData, scale: Scale) -> Chart | None:
         [Series("after adaptation", "after", [(x / factor, y) for x, y in points], dots=len(points) <= 40)],
         f"{unit} on the wire, both ways",
         scale.label,
-        f"{scale.title} of held-out clients over bytes on the wire",
+        f"{scale.title} of {looked_at(run)} over bytes on the wire",
         y_range=scale.y_range,
         log_y=scale.y_range is None,
         levels=_guessing(run),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from tinymetafed_codegen.spec import Experiment
 
-from ...federation.meta_test import over_clients
+from ...federation.meta_test import by_client, interval_of
 from ...federation.result import DCurve, Score, Scores
 from ...learn.metric import Metric
 
@@ -98,20 +98,45 @@ def duration(seconds: float) -> str:
 
 
 def interval(test: Scores) -> float | None:
-    """Half-width of a meta-test's 95 % confidence interval over clients; None where it was over splits of a single one.
+    """Half-width of a meta-test's 95 % confidence interval over independent units; None where there are too few of them.
 
-    Runs of earlier versions have intervals over splits of clients, which look too certain; those are computed again.
+    Runs of earlier versions have intervals over clients, or over splits of clients, which look too certain; if their scores are
+    stored, those of clients are computed again.
     """
+    if test.n_independent is not None:
+        return test.after_ci95
     if test.n_tasks == test.n_clients or not test.per_task:
         return test.after_ci95 if test.n_clients > 1 else None
-    return over_clients([test.metric.worst if after is None else after for _, after in test.per_task], test.n_clients)
+    worst = test.metric.worst
+    before, after = ([worst if score is None else score for score in scores] for scores in zip(*test.per_task, strict=True))
+    units = by_client(before, after, test.n_clients)
+    return interval_of([unit.after for unit in units], units, test.n_tasks)
 
 
 def tested(meta_test: Scores | DCurve, kind: str = "") -> str:
-    """Who was tested: a number of clients, or of splits of the data of fewer clients."""
+    """Who was tested: a number of clients, or of splits of the data of fewer clients, and the independent units behind them."""
     tasks, clients = meta_test.n_tasks, meta_test.n_clients
     who = f"{count(clients)} {kind}client{'' if clients == 1 else 's'}"
-    return who if tasks == clients else f"{count(tasks)} splits of {who}"
+    if tasks != clients:
+        who = f"{count(tasks)} splits of {who}"
+    return who if meta_test.n_independent in (None, clients) else f"{who} of {independent(meta_test)}"
+
+
+def independent(meta_test: Scores | DCurve) -> str:
+    """How many independent units were tested, in words, as "2 speakers"."""
+    n = meta_test.n_clients if meta_test.n_independent is None else meta_test.n_independent
+    return f"{count(n)} {meta_test.unit}{'' if n == 1 else 's'}"
+
+
+def why_no_interval(meta_test: Scores) -> str:
+    """Says why a score has no interval; "" if it has one, or diverged."""
+    if interval(meta_test) is not None or meta_test.after is None:
+        return ""
+    return (
+        f"no confidence interval: {independent(meta_test)} are too few"
+        if meta_test.n_independent != 1
+        else (f"no confidence interval: all are of 1 {meta_test.unit}")
+    )
 
 
 def chance(experiment: Experiment, outputs: int) -> tuple[str, float] | None:

@@ -32,7 +32,7 @@ def samples_of(
         own: Its recordings.
         spec: The experiment's [task].
         shapes: Shapes of the model; None where there is no model, then the inputs are rows or windows as they are.
-        is_held_out: Whether the client serves the test.
+        is_held_out: Whether the client serves the test or validation.
         problems: Takes what is wrong with the recordings.
 
     Returns:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from tinymetafed_codegen.spec import FolderTask
 
+from ...client_groups import ClientGroup, validation_share
 from .classes import MOST_UNITS, look_like_values
 from .file_table import UNKNOWN
 from .folder_content import ClientRecording, Reading
@@ -31,11 +32,15 @@ IMBALANCE = 10  # times as many samples of one class as of another that are wort
 
 @dataclass(frozen=True, slots=True)
 class ClientFacts:
-    """A client: its files' names, its rows, the samples made of them, the samples of each class."""
+    """A client: its files' names, its group, its rows, the samples made of them, the samples of each class.
+
+    ``held_out``: whether it is not trained on; ``group``: which of the groups it is in.
+    """
 
     name: str
     files: tuple[str, ...]
     held_out: bool
+    group: ClientGroup
     rows: int
     samples: int
     classes: Mapping[str, int]
@@ -114,7 +119,7 @@ def examine_data(reading: Reading, spec: FolderTask) -> DataFacts:
     Returns:
         Facts and warnings.
     """
-    clients = _clients(reading)
+    clients = _clients(reading, spec)
     classes: Counter[str] = Counter()
     for client in clients:
         classes.update(client.classes)
@@ -143,14 +148,30 @@ def examine_data(reading: Reading, spec: FolderTask) -> DataFacts:
     )
 
 
-def _clients(reading: Reading) -> tuple[ClientFacts, ...]:
+def _groups(reading: Reading, spec: FolderTask) -> dict[str, ClientGroup]:
+    """The group of each client."""
+    unseen = [client.name for client in reading.clients if client.is_held_out]
+    validation = set(unseen[len(unseen) - validation_share(len(unseen)) :]) if spec.validation is None else reading.validation
+    return {
+        client.name: ClientGroup.VALIDATION
+        if client.name in validation
+        else ClientGroup.TEST
+        if client.is_held_out
+        else ClientGroup.TRAINING
+        for client in reading.clients
+    }
+
+
+def _clients(reading: Reading, spec: FolderTask) -> tuple[ClientFacts, ...]:
     label_of = {} if reading.classes is None else {index: label for label, index in reading.classes.items()}
+    groups = _groups(reading, spec)
     found = []
     for client in reading.clients:
         counts = Counter(client.targets[:, 0].astype(np.int64).tolist()) if label_of else Counter[int]()
         classes = {label_of[index]: count for index, count in sorted(counts.items()) if index != UNKNOWN}
         files = tuple(file.name for file in client.files)
-        found.append(ClientFacts(client.name, files, client.is_held_out, client.rows, len(client.inputs), classes))
+        group = groups[client.name]
+        found.append(ClientFacts(client.name, files, client.is_held_out, group, client.rows, len(client.inputs), classes))
     return tuple(found)
 
 

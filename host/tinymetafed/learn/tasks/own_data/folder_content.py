@@ -34,7 +34,7 @@ class ClientSamples:
         rows: Number of rows that its samples come from.
         inputs: float32 [samples, *input_shape].
         targets: float32 [samples, target_size].
-        is_held_out: Whether it serves the test.
+        is_held_out: Whether it serves the test or validation; otherwise it is trained on.
     """
 
     name: str
@@ -64,6 +64,7 @@ class Reading:
         warnings: What may be meant otherwise, without being an error, a line each.
         usual_forms: The form of those files that have the usual one, a line for each.
         media: What the files are; None for rows of numbers.
+        validation: Names of the clients for validation that ``task.validation`` asks for; they are held out too.
         scale: The input value of level 1, where all inputs are bytes with a scale (``task.dtype = "uint8"``).
     """
 
@@ -78,6 +79,7 @@ class Reading:
     usual_forms: tuple[str, ...] = ()
     scale: float = 1.0
     media: MediaKind | None = None
+    validation: frozenset[str] = frozenset()
 
     def require(self) -> None:
         """Raises DataError with the first problem if there is one, and the number of the others."""

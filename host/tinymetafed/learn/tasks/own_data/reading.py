@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -10,12 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from tinymetafed_codegen.protocol import Stream
 from tinymetafed_codegen.spec import FolderTask, TaskShapes
 
-from ... import prng
 from .. import DataError
 from .classes import find_classes
+from .client_choice import choose_groups
 from .client_samples import samples_of
 from .columns import Wanted
 from .csv_file import CsvContent, read_csv
@@ -160,7 +158,9 @@ def read_folder(
     if spec.client is None:
         names = [name for name in known if name in set(names)]  # the order of files
     all_names = known if spec.client is None else names
-    held_out = set(names) if scored is not None else _held_out(path, names, all_names, spec, seed, problems)
+    held_out, validation = set(names), frozenset[str]()
+    if scored is None:
+        held_out, validation = choose_groups(path, names, all_names, spec, seed, problems)
     clients = []
     for name in names:
         own = [recording for recording in recordings if recording.client == name]
@@ -168,7 +168,8 @@ def read_folder(
             clients.append(samples)
             if spec.dtype == "uint8":
                 check_levels(samples, scale, problems)
-    reading = Reading(path, tuple(recordings), tuple(clients), classes, (), 0, (), scale=float(scale), media=kind)
+    found = tuple(recordings), tuple(clients), classes
+    reading = Reading(path, *found, (), 0, (), scale=float(scale), media=kind, validation=validation)
     if shapes is not None and scored is None:
         check_samples(reading, spec, problems)
     notes += notes_on_windows(reading, spec)
@@ -272,33 +273,3 @@ def _by_client(default: str, table: Table, classes: Mapping[str, int] | None, by
 def _place_of(rows: Indices, table: Table) -> Callable[[int], Place]:
     """The places of labels where only some rows of a table are kept."""
     return lambda i: table.label_place(int(rows[i]))
-
-
-def _held_out(
-    path: Path, names: Sequence[str], known: Sequence[str], spec: FolderTask, seed: int, problems: Problems
-) -> set[str]:
-    """Names of the held-out clients; with ``task.source`` no file is trained on, so all files may be held out.
-
-    ``known``: names of all clients, also of those that could not be read.
-    """
-    if spec.held_out is not None:
-        for name in spec.held_out:
-            if name not in known:
-                near = difflib.get_close_matches(name, known, n=1)
-                hint = f"did you mean '{near[0]}'?" if near else f"there are: {', '.join(known)}"
-                what = "file" if spec.client is None else "client"
-                problems.add(Place(path), f"task.held_out names '{name}', which is no {what} here", hint)
-        chosen = set(spec.held_out)
-    elif spec.source is not None:
-        chosen = set(names)
-    else:
-        count = max(1, math.floor(len(names) / 4 + 0.5))
-        chosen = {names[i] for i in prng.permutation(seed, 0, 0, Stream.DATA_SPLIT, len(names))[:count]} if names else set()
-    if spec.source is None and names and chosen >= set(names) and set(names) == set(known):
-        problems.add(
-            Place(path),
-            f"all clients are held out ({', '.join(names)}), none is left to train on",
-            "add files, or name fewer in task.held_out"
-            + ("" if spec.client or len(names) > 1 else ", or name the column of the clients in task.client"),
-        )
-    return chosen

@@ -71,7 +71,7 @@ def _check_windows(reading: Reading, classes: Mapping[str, int], window: int, sp
 
 
 def _check_trained(clients: Sequence[ClientSamples], classes: Mapping[str, int], spec: FolderTask, problems: Problems) -> None:
-    """Finds classes of held-out clients that no training client has."""
+    """Finds classes of held-out clients, for test or validation, that no training client has."""
     label_of = {index: label for label, index in classes.items()}
     trained = {int(target) for client in clients if not client.is_held_out for target in np.unique(client.targets)}
     for client in clients:
