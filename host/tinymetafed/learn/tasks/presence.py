@@ -99,7 +99,7 @@ class Presence(Task):
         if recorded is not None:
             self._periods = [_recorded_samples(period, spec.sensors) for period in recorded.periods]
             self.unseen_clients = len(self._periods)
-            self.adapt_limit = 2 * min(len(pool) for client in range(len(self._periods)) for pool in self._elsewhere(client))
+            self.adapt_limit = 2 * min(len(pool) for period in range(len(self._periods)) for pool in self._elsewhere(period))
             self.validation_clients = 0
             self.unit = "room"
             self.data_sha256, self.notes = recorded.sha256, recorded.notes
@@ -123,7 +123,7 @@ class Presence(Task):
         Raises ValueError for more moments than a recorded room has.
         """
         if self._recorded is not None and is_held_out(client):
-            return self._drawn(self._elsewhere(client), client, round, Stream(sample_set), count)
+            return self._drawn(self._elsewhere(self._period(client)), client, round, Stream(sample_set), count)
         occupied = np.arange(count) % 2
         inputs = _measured(self.room(client), occupied, _Draws(self.seed, client, round, Stream(sample_set), count))
         return Samples(inputs[:, self._features], occupied.astype(np.float32)[:, None])
@@ -159,9 +159,9 @@ class Presence(Task):
     def _period(self, client: int) -> int:
         return (client - HELD_OUT) % len(self._periods)
 
-    def _elsewhere(self, client: int) -> tuple[Floats, Floats]:
-        """The empty and the occupied moments of all periods but the client's own."""
-        others = [pools for i, pools in enumerate(self._periods) if i != client % len(self._periods)]
+    def _elsewhere(self, period: int) -> tuple[Floats, Floats]:
+        """The empty and the occupied moments of all periods but this one."""
+        others = [pools for i, pools in enumerate(self._periods) if i != period]
         return np.concatenate([empty for empty, _ in others]), np.concatenate([occupied for _, occupied in others])
 
     def _drawn(self, pools: tuple[Floats, Floats], client: int, round: int, stream: Stream, count: int) -> Samples:
