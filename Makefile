@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup demo test test-tensorflow lint bench paper
+.PHONY: help setup demo test test-tensorflow lint docs bench paper
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +33,10 @@ lint: setup  ## style and types
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+docs: setup  ## the documentation as a website in site/; a broken link is an error
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
 bench: setup  ## measures and writes docs/costs.md; takes many minutes; DATA=FOLDER: that of Omniglot's archives
 	$(BIN)/tinymetafed bench all -o docs $(if $(DATA),--data $(DATA))

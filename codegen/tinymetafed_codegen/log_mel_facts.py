@@ -7,12 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .section import SpecError
-from .spec import Experiment, SoundOptions
+from .spec import SPECTROGRAM, Experiment, SoundOptions
 
 FRAME_UNITS = 256  # of a binary logarithm, in which frames are stored
 FULL_SCALE = 32768  # the sample that is 1 for the window
 LEVELS = 255  # the level of a spectrogram's loudest point
-SHAPE = (32, 20)  # bands and frames where the model does not say them
 FADE_DB_PER_SECOND = 10  # after a sound its loudest power is forgotten so fast
 _SUMS = 2**32 - 1  # the largest number in which a spectrogram's levels are computed
 
@@ -137,11 +136,11 @@ def size(shape: Sequence[int], source: str) -> tuple[int, int]:
     """Bands and frames of a model's input: [bands, frames], [bands, frames, 1] or [640]. Raises SpecError for any other."""
     if len(shape) == 2 or (len(shape) == 3 and shape[2] == 1):
         return shape[0], shape[1]
-    if tuple(shape) == (math.prod(SHAPE),):
-        return SHAPE
+    if tuple(shape) == (math.prod(SPECTROGRAM),):
+        return SPECTROGRAM
     raise SpecError(
         f"{source}: model.input = {list(shape)}, but the data are sounds; make it [BANDS, FRAMES, 1], for instance "
-        f"{[*SHAPE, 1]}, or [{math.prod(SHAPE)}]"
+        f"{[*SPECTROGRAM, 1]}, or [{math.prod(SPECTROGRAM)}]"
     )
 
 

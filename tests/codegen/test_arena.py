@@ -92,6 +92,7 @@ BYTES_OF_EXAMPLES = {
     "bench-conv": 18_816,
     "bench-separable": 81_536,
     "digits": 15_360,
+    "digits-paper-size": 298_992,
     "omniglot": 18_816,
     "omniglot-paper-size": 90_624,
     "presence": 800,

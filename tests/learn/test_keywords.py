@@ -19,7 +19,7 @@ from tinymetafed.learn.tasks.keywords import Keywords
 from tinymetafed.learn.tasks.log_mel import BANDS, FRAMES, log_mel, mel_filters
 from tinymetafed.learn.tasks.speech import FSDD_SHA256, SPEECH_COMMANDS
 from tinymetafed_codegen.protocol import SampleSet
-from tinymetafed_codegen.spec import KeywordsTask
+from tinymetafed_codegen.spec import KeywordsTask, SoundOptions
 
 FSDD = "fsdd_recordings.zip"
 needs_fsdd = pytest.mark.skipif(
@@ -113,6 +113,18 @@ def test_spectrograms_ignore_silence_around_a_word_and_its_loudness_and_accept_s
     np.testing.assert_array_equal(alone, framed)
     assert np.abs(log_mel(0.01 * np.pad(word, 8 * 64), 8000).astype(int) - alone).max() <= 1
     assert log_mel(np.zeros(4000), 8000).shape == log_mel(np.ones(1), 16000).shape == (BANDS, FRAMES)
+
+
+@pytest.mark.parametrize("arithmetic", ["host", "board"])
+def test_bands_and_frames_are_those_of_the_task_and_the_model_has_them_too(tmp_path: Path, arithmetic: str) -> None:
+    archive = write_digits(tmp_path / "digits.zip")
+    sound = SoundOptions(arithmetic=arithmetic, rate=8_000 if arithmetic == "board" else None)
+    sizes = {}
+    for bands, frames in ((10, 49), (32, 20)):  # one cache, two sizes
+        task = task_of(archive, ways=3, adapt=2, bands=bands, frames=frames, sound=sound)
+        sizes[bands] = task.samples(0, 0, SampleSet.SUPPORT, 3).inputs.shape
+        assert task.shapes.input == (bands, frames, 1)
+    assert sizes == {10: (3, 10, 49, 1), 32: (3, 32, 20, 1)}
 
 
 # Splits

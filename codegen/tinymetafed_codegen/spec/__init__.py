@@ -20,6 +20,7 @@ from .strategy import (
     TinyReptileSpec,
 )
 from .task import (
+    SPECTROGRAM,
     TASKS,
     ColumnName,
     FolderTask,
@@ -37,6 +38,7 @@ from .task_facts import StatesFacts, TaskFacts, TaskOptions, TaskShapes
 __all__ = [
     "CLIENTS",
     "PUBLISHED",
+    "SPECTROGRAM",
     "TARGETS",
     "TASKS",
     "AdaptationSpec",

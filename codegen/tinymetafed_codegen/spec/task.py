@@ -18,6 +18,8 @@ from .data import Normalise
 from .mistakes import READABLE
 from .task_facts import StatesFacts, TaskFacts, TaskOptions, TaskShapes, load_task, stated_facts, stated_options
 
+SPECTROGRAM = (32, 20)  # bands and frames where nothing says others
+
 
 class SoundOptions(Section):
     """How log-mel spectrograms are made of recorded sounds.
@@ -268,7 +270,7 @@ class KeywordsTask(TaskBase):
     ``split``: whether held-out clients have other speakers, other words, or both. ``held_out``: the held-out speakers;
     without it ``run.seed`` selects them. ``validation``: speakers, or with ``split`` "word" words, that are taken from those
     for training to serve validation: their names, or how many; 0 for none. Without it they are a third of the held-out ones,
-    where that leaves enough. ``sound``: how recordings are made into spectrograms.
+    where that leaves enough. ``sound``: how recordings are made into spectrograms of ``bands`` mel bands and ``frames`` frames.
     """
 
     title: ClassVar[str] = "Spoken words"
@@ -285,6 +287,8 @@ class KeywordsTask(TaskBase):
     split: Literal["speaker", "word", "both"] = "speaker"
     held_out: Annotated[tuple[str, ...], Field(min_length=1, strict=False)] | None = None
     validation: Validation | None = None
+    bands: Annotated[int, Field(ge=1, le=128)] = SPECTROGRAM[0]
+    frames: Annotated[int, Field(ge=1, le=1_024)] = SPECTROGRAM[1]
     sound: SoundOptions = SoundOptions()
 
     @property
@@ -294,8 +298,8 @@ class KeywordsTask(TaskBase):
 
     @property
     def shapes(self) -> TaskShapes:
-        """Spectrograms of 32 mel bands and 20 frames, one output per word."""
-        return TaskShapes((32, 20, 1), self.ways, "softmax_cross_entropy")
+        """Spectrograms of ``bands`` mel bands and ``frames`` frames, one output per word."""
+        return TaskShapes((self.bands, self.frames, 1), self.ways, "softmax_cross_entropy")
 
     @property
     def classes(self) -> int:

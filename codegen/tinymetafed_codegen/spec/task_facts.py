@@ -39,7 +39,7 @@ class TaskOptions(Section):
 class TaskFacts(Section):
     """The facts of a user's task that are known without its data.
 
-    Args:
+    Attributes:
         title: The task's name in reports.
         input_shape: Shape of one input, one to three dimensions.
         output_size: Number of outputs that the model must have.

@@ -174,7 +174,7 @@ def started(experiment: Experiment, devices: Sequence[str], *, progress: Progres
         The port of each board, by its name (qemu#1), for ``board_status``, ``board_predict`` and ``label_sample``.
 
     Raises:
-        BuildError, LaunchError, LinkError, SpecError, DataError.
+        Error: BuildError, LaunchError, LinkError, SpecError, DataError.
         UsageError: A URL is a serial port.
     """
     if ports := [url for url in devices if url.partition(":")[0] not in DEFAULT_BOARDS]:

@@ -27,7 +27,7 @@ def estimate_day(
 
     Raises:
         UsageError: The board has no figures to estimate from.
-        BoardError, SpecError.
+        Error: BoardError, SpecError.
     """
     made = design_of(experiment.spec, experiment.source, board)
     strategy = open_strategy(made.experiment, made.manifest)

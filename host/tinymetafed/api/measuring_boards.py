@@ -45,7 +45,7 @@ def bench_kernels(
         Instructions, estimated cycles, flash, RAM and stack of generated and textbook kernels.
 
     Raises:
-        BoardError, BenchError, BuildError, SpecError, LinkError.
+        Error: BoardError, BenchError, BuildError, SpecError, LinkError.
     """
     with watching(progress) as observer:
         return kernel_cost.kernels(experiment.spec, experiment.source, board, observer, optimization)
@@ -62,7 +62,7 @@ def bench_grid(board: str = "mps2", *, progress: ProgressOption = True) -> Grid:
         One row per layer, with forward pass, input gradient and update.
 
     Raises:
-        BoardError, BenchError, BuildError.
+        Error: BoardError, BenchError, BuildError.
     """
     with watching(progress) as observer:
         return layer_grid.measure(board, observer)
@@ -86,7 +86,7 @@ def bench_adaptation(experiment: Experiment, board: str = "mps2", *, progress: P
         Instructions of all training steps as the board trains them, the same with whole steps, and what the board keeps.
 
     Raises:
-        BoardError, BenchError, BuildError, SpecError, LinkError.
+        Error: BoardError, BenchError, BuildError, SpecError, LinkError.
     """
     with watching(progress) as observer:
         return adaptation_cost.adaptation(experiment.spec, experiment.source, board, observer)
@@ -104,7 +104,7 @@ def bench_activations(experiment: Experiment, board: str = "mps2", *, progress: 
         Arena, work and instructions by choice of board.memory and model.activations, the fastest first.
 
     Raises:
-        BoardError, BenchError, BuildError, SpecError, LinkError.
+        Error: BoardError, BenchError, BuildError, SpecError, LinkError.
     """
     with watching(progress) as observer:
         return activation_cost.activations(experiment.spec, experiment.source, board, observer)
@@ -131,7 +131,7 @@ def bench_memory(
         One footprint per model and board, in bytes.
 
     Raises:
-        BoardError, BenchError, BuildError, SpecError, LinkError.
+        Error: BoardError, BenchError, BuildError, SpecError, LinkError.
     """
     chosen = footprint.models([Path(path) for path in experiments], overrides)
     with watching(progress) as observer:
@@ -150,7 +150,7 @@ def bench_authentication(experiment: Experiment, board: str = "mps2", *, progres
         Flash, RAM, bytes on the line and instructions of both.
 
     Raises:
-        BoardError, BenchError, BuildError, SpecError, LinkError.
+        Error: BoardError, BenchError, BuildError, SpecError, LinkError.
     """
     with watching(progress) as observer:
         return authentication_cost.measure(experiment.spec, experiment.source, board, observer)
@@ -168,7 +168,7 @@ def bench_sound(experiment: Experiment, board: str = "mps2", *, progress: Progre
         Instructions per frame, per second and per sound, static RAM and tables.
 
     Raises:
-        BoardError, BenchError, BuildError, SpecError.
+        Error: BoardError, BenchError, BuildError, SpecError.
     """
     with watching(progress) as observer:
         return sound_cost.measure(experiment.spec, experiment.source, board, observer)

@@ -32,7 +32,7 @@ def bench_uplink(
         Bytes of simulated updates beside their entropy; flash, RAM, bytes and instructions of a round on the board.
 
     Raises:
-        BoardError, BenchError, BuildError, SpecError, TaskError, LinkError.
+        Error: BoardError, BenchError, BuildError, SpecError, TaskError, LinkError.
     """
     with watching(progress) as observer:
         folder = None if data is None else Path(data)
@@ -50,7 +50,7 @@ def bench_wire(experiment: Experiment | None = None, *, progress: ProgressOption
         The share of the line's capacity that bulk transfers use, the share of framing, and rounds with several dtypes.
 
     Raises:
-        BenchError, BuildError, SpecError, LinkError.
+        Error: BenchError, BuildError, SpecError, LinkError.
     """
     with watching(progress) as observer:
         if experiment is None:
@@ -70,7 +70,7 @@ def bench_downlink(experiment: Experiment, *, data: str | Path | None = None, pr
         Bytes of a download, of all weights and by difference, in each dtype.
 
     Raises:
-        BuildError, DataError, SpecError, StrategyError, UsageError.
+        Error: BuildError, DataError, SpecError, StrategyError, UsageError.
     """
     with watching(progress) as observer:
         return downlink_cost.downlink_cost(experiment.spec, experiment.source, data_path(experiment.spec.task, data), observer)

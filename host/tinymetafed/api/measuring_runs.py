@@ -40,7 +40,7 @@ def bench_simulation(
 
     Raises:
         UsageError: This machine has no such vector unit.
-        BenchError, BuildError, SpecError.
+        Error: BenchError, BuildError, SpecError.
     """
     if unit is not None and unit not in vector_units():
         raise UsageError(f"--unit {unit}: this machine has {', '.join(vector_units())}")
@@ -100,7 +100,7 @@ def bench_byzantine(
 
     Raises:
         UsageError: There is no such folder, task or attack. SweepFailed: robust.json is of another version.
-        DataError, BuildError.
+        Error: DataError, BuildError.
     """
     folder = Path(out)
     if not folder.is_dir():
@@ -133,7 +133,7 @@ def bench_gains(
         The gain of each layer that boards share, relative to the largest.
 
     Raises:
-        SpecError, DataError, BuildError, TrainingFailed.
+        Error: SpecError, DataError, BuildError, TrainingFailed.
     """
     with watching(progress) as observer:
         path = data_path(experiment.spec.task, data)
@@ -164,7 +164,7 @@ def bench_budget(
 
     Raises:
         UsageError: There is no such folder. SweepFailed: budget.json is of another version.
-        DataError, BuildError, LinkError.
+        Error: DataError, BuildError, LinkError.
     """
     folder = Path(out)
     if not folder.is_dir():

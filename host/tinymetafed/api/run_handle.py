@@ -182,7 +182,7 @@ class Run:
             Each client's score before and after, their means, and the results by class.
 
         Raises:
-            StoreError, SpecError, DataError, LinkError, LaunchError, BuildError.
+            Error: StoreError, SpecError, DataError, LinkError, LaunchError, BuildError.
             UsageError: Options contradict each other, or ``data`` is nothing that the task reads.
         """
         for option, value in (("--tasks", tasks), ("--first", first)):
@@ -228,7 +228,7 @@ class Run:
             file says which they are. ``notes`` says what was left out, and what is not known.
 
         Raises:
-            StoreError, SpecError, DataError, AdaptedError, BuildError.
+            Error: StoreError, SpecError, DataError, AdaptedError, BuildError.
             UsageError: Options contradict each other, or ``data`` is nothing that the task reads.
         """
         if weights is not None and samples is not None:

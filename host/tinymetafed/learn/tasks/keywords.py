@@ -119,7 +119,7 @@ class Keywords(Ways):
 
 @dataclass(frozen=True)
 class _Group:
-    """The speakers of one client, all their recordings of each word, uint8 [count, 32, 20, 1], and who spoke each."""
+    """The speakers of one client, all their recordings of each word, uint8 [count, bands, frames, 1], and who spoke each."""
 
     name: str
     pools: Mapping[int, Bytes]

@@ -9,12 +9,11 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from tinymetafed_codegen.log_mel_facts import SHAPE
-from tinymetafed_codegen.spec import SoundOptions
+from tinymetafed_codegen.spec import SPECTROGRAM, SoundOptions
 
 from . import Bytes
 
-BANDS, FRAMES = SHAPE  # of a spectrogram where no model says another
+BANDS, FRAMES = SPECTROGRAM  # of a spectrogram where nothing says others
 _USUAL = SoundOptions()
 
 Waveform = NDArray[np.float64]

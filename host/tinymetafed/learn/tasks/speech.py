@@ -25,7 +25,7 @@ from tinymetafed_codegen.temporary import temporary_folder
 from . import Bytes, DataError
 from .archives import Archive, downloaded, files, sha256_of
 from .board_log_mel import BoardLogMel
-from .log_mel import BANDS, FRAMES, Waveform, log_mel
+from .log_mel import Waveform, log_mel
 
 Indices = NDArray[np.int64]
 
@@ -98,7 +98,7 @@ class Recordings:
     """The spectrograms of a corpus; sound i is the word ``words[word[i]]`` by ``speakers[speaker[i]]``.
 
     Attributes:
-        levels: Spectrograms, uint8 [n, 32, 20].
+        levels: Spectrograms, uint8 [n, bands, frames].
         word: Index of each sound's word, int64 [n].
         speaker: Index of each sound's speaker, int64 [n].
         words: Names of the words, sorted.
@@ -119,11 +119,11 @@ class Features:
 
     def __init__(self, spec: KeywordsTask) -> None:
         """Raises SpecError if the options do not fit the corpus."""
-        self.sound = spec.sound
+        self.sound, self.bands, self.frames = spec.sound, spec.bands, spec.frames
         self.board: BoardLogMel | None = None
         options, rate = spec.board_sound
         if options is not None and rate is not None:
-            self.board = BoardLogMel(facts(options, rate, BANDS, FRAMES, "task.sound"))
+            self.board = BoardLogMel(facts(options, rate, self.bands, self.frames, "task.sound"))
 
     @property
     def recipe(self) -> str:
@@ -133,14 +133,14 @@ class Features:
         sound = self.sound
         # Increase the last number when the computation of the features changes.
         return (
-            f"{BANDS}x{FRAMES} {sound.lowest_hz} Hz {sound.window_seconds}/{sound.hop_seconds} s {sound.range_db} dB "
+            f"{self.bands}x{self.frames} {sound.lowest_hz} Hz {sound.window_seconds}/{sound.hop_seconds} s {sound.range_db} dB "
             f"{sound.silence} 1"
         )
 
     def of(self, sound: Waveform, rate: int, where: str) -> Bytes:
         """The spectrograms of a recording's sounds, uint8 [sounds, bands, frames]. Raises DataError for another rate."""
         if self.board is None:
-            return log_mel(sound, rate, options=self.sound)[None]
+            return log_mel(sound, rate, self.bands, self.frames, self.sound)[None]
         if rate != self.board.facts.rate:
             raise DataError(f"{where} has a rate of {rate} Hz, expected {self.board.facts.rate}")
         return self.board.spectrograms(sound)

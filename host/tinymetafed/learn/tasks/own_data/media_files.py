@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from tinymetafed_codegen import log_mel_facts
-from tinymetafed_codegen.spec import FolderTask, SpecError
+from tinymetafed_codegen.spec import SPECTROGRAM, FolderTask, SpecError
 
 from .. import Bytes, DataError
 from ..board_log_mel import BoardLogMel
@@ -142,7 +142,7 @@ def _size(media: MediaFolder, shape: tuple[int, ...]) -> tuple[int, int, int]:
     files = [file for own in media.files.values() for _, file in own]
     if media.kind == "sounds":
         try:
-            return (*log_mel_facts.size(shape or log_mel_facts.SHAPE, str(files[0].parents[2])), 1)
+            return (*log_mel_facts.size(shape or SPECTROGRAM, str(files[0].parents[2])), 1)
         except SpecError as error:
             raise DataError(str(error)) from None
     if not shape:
