@@ -91,6 +91,15 @@ def test_the_option_leaves_one_out_of_any_sweep(planned: Callable[[str], Path], 
     assert all(client["after_by_seed"].keys() == {"1", "2"} for client in clients)
 
 
+def test_clients_for_validation_are_never_left_out(planned: Callable[[str], Path]) -> None:
+    lines = 'leave_out = 1\nseeds = [1]\n[[variant]]\nname = "chosen"\nset = { task.validation = ["bert"] }\n'
+    cells = sweep.load(planned(lines)).cells
+    assert [cell.left_out for cell in cells] == [("anna",), ("carl",), ("dora",), ("emil",)]
+    assert all(cell.experiment.task.validation == ("bert",) for cell in cells)  # type: ignore[attr-defined]
+    (first, *_) = sweep.load(planned("leave_out = 1\nseeds = [1]\n")).cells
+    assert first.experiment.task.validation == 0  # type: ignore[attr-defined]
+
+
 @pytest.mark.parametrize(
     ("lines", "message"),
     [

@@ -220,7 +220,9 @@ def _leaving_out(
     assert file.leave_out is not None
     if HELD_OUT_KEY in chosen:
         raise SweepError(f"{path}: '{cell.name}': {HELD_OUT_KEY} cannot be set, leave_out sets it; leave one of them out")
-    names = open_task(cell.experiment, data).names_to_hold_out
+    validation = getattr(cell.experiment.task, "validation", None)
+    kept = validation if isinstance(validation, tuple) else ()
+    names = [name for name in open_task(cell.experiment, data).names_to_hold_out if name not in kept]
     if not names:
         raise SweepError(
             f"{path}: '{cell.name}': leave_out needs clients that have names, those of a folder or the speakers of keywords, "
@@ -228,7 +230,7 @@ def _leaving_out(
         )
     if file.leave_out >= len(names):
         raise SweepError(f"{path}: leave_out = {file.leave_out} of {len(names)} clients leaves nobody to train on; lower it")
-    keeps = getattr(cell.experiment.task, "validation", None) is not None
+    keeps = validation is not None
     return [
         replace(
             _cell(
