@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup demo test test-tensorflow lint docs bench paper
+.PHONY: help setup demo test test-all test-tensorflow lint docs bench paper
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -14,7 +14,10 @@ setup:  ## Python environment and compilers; installs only what is missing
 demo: setup  ## a small federation of emulated boards learns sine waves
 	$(BIN)/tinymetafed demo
 
-test: setup  ## all tests; those that need TensorFlow are skipped unless it is installed
+test: setup  ## the tests for everyday work; those that need TensorFlow are skipped unless it is installed
+	$(BIN)/pytest -m 'not exhaustive'
+
+test-all: setup  ## all tests, also the exhaustive ones; this is what CI runs
 	$(BIN)/pytest
 
 IMPORTING := tests/projects/importing
@@ -35,7 +38,7 @@ lint: setup  ## style and types
 	$(BIN)/mypy
 
 docs: setup  ## the documentation as a website in site/; a broken link is an error
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[docs]'
+	$(BIN)/pip install --quiet --no-compile --disable-pip-version-check --editable '.[docs]'
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
 bench: setup  ## measures and writes docs/costs.md; takes many minutes; DATA=FOLDER: that of Omniglot's archives

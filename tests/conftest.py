@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 from clocks import HUNG_SECONDS, SlowClock
+from exhaustive import is_exhaustive
 
 from tinymetafed.bench import kernel_cost
 from tinymetafed.devices import firmware, running, serial_port
@@ -71,7 +72,7 @@ _GROUPS = {
 _OF_EACH_BOARD = ("echo", "program")
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups, and before `-m` deselects
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         group = _GROUPS.get(item.nodeid.partition("::")[0])
@@ -81,6 +82,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                     group = f"{fixture} {item.callspec.params[fixture]}"
         if group:
             item.add_marker(pytest.mark.xdist_group(group))
+        if is_exhaustive(item.nodeid):
+            item.add_marker(pytest.mark.exhaustive)
 
 
 @pytest.hookimpl(trylast=True)

@@ -1,4 +1,4 @@
-"""The public workflow: it is valid YAML, and its commands, paths and environments exist."""
+"""The public workflows and forms: they are valid YAML, and their commands, paths and environments exist."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from exhaustive import EXHAUSTIVE
 from test_docs import ROOT, command_fault, split_commands
 
-from tinymetafed_codegen import boards
+from tinymetafed_codegen import __version__, boards
 
 yaml = pytest.importorskip("yaml", reason="PyYAML is not installed: `make setup` brings it")
 
@@ -50,6 +51,39 @@ def test_commands_exist(jobs: dict[str, Any], job: str) -> None:
             assert program in SYSTEM | {"make", "pio"}, command
 
 
+@pytest.fixture(scope="module")
+def release() -> dict[str, Any]:
+    read: dict[str, Any] = yaml.safe_load((ROOT / ".github" / "workflows" / "release.yml").read_text(encoding="utf-8"))
+    return read
+
+
+def test_a_release_is_tested_and_built_before_it_is_published_without_a_password(release: dict[str, Any]) -> None:
+    assert release[True] == {"push": {"tags": ["v*"]}}  # YAML 1.1 reads the key `on` as true
+    build, publish = release["jobs"]["build"], release["jobs"]["publish"]
+    found = commands(build)
+    assert found.index(".ci/run") < found.index(".venv/bin/python -m build --outdir dist")
+    assert publish["needs"] == "build" and publish["permissions"]["id-token"] == "write"
+    assert release["permissions"] == {"contents": "read"}  # more only where a job says so
+    assert "secrets." not in (ROOT / ".github" / "workflows" / "release.yml").read_text(encoding="utf-8")
+    artifacts = [step["with"]["path"] for step in [*build["steps"], *publish["steps"]] if "artifact@" in step.get("uses", "")]
+    assert artifacts == ["dist", "dist"]
+
+
+def test_the_citation_has_the_packages_version_and_licence() -> None:
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert cited["cff-version"] == "1.2.0" and cited["version"] == __version__
+    assert cited["license"] == "Apache-2.0" and cited["authors"] and cited["preferred-citation"]["year"] == 2023
+
+
+@pytest.mark.parametrize("form", ["fault", "idea"])
+def test_a_form_asks_for_what_doctor_prints(form: str) -> None:
+    read = yaml.safe_load((ROOT / ".github" / "ISSUE_TEMPLATE" / f"{form}.yml").read_text(encoding="utf-8"))
+    fields = {field["id"]: field["attributes"]["label"] for field in read["body"] if field["type"] != "markdown"}
+    assert read["name"] and read["description"] and len(fields) > 2
+    asked = [command for label in fields.values() for command in re.findall(r"`(tinymetafed [^`]+)`", label)]
+    assert asked == ["tinymetafed doctor --json"] and command_fault(asked[0]) == ""
+
+
 def test_renodes_requirements_can_be_compiled(jobs: dict[str, Any]) -> None:
     """One of them, psutil 5.9.3, has no wheel for the Python of Debian 12: without a compiler and Python.h the job fails."""
     found = commands(jobs["renode"])
@@ -75,6 +109,19 @@ def test_the_experiments_that_are_built_are_there(jobs: dict[str, Any]) -> None:
 def test_the_files_that_key_the_cache_exist() -> None:
     (files,) = re.findall(r"hashFiles\(([^)]*)\)", WORKFLOW.read_text(encoding="utf-8"))
     assert all((ROOT / name).is_file() for name in re.findall(r"'([^']+)'", files))
+
+
+def test_ci_runs_what_make_test_leaves_out() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert re.search(r"(?m)^test-all: .*\n\t\$\(BIN\)/pytest$", makefile), "test-all deselects nothing"
+    assert "\nstep make test-all " in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", sorted(EXHAUSTIVE))
+def test_what_make_test_leaves_out_exists(name: str) -> None:
+    file, _, function = name.partition("[")[0].partition("::")
+    assert not function or f"\ndef {function}(" in (ROOT / file).read_text(encoding="utf-8")
+    assert (ROOT / file).is_file()
 
 
 def test_test_processes_keep_the_groups_of_tests(request: pytest.FixtureRequest) -> None:

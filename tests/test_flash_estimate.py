@@ -32,17 +32,13 @@ ODD_INT8 = {
 @pytest.mark.parametrize(
     "name",
     [
-        "affine",
         "branches",
         "dense local first",
-        "conv stride 2 same",
-        "depthwise",
-        "max pool",
-        "momentum",
-        "frozen",
-        "int8",
-        "dense odd",
         "odd int8",
+        *(
+            pytest.param(name, marks=pytest.mark.exhaustive)
+            for name in ("affine", "conv stride 2 same", "depthwise", "max pool", "momentum", "frozen", "int8", "dense odd")
+        ),
     ],
 )
 def test_the_estimate_holds_for_awkward_sizes(name: str, tmp_path: Path) -> None:

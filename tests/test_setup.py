@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -65,3 +66,17 @@ def test_the_second_time_packages_are_only_named(setup: ModuleType, asked: Path,
     said = capsys.readouterr().out
     assert "board new: still missing; run: sudo apt install a b\n" in said
     assert "board old: still missing; run: sudo apt install c\n" in said
+
+
+def test_modules_are_compiled_but_not_their_tests(
+    setup: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    packages = tmp_path / "lib" / "python3.11" / "site-packages"
+    texts = {"one/part.py": "x = 1", "one/tests/long.py": "x = 1", "old.py": "print 1", "two.py": "y = 2"}
+    for name, text in texts.items():
+        (packages / name).parent.mkdir(parents=True, exist_ok=True)
+        (packages / name).write_text(text)
+    monkeypatch.setattr(setup, "VENV", tmp_path)
+    setup.compile_modules(sys.executable)
+    assert {path.name.partition(".")[0] for path in packages.rglob("*.pyc")} == {"part", "two"}
+    assert capfd.readouterr() == ("", "")

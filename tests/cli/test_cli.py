@@ -117,10 +117,11 @@ RESULT_KEYS = {
     "redone", "skipped", "sessions", "seconds", "training_seconds", "start_seconds", "meta_test", "d_curve", "example",
     "estimate", "collapsed", "devices", "versions", "run", "report", "untrained", "deltas",
 }  # fmt: skip
+INDEPENDENT = {"n_independent", "unit", "per_unit", "group"}
 NESTED_KEYS = {
-    "meta_test": {"metric", "before", "after", "after_ci95", "n_tasks", "n_clients", "per_task", "spread"},
-    "untrained": {"metric", "before", "after", "after_ci95", "n_tasks", "n_clients", "per_task"},
-    "d_curve": {"metric", "samples", "d", "mean", "ci95", "n_tasks", "n_clients"},
+    "meta_test": {"metric", "before", "after", "after_ci95", "n_tasks", "n_clients", "per_task", "spread", *INDEPENDENT},
+    "untrained": {"metric", "before", "after", "after_ci95", "n_tasks", "n_clients", "per_task", *INDEPENDENT},
+    "d_curve": {"metric", "samples", "d", "mean", "ci95", "n_tasks", "n_clients", "n_independent", "unit"},
     "example": {"client", "x", "truth", "before", "after", "samples_x", "samples_y"},
     "estimate": {"basis", "bytes", "multiply_accumulates", "boards"},
 }

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from rich.table import Table
+from typer.testing import CliRunner
 
 import tinymetafed
 from tinymetafed import cli
@@ -126,3 +127,10 @@ def test_a_signal_that_is_ignored_stays_so(monkeypatch: pytest.MonkeyPatch) -> N
         assert run(monkeypatch, "doctor")[0] == 0
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+def test_a_shell_completes_commands(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("_TINYMETAFED_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", "tinymetafed sim")
+    monkeypatch.setenv("COMP_CWORD", "1")
+    assert CliRunner().invoke(cli.app, [], prog_name="tinymetafed").output.split() == ["simulate"]

@@ -18,6 +18,6 @@ def core(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     if request.param == "shared":
         yield Core(SharedLibrary(compile_harness(folder, "core.so", "-O2", "-shared", "-fPIC")))
         return
-    process = SanitizedProcess(compile_harness(folder, "core", "-O1", "-DTMF_PROCESS", *SANITIZERS))
+    process = SanitizedProcess(compile_harness(folder, "core", "-Og", "-DTMF_PROCESS", *SANITIZERS))
     yield Core(process)
     process.close()

@@ -99,7 +99,9 @@ def test_few_units_have_a_wider_interval_than_many_tasks_or_none() -> None:
     assert by_speaker.confidence == interval_of([unit.after for unit in units], units, 100)
     assert by_speaker.confidence == half_width([unit.after or 0 for unit in units], [0.2] * 5)
     two = MetaTest(Metric.ACCURACY, scores, scores, 0, 2)
-    assert two.confidence is None and two.evaluation(1, 0, 0, 0.0).n_independent == 2
+    assert two.evaluation(1, 0, 0, 0.0).n_independent == 2
+    one = MetaTest(Metric.ACCURACY, scores, scores, 0, 1)
+    assert one.confidence is None and one.evaluation(1, 0, 0, 0.0).n_independent == 1
     entry = by_speaker.evaluation(1, 0, 0, 0.0)
     assert (entry.n_tasks, entry.n_clients, entry.n_independent, entry.unit) == (100, 5, 5, "client")
     assert MetaTest.of(entry).confidence == entry.after_ci95

@@ -17,7 +17,7 @@ from tinymetafed_codegen.protocol import REQUESTS, Fetch, State, Status
 
 # One group per model: each is compiled once, and two workers share the work.
 MODELS = [pytest.param(model, marks=pytest.mark.xdist_group(f"fuzz-{model}")) for model in fuzzer.PLAIN]
-EXECUTIONS = 100_000  # of each model
+EXECUTIONS = 50_000  # of each model; each planted fault is found within the first 1,000
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def test_random_inputs_have_no_finding(model: str, folder: Path) -> None:
     assert met >= set(Status) - {Status.OVERFLOW, Status.TOO_LARGE}
     assert reached["fault"][Status.NOT_FINITE] > 0 and reached["fault"][Status.OVERFLOW] > 0
     for name in ("damaged", "steps", "entries", "codec", "decoder"):
-        assert reached[name][0] > 4_000, name
+        assert reached[name][0] > 2_000, name
 
 
 @pytest.mark.xdist_group("fuzz-private")
@@ -102,7 +102,10 @@ def test_libfuzzer_has_no_finding(folder: Path, tmp_path: Path) -> None:
 
 @dataclass(frozen=True)
 class Planted:
-    """A fault planted in one unit of the core or in its header, and the finding it must cause."""
+    """A fault planted in one unit of the core or in its header, and the finding it must cause.
+
+    ``right`` is statements or an expression, and ``wrong`` stands in its place.
+    """
 
     what: str
     model: str
@@ -111,14 +114,23 @@ class Planted:
     wrong: str
     finding: str
 
-    def text(self) -> str:
-        """The unit with the fault; its header stands in it if the fault is there."""
+    def planted(self, text: str, number: int) -> str:
+        """The unit's text with the fault, which a program has if ``PLANTED`` is its number."""
         core = find("firmware") / "core"
-        text, header = (core / self.unit).read_text(), Path(self.unit).with_suffix(".hpp").name
+        header = Path(self.unit).with_suffix(".hpp").name
         if self.right not in text:
             text = text.replace(f'#include "{header}"', (core / header).read_text().replace("#pragma once", ""))
         assert self.right in text, self.what
-        return text.replace(self.right, self.wrong)
+        asked = f"planted_fault == {number}"
+        if self.right.endswith(";"):
+            return text.replace(self.right, f"if ({asked}) {{ {self.wrong} }} else {{ {self.right} }}")
+        return text.replace(self.right, f"({asked} ? ({self.wrong}) : ({self.right}))")
+
+
+VARIABLE = "PLANTED"
+CHOSEN = f"""#include <cstdlib>
+static const int planted_fault = std::atoi(std::getenv("{VARIABLE}"));
+"""
 
 
 PLANTED = [
@@ -130,7 +142,7 @@ PLANTED = [
         "",
         "I4",
     ),
-    Planted("a repeated Sample is trained", "streamed", "learner.cpp", "message.step < step_ || ", "", "I3"),
+    Planted("a repeated Sample is trained", "streamed", "learner.cpp", "message.step < step_", "false", "I3"),
     Planted(
         "a repeated Train starts again", "sine", "learner.cpp", "if (state_ != State::kLoaded) return Status::kOk;", "", "I"
     ),
@@ -171,11 +183,11 @@ PLANTED = [
         "a recipe changes while it runs",
         "sine",
         "learner.cpp",
-        "if (state_ == State::kTraining && !is_alone_) return",
-        "if (false) return",
+        "state_ == State::kTraining && !is_alone_",
+        "false",
         "I",
     ),
-    Planted("Fetch reads beyond the weights", "sine", "learner.cpp", "end < model::kParameterCount && ", "", ""),
+    Planted("Fetch reads beyond the weights", "sine", "learner.cpp", "end < model::kParameterCount", "true", ""),
     Planted(
         "a refusal repeats what the last one said",
         "sine",
@@ -185,7 +197,14 @@ PLANTED = [
         "I10",
     ),
     Planted("an answer is as long as its buffer", "sine", "dispatch.cpp", "kMostPayload", "kCapacity - 6", "I6"),
-    Planted("a damaged frame passes", "sine", "frame.cpp", "return trailer.u32() ==", "return trailer.u32() != 1 +", "I2"),
+    Planted(
+        "a damaged frame passes",
+        "sine",
+        "frame.cpp",
+        "trailer.u32() == crc32(buffer, filled_ - kCrcBytes)",
+        "trailer.u32() != 1 + crc32(buffer, filled_ - kCrcBytes)",
+        "I2",
+    ),
     Planted("a frame is one byte too long", "sine", "frame.cpp", "filled_ < capacity", "filled_ <= capacity", ""),
     Planted(
         "a value is rounded down", "sine", "delta_codec.cpp", "value / scale + kRounder", "value / scale - 1 + kRounder", "I7"
@@ -194,15 +213,26 @@ PLANTED = [
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_planted_faults_are_found(model: str, folder: Path) -> None:
+def test_planted_faults_are_found(model: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One program has all faults of a model and is told which of them to commit."""
     built(model, folder)
+    faults = dict(enumerate((fault for fault in PLANTED if fault.model == model), start=1))
+    (folder / model / "planted").mkdir()
+    changed = {}
+    for unit in {fault.unit for fault in faults.values()}:
+        text = (find("firmware") / "core" / unit).read_text()
+        for number, fault in faults.items():
+            if fault.unit == unit:
+                text = fault.planted(text, number)
+        changed[unit] = folder / model / "planted" / unit
+        changed[unit].write_text(CHOSEN + text)
+    program = fuzzer.build(model, folder / model, changed)
+    monkeypatch.setenv(VARIABLE, "0")
+    assert fuzzer.run(program, executions=1_000)[0] == ""
     missed = []
-    for number, fault in enumerate(fault for fault in PLANTED if fault.model == model):
-        changed = folder / model / str(number) / fault.unit
-        changed.parent.mkdir()
-        changed.write_text(fault.text())
-        program = fuzzer.build(model, folder / model, {fault.unit: changed})
-        finding, _ = fuzzer.run(program, executions=60_000)
+    for number, fault in faults.items():
+        monkeypatch.setenv(VARIABLE, str(number))
+        finding, _ = fuzzer.run(program, executions=EXECUTIONS)
         if fault.finding not in finding or not finding:
             missed.append((fault.what, finding[:300]))
     assert missed == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import shutil
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,22 @@ from tinymetafed_codegen import boards
 from tinymetafed_codegen.calls import trains
 from tinymetafed_codegen.protocol import Variant
 
-# One group per model, so that it is compiled once for all its tests.
-EACH_MODEL = [pytest.param(name, marks=pytest.mark.xdist_group(f"kernels {name}")) for name in sorted(MODELS)]
 # Compiling takes long, so these are one model for each memory access pattern.
 SOME = ("branches", "conv oblong", "conv valid", "depthwise", "every activation", "frozen", "pools of touching windows")
-SOME_MODELS = [param for param in EACH_MODEL if param.values[0] in SOME]
+# With them, one for each way to end a step and for the ops over int8 and of normalisation: what `make test` runs.
+USUAL = {*SOME, "affine", "int8", "momentum, decay and clipped norm"}
+
+
+def each(names: Iterable[str]) -> list[Any]:
+    """A parameter per model; a group per model, so that it is compiled once for all its tests."""
+    return [
+        pytest.param(name, marks=[pytest.mark.xdist_group(f"kernels {name}"), *[pytest.mark.exhaustive] * (name not in USUAL)])
+        for name in names
+    ]
+
+
+EACH_MODEL = each(sorted(MODELS))
+SOME_MODELS = each(SOME)
 
 
 @pytest.fixture(params=EACH_MODEL, scope="module")
@@ -110,7 +122,7 @@ def test_ten_steps_agree_with_numpy(model: Compiled, variant: Variant, limit: fl
     assert (single[: model.n][~mask] == start[~mask]).all(), "a weight changed that this variant does not train"
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.xdist_group(f"kernels {name}")) for name in GRADIENTS])
+@pytest.mark.parametrize("name", each(GRADIENTS))
 @pytest.mark.parametrize("limit", [0.0, 0.25])
 def test_gradients_are_summed_and_weights_stay(name: str, limit: float, tmp_path_factory: pytest.TempPathFactory) -> None:
     model = compiled(name, tmp_path_factory.getbasetemp())

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from compiled_model import FLATTEN, Compiled, compiled, conv, dense, depthwise, design, library
-from test_kernels import example
+from test_kernels import each, example
 
 from tinymetafed_codegen.locate import find
 from tinymetafed_codegen.protocol import Variant
@@ -17,7 +17,7 @@ from tinymetafed_codegen.protocol import Variant
 NAMES = ["conv kernel larger than image", "conv oblong", "conv stride 2 same", "conv1d", "dense odd", "momentum"]
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.xdist_group(f"kernels {name}")) for name in NAMES])
+@pytest.mark.parametrize("name", each(NAMES))
 def test_textbook_kernels_train_to_the_same_weights(name: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     folder: Path = tmp_path_factory.getbasetemp()
     ours, theirs = compiled(name, folder), compiled(name, folder, kernels="textbook")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,9 @@ from tinymetafed.learn.tasks.own_data.problems import Problems
 from tinymetafed.learn.tasks.presence import Presence
 from tinymetafed.learn.tasks.sine import Sine
 from tinymetafed.learn.tasks.speech import Recordings
+from tinymetafed.learn.tasks.task_registry import open_task
 from tinymetafed_codegen.protocol import SampleSet
-from tinymetafed_codegen.spec import FolderTask, KeywordsTask, OmniglotTask, TaskShapes
+from tinymetafed_codegen.spec import FolderTask, KeywordsTask, OmniglotTask, TaskShapes, parse
 
 SEEDS = st.integers(0, (1 << 32) - 1)
 NAMES = tuple("abcdefghijklmnopqrst")
@@ -152,3 +154,60 @@ def test_a_share_for_validation_leaves_enough_for_the_test() -> None:
     assert [validation_share(n) for n in range(8)] == [0, 0, 0, 1, 1, 1, 2, 2]
     assert [validation_share(n, chooses=True) for n in range(5)] == [0, 0, 1, 1, 1]
     assert [validation_share(n, needed=5) for n in (9, 10, 15, 18, 62)] == [0, 5, 5, 6, 20]
+
+
+OWN_TASK = '''
+import numpy as np
+import tinymetafed as tmf
+
+
+class Weighed(tmf.Task):
+    """Every client weighs things; two clients in a row are scales of one person."""
+
+    unit = {unit!r}
+
+    @classmethod
+    def facts(cls, options):
+        return tmf.TaskFacts(title="Scales", input_shape=(1,), output_size=1, loss="mse", counts_clients=True)
+
+    def read(self, data):
+        self.clients, self.unseen_clients = 10, 6
+        self.validation_clients = {validation}
+
+    def units(self, client):
+        return {units}
+
+    def _drawn(self, client, round, stream, count):
+        x = self.uniform(client, round, stream, count)[:, None]
+        return tmf.Samples(x, np.float32(1 + client % 7) * x)
+
+    def samples(self, client, round, sample_set, count):
+        return self._drawn(client, round, sample_set, count)
+
+    def test_samples(self, client, round):
+        return self._drawn(client, round, tmf.SampleSet.TEST, 4)
+'''
+
+
+def own_task(folder: Path, unit: object = "person", validation: object = 2, units: str = "(f'{client % 6 // 2}',)") -> Task:
+    file = folder / f"scales{len(list(folder.iterdir()))}.py"
+    file.write_text(OWN_TASK.format(unit=unit, validation=validation, units=units))
+    settings: dict[str, Any] = {"task": {"kind": f"{file}:Weighed"}}
+    text = "[model]\ninput = [1]\nloss = 'mse'\nlayers = [ { op = 'dense', units = 1, local = true } ]\n"
+    return open_task(parse(tomllib.loads(text) | settings, "own"), None)
+
+
+def test_a_users_own_task_says_who_is_for_validation_and_what_is_independent(tmp_path: Path) -> None:
+    task = own_task(tmp_path)
+    require_apart(task, {kind: set(clients) for kind, clients in groups_of(task).items()})
+    assert (Group.test(task).count, Group.validation(task).count) == (4, 2)
+    assert task.unit == "person" and task.units(HELD_OUT) == ("2",)
+    assert Group.test(own_task(tmp_path, validation=None)).count == 4  # a third of six is for validation
+    with pytest.raises(DataError, match=r"no validation clients.*set validation_clients in read\(\)"):
+        Group.validation(own_task(tmp_path, validation=0))
+    with pytest.raises(DataError, match=r"validation_clients is 6, expected a whole number from 0 to 5"):
+        own_task(tmp_path, validation=6)
+    with pytest.raises(DataError, match=r"unit is 7, expected what is independent"):
+        own_task(tmp_path, unit=7)
+    with pytest.raises(DataError, match=r"units\(client=1048576\) gives \(1, 2\), expected names \(str\): one"):
+        own_task(tmp_path, units="(1, 2)").units(HELD_OUT)

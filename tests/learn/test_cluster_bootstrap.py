@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tinymetafed.learn import cluster_bootstrap, prng, student_t
-from tinymetafed.learn.cluster_bootstrap import FEWEST_UNITS, RESAMPLES, half_width
+from tinymetafed.learn.cluster_bootstrap import RESAMPLES, half_width
 
-VALUES = st.lists(st.floats(0, 1), min_size=FEWEST_UNITS, max_size=12)
+VALUES = st.lists(st.floats(0, 1), min_size=2, max_size=12)
 
 
 def equal(n: int) -> list[float]:
@@ -55,7 +55,7 @@ def test_it_covers_the_mean_of_a_normal_distribution_in_95_of_100_cases(n: int) 
 
 
 def test_too_few_units_and_diverged_ones_have_none() -> None:
-    assert half_width([0.5, 0.9], equal(2)) is None and half_width([0.5], equal(1)) is None
+    assert half_width([0.5], equal(1)) is None and (half_width([0.5, 0.9], equal(2)) or 0) > 1
     assert half_width([0.5, math.nan, 0.6], equal(3)) is None
     assert half_width([0.5, math.inf, 0.6], equal(3)) is None
 

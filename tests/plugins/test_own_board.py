@@ -16,7 +16,7 @@ from tinymetafed.devices import usb
 from tinymetafed.devices.device_urls import parse
 from tinymetafed.devices.launch import LaunchError, require
 from tinymetafed.projects import doctor, new
-from tinymetafed.runs import training
+from tinymetafed.runs import store, training
 from tinymetafed.runs.setup import design_of, set_up
 from tinymetafed_codegen import board_file, boards
 from tinymetafed_codegen.board_errors import BoardError, BoardWarning
@@ -32,7 +32,7 @@ CAP_DAC_OVERRIDE, PR_CAPBSET_DROP = 1, 24
 ctypes.CDLL(None).prctl(PR_CAPBSET_DROP, CAP_DAC_OVERRIDE, 0, 0, 0)
 os.execvp(sys.argv[1], sys.argv[1:])
 """
-SHORT = ("--set", "run.rounds=20")
+SHORT = ("--set", "run.rounds=20", "--set", "evaluation.tasks=1")  # how many clients are tested changes no weight
 
 
 def sha256(said: str) -> str:
@@ -80,10 +80,10 @@ def test_every_command_of_the_page_works_from_a_wheel(wheel_venv: WheelVenv, tmp
         "replay.o",
         "storage.o",
     ]
-    asked = "import tinymetafed as tmf; r = tmf.open_run('runs/bench').result; print(r.devices[0].board, r.weights_sha256)"
-    board, trained = wheel_venv.run(project, wheel_venv.python, "-c", asked).stdout.split()
+    result = store.read_run(project / "runs" / "bench").result
+    assert result is not None
     usual = wheel_venv.tinymetafed(project, "train", "experiment.toml", "-d", "native:2", *SHORT, "--out", "usual", "--json")
-    assert board == "bench" and trained == sha256(usual)
+    assert result.devices[0].board == "bench" and result.weights_sha256 == sha256(usual)
 
 
 @needs_qemu
@@ -96,7 +96,7 @@ def test_an_emulated_board_with_a_port_of_its_own_trains_to_the_same_bits(wheel_
     # Nobody may write to the project, not even root.
     for each in (project, *project.rglob("*")):
         each.chmod(0o555 if each.is_dir() else 0o444)
-    train = ("train", "experiment.toml", "--set", "run.rounds=3", "--json")
+    train = ("train", "experiment.toml", "--set", "run.rounds=3", "--set", "evaluation.tasks=1", "--json")
     words = ("tinymetafed", *train, "--device", "qemu:1@half", "--out", tmp_path / "half")
     done = wheel_venv.run(project, wheel_venv.python, "-c", WITHOUT_THE_RIGHTS_OF_ROOT, *words)
     assert done.returncode == 0, done.stderr
@@ -107,9 +107,8 @@ def test_an_emulated_board_with_a_port_of_its_own_trains_to_the_same_bits(wheel_
     (device,) = json.loads(said)["devices"]
     assert device["board"] == "half" and device["receive_window"] == 1536
     assert sha256(said) == sha256(wheel_venv.tinymetafed(project, *train, "--device", "native:1", "--out", "usual"))
-    ready = json.loads(wheel_venv.tinymetafed(project, "doctor", "--json"))
-    (half,) = [finding for finding in ready if finding["name"] == "half"]
-    assert half["ok"] and str(project / "boards" / "half.json") in half["detail"]
+    (half,) = [finding for finding in doctor.all_boards(Catalogue(project)) if finding.name == "half"]
+    assert half.ok and str(project / "boards" / "half.json") in half.detail
 
 
 def test_an_unusable_board_is_refused_by_file_and_line_from_a_wheel(wheel_venv: WheelVenv, tmp_path: Path) -> None:
@@ -204,10 +203,11 @@ def test_an_own_board_is_found_by_name_before_a_built_in_one_and_by_its_file(pro
 @pytest.mark.usefixtures("built_once")
 def test_an_own_board_replaces_the_built_in_board_of_its_name(project: Path) -> None:
     experiment = project / "experiment.toml"
-    usual = training.train(set_up(sine("run.rounds=2"), "sine", None), ["native:1"], ["native:1"], project / "a", Quiet())
+    short = sine("run.rounds=2", "evaluation.tasks=1")
+    usual = training.train(set_up(short, "sine", None), ["native:1"], ["native:1"], project / "a", Quiet())
     file = own(project, "native", "native", receive_window=1280)
     with pytest.warns(BoardWarning, match=re.escape(f"{file}: used in place of our board 'native'")):
-        setup = set_up(sine("run.rounds=2"), str(experiment), None)
+        setup = set_up(short, str(experiment), None)
     result = training.train(setup, ["native:1"], ["native:1"], project / "b", Quiet())
     assert [device.receive_window for device in (*usual.devices, *result.devices)] == [1024, 1280]
     assert result.weights_sha256 == usual.weights_sha256

@@ -108,7 +108,7 @@ def test_a_loaded_experiment_has_the_classs_facts_and_survives_being_written(wit
         ("held_out = 8", "heldout = 8", r"options: unknown key 'heldout'; did you mean 'held_out'\?"),
         ("held_out = 8", "held_out = 'x'", r"options: 'held_out' = 'x': input should be a valid integer"),
         ("support = 8", "suport = 8", r"unknown key 'task\.suport'; did you mean 'support'\?"),
-        ("rounds = 300", "rounds = 300\nclients = 5", r"run\.clients = 5, but task .* counts its clients"),
+        ("rounds = 150", "rounds = 150\nclients = 5", r"run\.clients = 5, but task .* counts its clients"),
         ("input = [1]", "input = [2]", r"thermometers\.py:Thermometers' needs model\.input = \[1\], the model has \[2\]"),
         ('loss = "mse"', 'loss = "softmax_cross_entropy"', r"needs model\.loss = mse or mae or huber"),
         ('"thermometers.py:Thermometers"', '"thermo"', r"unknown value 'thermo'; expected one of: sine, .*FILE\.py:CLASS"),
@@ -365,7 +365,7 @@ def test_a_run_is_not_continued_with_another_file_or_other_data(with_data: Path)
 
 
 def test_a_sweep_repeats_the_runs_that_depend_on_a_changed_file(with_data: Path, wheel_venv: WheelVenv) -> None:
-    replace(with_data / "thermometers.toml", "rounds = 300", "rounds = 3")
+    replace(with_data / "thermometers.toml", "rounds = 150", "rounds = 3")
     replace(with_data / "sweep.toml", "seeds = [1, 2]", "seeds = [1]")
     swept = ("tinymetafed", "sweep", "sweep.toml", "-o", "swept")
     assert wheel_venv.run(with_data, *swept).returncode == 0

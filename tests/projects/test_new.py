@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from installed_wheel import install
+from installed_wheel import WheelVenv
 from small_runs import Quiet
 from test_docs import command_fault, commands, read
 
@@ -120,13 +120,15 @@ def test_a_copied_project_builds_with_an_installation_in_another_place(gestures:
         shutil.rmtree(folder / ".pio" / "build")
 
     build(gestures, ours)
-    shutil.copytree(gestures, tmp_path / "clone", ignore=shutil.ignore_patterns(".pio"))  # the files that git tracks
+    # The files that git tracks are those of a new project, which the first build has begun with.
+    tracked = (file for file in gestures.rglob("*") if file.is_file() and {".pio", "__pycache__"}.isdisjoint(file.parts))
+    found = {str(file.relative_to(gestures)): file.read_text(encoding="utf-8") for file in tracked}
+    assert found == project.files("gestures", "native")
     shutil.copytree(gestures, tmp_path / "copy")  # including build output
     shutil.rmtree(gestures)
     other.parent.mkdir()
     ours.rename(other)
     build(tmp_path / "copy", other)
-    build(tmp_path / "clone", other)
 
 
 def test_two_installations_are_not_mixed(gestures: Path, tmp_path: Path) -> None:
@@ -142,7 +144,8 @@ def test_two_installations_are_not_mixed(gestures: Path, tmp_path: Path) -> None
     said = " ".join((done.stdout + done.stderr).split())
     assert f"has TinyMetaFed in {root()}, but this project uses the one in {data}; remove {gestures}/.pio/" in said
     (gestures / ".pio" / "tinymetafed.ini").unlink()
-    pio(gestures, sys.executable, environment)
+    pio(gestures, sys.executable, environment, "--target", "compiledb")  # configured, but not compiled
+    assert f"root = {root()}\n" in (gestures / ".pio" / "tinymetafed.ini").read_text()
 
 
 # Errors
@@ -197,25 +200,23 @@ def snapshot(folder: Path) -> dict[str, tuple[int, str]]:
     }
 
 
-def pio(folder: Path, python: str, environment: dict[str, str]) -> None:
-    done = subprocess.run(
-        [python, "-m", "platformio", "run", "-e", "native"], cwd=folder, env=environment, capture_output=True, text=True
-    )
+def pio(folder: Path, python: str, environment: dict[str, str], *options: str) -> None:
+    command = [python, "-m", "platformio", "run", "-e", "native", *options]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_an_installed_wheel_makes_and_trains_a_project_and_is_never_written_to(tmp_path: Path) -> None:
-    wheel = install(tmp_path)
-    before = snapshot(wheel.site)
-    wheel.tinymetafed(tmp_path, "new", "gestures")
+def test_an_installed_wheel_makes_and_trains_a_project_and_is_never_written_to(wheel_venv: WheelVenv, tmp_path: Path) -> None:
+    before = snapshot(wheel_venv.site)
+    wheel_venv.tinymetafed(tmp_path, "new", "gestures")
     folder = tmp_path / "gestures"
-    settings = [word for key in SHORT for word in ("--set", key)]
-    wheel.tinymetafed(folder, "train", "experiment.toml", "-d", "native:2", "--out", "run", *settings)
+    settings = [word for key in ("run.rounds=3", "evaluation.tasks=1") for word in ("--set", key)]
+    wheel_venv.tinymetafed(folder, "train", "experiment.toml", "-d", "native:2", "--out", "run", *settings)
     assert (folder / "run" / "report.html").is_file()
-    pio(folder, str(wheel.python), wheel.variables)
-    assert f"root = {wheel.site}/tinymetafed_codegen/_data\n" in (folder / ".pio" / "tinymetafed.ini").read_text()
+    pio(folder, str(wheel_venv.python), wheel_venv.variables)
+    assert f"root = {wheel_venv.site}/tinymetafed_codegen/_data\n" in (folder / ".pio" / "tinymetafed.ini").read_text()
     assert (folder / ".pio" / "build" / "native" / "firmware.elf").is_file()
-    assert snapshot(wheel.site) == before
+    assert snapshot(wheel_venv.site) == before
     assert {path.name for path in folder.iterdir()} - {".pio", "run"} == {
         "experiment.toml", "source.cpp", "platformio.ini", "platform", "README.md", ".gitignore", "data",
     }  # fmt: skip

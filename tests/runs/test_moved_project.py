@@ -120,10 +120,11 @@ def move(old: Path, new: Path) -> Path:
 
 @pytest.mark.parametrize(("on", "source"), [("simulation", False), ("simulation", True), ("native:1", True)])
 def test_a_run_goes_on_where_its_project_has_been_copied_to(tmp_path: Path, on: str, source: bool) -> None:
-    undisturbed = begin(project(tmp_path / "whole", source), tmp_path / "whole" / "runs" / "one", on, Quiet())
     first, second, third = tmp_path / "first", tmp_path / "second" / "deeper", tmp_path / "third"
+    file = project(first, source)
+    undisturbed = begin(file, tmp_path / "whole", on, Quiet())
     with pytest.raises(KeyboardInterrupt):
-        begin(project(first, source), first / "runs" / "one", on, Interrupts())
+        begin(file, first / "runs" / "one", on, Interrupts())
     assert 0 < read_run(first / "runs" / "one").trained < 6
     second.parent.mkdir()
     run = move(first, second) / "runs" / "one"

@@ -39,12 +39,13 @@ from tinymetafed_codegen import hash
 pytestmark = pytest.mark.xdist_group("runner")  # one undisturbed run serves all tests
 
 KILLS = int(os.environ.get("TINYMETAFED_KILLS", "4"))
+ROUNDS, EVERY, TASKS = 60, 20, 6  # of a run; rounds between two evaluations; clients of its meta-test
 SETTINGS = [
-    "run.rounds=150",
+    f"run.rounds={ROUNDS}",
     "run.devices_per_round=2",
-    "evaluation.every=50",
-    "evaluation.every_tasks=4",
-    "evaluation.tasks=12",
+    f"evaluation.every={EVERY}",
+    "evaluation.every_tasks=3",
+    f"evaluation.tasks={TASKS}",
 ]
 
 # The installed command without PlatformIO's check whether the firmware is up to date, which takes seconds.
@@ -102,7 +103,7 @@ class Clean:
         assert run.result.sessions == len(run.sessions)
         for key in ("bytes_down", "bytes_up", "retries"):
             assert getattr(run.result, key) == sum(getattr(entry, key) for entry in run.rounds)
-        assert sum(device.rounds for device in run.devices) == 2 * 150
+        assert sum(device.rounds for device in run.devices) == 2 * ROUNDS
 
 
 def bits(entry: RoundEntry) -> list[Any]:
@@ -205,7 +206,7 @@ def small_disk(path: Path, size: int) -> Iterator[Path]:
 
 def test_a_full_disk_stops_a_run_with_an_error_and_loses_nothing(clean: Clean, tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", 8 << 20) as disk:
-        for room in (200_000, 500_000, 1_200_000):
+        for room in (200_000, 400_000):
             folder, filler = disk / f"run{room}", disk / "filler"
             free = shutil.disk_usage(disk).free
             filler.write_bytes(bytes(free - room))
@@ -214,7 +215,7 @@ def test_a_full_disk_stops_a_run_with_an_error_and_loses_nothing(clean: Clean, t
             assert process.returncode == 1 and out == "" and "Traceback" not in err, err
             assert err.count("Error:") == 1 and f"{folder}/run.db: cannot be written: " in err and "make room" in err, err
             trained = read_run(folder).trained
-            assert 0 < trained < 150
+            assert 0 < trained < ROUNDS
             with clean.begin(folder) as process:  # the disk is still full
                 out, err = process.communicate(timeout=HUNG_SECONDS)
             assert process.returncode == 1 and "cannot be written" in err and read_run(folder).trained >= trained
@@ -235,7 +236,7 @@ def trained(clean: Clean, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     genuine = evaluate.meta_test
 
     def stop_at_the_last(*arguments: Any, **named: Any) -> MetaTest:
-        if arguments[4] == 12:
+        if arguments[4] == TASKS:
             raise KeyboardInterrupt
         return genuine(*arguments, **named)
 
@@ -255,7 +256,8 @@ def no_more_rounds(*_: Any, **__: Any) -> Iterator[server.Round]:
 def test_a_run_interrupted_in_its_meta_test_repeats_only_that(
     clean: Clean, trained: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert read_run(trained).trained == 150 and [entry.round for entry in read_run(trained).evaluations] == [50, 100]
+    begun = read_run(trained)
+    assert begun.trained == ROUNDS and [entry.round for entry in begun.evaluations] == [EVERY, 2 * EVERY]
     monkeypatch.setattr(server, "rounds", no_more_rounds)
 
     def interrupted(*_: Any) -> dict[str, Any]:
@@ -264,9 +266,9 @@ def test_a_run_interrupted_in_its_meta_test_repeats_only_that(
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(evaluate, "example", interrupted)
         training.resume(trained, Quiet())
-    assert [entry.round for entry in read_run(trained).evaluations] == [50, 100, 150]
+    assert [entry.round for entry in read_run(trained).evaluations] == [EVERY, 2 * EVERY, ROUNDS]
     result = training.resume(trained, Quiet())
-    assert [entry.round for entry in read_run(trained).evaluations] == [50, 100, 150]
+    assert [entry.round for entry in read_run(trained).evaluations] == [EVERY, 2 * EVERY, ROUNDS]
     assert result.sessions == 3
     clean.compare(trained)
     assert training.resume(trained, Quiet()) == read_run(trained).result
@@ -284,7 +286,7 @@ def test_a_torn_log_is_reported(trained: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(watch, "event", said.append)
     monkeypatch.setattr(store, "lost_commits", lambda path: True)
     training.resume(trained, watch)
-    assert len(said) == 1 and "run.db-wal" in said[0] and "everything after 150 rounds is done again" in said[0]
+    assert len(said) == 1 and "run.db-wal" in said[0] and f"everything after {ROUNDS} rounds is done again" in said[0]
 
 
 def test_another_model_is_not_continued(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -315,7 +317,7 @@ def test_a_missing_evaluation_is_repeated(clean: Clean, tmp_path: Path, monkeypa
         patch.setattr(evaluate, "meta_test", interrupted)
         training.train(setup, ["native:2"], ["native:1"], tmp_path / "run", Quiet())
     run = read_run(tmp_path / "run")
-    assert run.trained == 50 and run.evaluations == []
+    assert run.trained == EVERY and run.evaluations == []
     assert (tmp_path / "run" / "weights.npz").exists()
     training.resume(tmp_path / "run", Quiet())
     clean.compare(tmp_path / "run")

@@ -51,6 +51,10 @@ class SweepTable:
         """A sentence that explains the figures."""
         return table.legend(self.rows)
 
+    def comparisons(self) -> list[str]:
+        """Lines on each row beside the sweep's baseline, below a heading; none without a baseline."""
+        return table.comparisons(self.rows)
+
     def notes(self) -> list[str]:
         """Notes on single rows, for instance on runs that diverged, and on what was left out."""
         return table.notes(self.rows, self.left_out)
@@ -82,7 +86,8 @@ def sweep(
         progress: As in ``simulate``.
 
     Returns:
-        The table, which is also written to table.md and table.csv in the folder, even after an interruption.
+        The table, which is also written to table.md and table.csv in the folder, even after an interruption. With ``group =
+        "validation"`` in the file, its scores are those of validation clients; with ``baseline``, rows have comparisons.
 
     Raises:
         UsageError: ``data`` is given and the task reads none.

@@ -24,7 +24,6 @@ app = typer.Typer(
     help="Federated meta-learning on microcontrollers: boards on serial lines learn an initialisation together, "
     "from which a new board adapts with a few samples.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 app.command()(project.new)

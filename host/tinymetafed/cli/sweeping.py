@@ -39,7 +39,9 @@ def sweep(
 ) -> None:
     """Simulate an experiment over options and seeds on all cores and write one table of results.
 
-    After an interruption the same command continues:
+    With group = "validation" in the file, runs score validation clients, so that settings can be chosen before anybody sees
+    test clients; baseline = "ROW" compares the other rows with that one, seed by seed. After an interruption the same command
+    continues:
 
     tinymetafed sweep examples/sweeps/sine.toml
 
@@ -90,6 +92,8 @@ def _show(table: tmf.SweepTable) -> None:
     console = results()
     console.print(f"{table.name}: {table.legend()}; cost counts values only")
     console.print(shown)
+    for line in table.comparisons():
+        console.print(f"  {line}", soft_wrap=True)
     for note in table.notes():
         console.print(f"  {note}", soft_wrap=True)
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from . import prng, student_t
 
-FEWEST_UNITS = 3  # an interval of two is wider than any use
+FEWEST_SHOWN = 3  # units whose interval is shown to readers: one of two is wider than any use
 RESAMPLES = 2_000
 _MOST_UNITS = 1_000  # of more, the mean is as good as normally distributed
 _KEY = 0xB007  # of the draws: the same scores have the same interval on every machine
@@ -32,14 +32,14 @@ def half_width(means: Sequence[float], shares: Sequence[float]) -> float | None:
         shares: Each unit's share of all scores, above 0; together 1.
 
     Returns:
-        The half-width; None for fewer than FEWEST_UNITS units, or if a mean is not finite.
+        The half-width; None for fewer than two units, or if a mean is not finite.
 
     Source: Efron and Tibshirani, An Introduction to the Bootstrap, 8.3 and 13.3; the widening: Hesterberg, "What Teachers
     Should Know About the Bootstrap", 2015, 3.3.
     """
     n = len(means)
     values, weights = np.asarray(means, np.float64), np.asarray(shares, np.float64)
-    if n < FEWEST_UNITS or not np.isfinite(values).all():
+    if n < 2 or not np.isfinite(values).all():
         return None
     mean = float(values @ weights)
     if n > _MOST_UNITS:

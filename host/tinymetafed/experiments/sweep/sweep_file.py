@@ -9,7 +9,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import pydantic
 from pydantic import Field
@@ -30,6 +30,7 @@ from .. import SweepError
 from .folds import HELD_OUT_KEY, folds, settings
 
 SEED = "run.seed"
+GROUP = "evaluation.group"
 
 Settings = dict[str, TomlValue]  # by section.key
 
@@ -45,6 +46,8 @@ class _SweepSpec(Section):
 
     experiment: str | None = None
     leave_out: Annotated[int, Field(ge=1)] | None = None
+    group: Literal["test", "validation"] = "test"
+    baseline: str | None = None
     seeds: Annotated[list[Annotated[int, Field(ge=0, lt=1 << 32)]], Field(min_length=1)]
     grid: dict[str, Any] = Field(default_factory=dict)
     variant: list[_VariantSpec] = Field(default_factory=list)
@@ -107,6 +110,8 @@ class Run:
 class Sweep:
     """A sweep that has been checked.
 
+    ``group``: the clients that its runs are scored by: "test", or "validation" for a sweep by which something is chosen.
+    ``baseline``: the row that the others are compared with; None for no comparison.
     ``left_out``: for each combination that has too few clients for its rounds, its name and the reason; the others run.
     """
 
@@ -114,6 +119,8 @@ class Sweep:
     seeds: tuple[int, ...]
     cells: tuple[Cell, ...]
     left_out: tuple[tuple[str, str], ...] = ()
+    group: str = "test"
+    baseline: str | None = None
 
     @property
     def runs(self) -> list[Run]:
@@ -174,7 +181,10 @@ def load(path: Path, data: Path | None = None, leave_out: int | None = None) -> 
     for cell in cells:
         if (other := taken.setdefault(cell.folder, cell.name)) is not cell.name:
             raise SweepError(f"{path}: '{other}' and '{cell.name}' would share the folder {cell.folder}; rename one")
-    return Sweep(path, tuple(file.seeds), tuple(cells), tuple(left_out))
+    if file.baseline is not None and file.baseline not in [cell.name for cell in cells]:
+        names = ", ".join(f"'{cell.name}'" for cell in cells)
+        raise SweepError(f"{path}: baseline = '{file.baseline}' is no row of this sweep; there are {names}")
+    return Sweep(path, tuple(file.seeds), tuple(cells), tuple(left_out), file.group, file.baseline)
 
 
 def _chosen(path: Path, file: _SweepSpec) -> Iterator[tuple[str, Settings, str | None]]:
@@ -200,9 +210,12 @@ def _cell(path: Path, file: _SweepSpec, name: str, settings: Settings, experimen
         raise SweepError(f"{path}: '{name}' has no experiment; name its file: experiment = \"../sine.toml\"")
     if SEED in settings:
         raise SweepError(f"{path}: '{name}': {SEED} cannot be set, the sweep sets it; put the seeds into seeds = [...]")
+    if GROUP in settings:
+        raise SweepError(f"{path}: '{name}': {GROUP} cannot be set, it is the same for all runs; write group = \"validation\"")
     source = path.parent / chosen
+    scored: Settings = {} if file.group == "test" else {GROUP: file.group}
     try:
-        loaded = load_experiment(source, settings=settings | {SEED: file.seeds[0]})
+        loaded = load_experiment(source, settings=settings | scored | {SEED: file.seeds[0]})
         remember(of_experiment(loaded, str(source)))  # the user has named it
         designed = design_of(loaded, str(source))
         open_strategy(loaded, designed.manifest)  # a user's class may be missing

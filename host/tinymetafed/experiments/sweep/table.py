@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,8 @@ import numpy as np
 from tinymetafed_codegen.markdown_text import markdown_text, table_row
 
 from ...federation.meta_test import confidence
+from ...federation.result import Evaluation
+from ...learn.comparisons import Difference, holm, paired, verdict
 from ...learn.metric import Metric
 from ...runs.run_data import RunData
 from ...runs.run_figures import values_only_cost
@@ -40,11 +42,25 @@ class Spread:
 
 
 @dataclass(frozen=True)
+class Comparison:
+    """A row beside the sweep's baseline: the paired difference of its scores, over seeds that both have.
+
+    ``adjusted``: the difference's p value with Holm's correction for all rows of the sweep; ``verdict``: in words.
+    """
+
+    baseline: str
+    difference: Difference
+    adjusted: float | None
+    verdict: str
+
+
+@dataclass(frozen=True)
 class Row:
     """One cell of the sweep.
 
     ``scores``: scores after adaptation of the finished runs, by seed. Bytes are means per round, all devices together.
     ``cost``: the papers' communication cost, TinyReptile's round = 1. ``troubles``: which runs failed, and how.
+    ``compared``: with the sweep's baseline; None for the baseline itself, and without one.
     """
 
     cell: Cell
@@ -59,6 +75,12 @@ class Row:
     cost: float
     runs: Mapping[int, RunData] = field(repr=False)
     troubles: Sequence[str]
+    compared: Comparison | None = None
+
+    @property
+    def finals(self) -> dict[int, Evaluation]:
+        """The final meta-tests of the finished runs, by seed."""
+        return {seed: run.evaluations[-1] for seed, run in self.runs.items()}
 
     @property
     def whole(self) -> bool:
@@ -79,6 +101,11 @@ class Row:
             "bytes_up": self.bytes_up,
             "bytes_samples": self.bytes_samples,
             "values_only_cost": self.cost,
+            "group": next((final.group for final in self.finals.values()), None),
+            "n_tasks": next((final.n_tasks for final in self.finals.values()), None),
+            "n_independent_by_seed": {str(seed): final.n_independent for seed, final in self.finals.items()},
+            "unit": next((final.unit for final in self.finals.values()), None),
+            "compared": None if self.compared is None else asdict(self.compared),
             "troubles": list(self.troubles),
         }
 
@@ -97,7 +124,21 @@ def rows(sweep: Sweep, out: Path, failed: Mapping[Path, str] | None = None) -> l
     Raises:
         Error: StoreError or SweepFailed.
     """
-    return [_row(cell, [Run(cell, seed) for seed in sweep.seeds], out, failed or {}) for cell in sweep.cells]
+    found = [_row(cell, [Run(cell, seed) for seed in sweep.seeds], out, failed or {}) for cell in sweep.cells]
+    return found if sweep.baseline is None else compare(found, sweep.baseline)
+
+
+def compare(table: Sequence[Row], baseline: str) -> list[Row]:
+    """The rows, each beside the one with the name ``baseline``."""
+    base = next(row for row in table if row.cell.name == baseline)
+    others = [row for row in table if row is not base]
+    differences = [paired(row.scores, base.scores) for row in others]
+    adjusted = holm([difference.p for difference in differences])
+    compared = {
+        row.cell.name: Comparison(baseline, difference, p, verdict(difference, p, row.metric.higher_is_better))
+        for row, difference, p in zip(others, differences, adjusted, strict=True)
+    }
+    return [replace(row, compared=compared.get(row.cell.name)) for row in table]
 
 
 def _row(cell: Cell, runs: Sequence[Run], out: Path, failed: Mapping[Path, str]) -> Row:
@@ -161,16 +202,59 @@ def notes(table: Sequence[Row], left_out: Sequence[tuple[str, str]] = ()) -> lis
     return ([f"Not complete: {', '.join(unfinished)}."] if unfinished else []) + found
 
 
+def comparisons(table: Sequence[Row]) -> list[str]:
+    """A line for each row that is compared with the baseline."""
+    lines = []
+    for row in table:
+        if row.compared is None:
+            continue
+        found, metric = row.compared.difference, row.metric
+        if found.mean is None:
+            lines.append(f"{row.cell.name}: not compared, no seed has a score of both")
+            continue
+        interval = "" if found.ci95 is None else f" ± {score(found.ci95, metric)}"
+        p = "" if row.compared.adjusted is None else f", p = {row.compared.adjusted:.3f}"
+        sign = "+" if found.mean >= 0 else "-"
+        lines.append(
+            f"{row.cell.name}: {sign}{score(abs(found.mean), metric)}{interval} over {found.n} seed{'s' * (found.n != 1)}{p}: "
+            f"{row.compared.verdict}"
+        )
+    if not lines:
+        return []
+    baseline = next(row.compared.baseline for row in table if row.compared is not None)
+    head = f"Against {baseline}, seed by seed; p values of paired t tests with Holm's correction for {len(lines)} comparisons:"
+    return [head, *lines]
+
+
+def scored(table: Sequence[Row]) -> str:
+    """Whom each run was scored by: the group, tasks, and what is independent among them; "" before the first run."""
+    finals = [final for row in table for final in row.finals.values()]
+    if not finals:
+        return ""
+    tasks, units = sorted({final.n_tasks for final in finals}), sorted({final.unit for final in finals})
+    counts = sorted({final.n_clients if final.n_independent is None else final.n_independent for final in finals})
+    group = "validation" if all(final.group == "validation" for final in finals) else "test"
+
+    def span(numbers: Sequence[int]) -> str:
+        return f"{numbers[0]:,}" if len(numbers) == 1 else f"{numbers[0]:,} to {numbers[-1]:,}"
+
+    named = " or ".join(f"{unit}{'' if counts == [1] else 's'}" for unit in units)
+    return f"each run scores {span(tasks)} tasks of {group} clients, of {span(counts)} independent {named}"
+
+
 def legend(table: Sequence[Row]) -> str:
     """A sentence that explains the figures."""
     what = {Metric.ACCURACY: "accuracy in percent", Metric.MSE: "mean squared error"}[table[0].metric]
-    return f"{what[0].upper()}{what[1:]} of unseen clients; bytes of a round on the wire, framing included, samples apart"
+    who = f"; {found}" if (found := scored(table)) else ""
+    return f"{what[0].upper()}{what[1:]} of unseen clients{who}; bytes of a round on the wire, framing included, samples apart"
 
 
 def markdown(table: Sequence[Row], left_out: Sequence[tuple[str, str]] = ()) -> str:
     """The table as Markdown, followed by its legend and notes."""
     lines = [table_row(HEADINGS), "|---|" + "---:|" * (len(HEADINGS) - 1), *(table_row(cells(row)) for row in table)]
     lines += ["", f"{legend(table)}.", *(f"- {markdown_text(note)}" for note in notes(table, left_out))]
+    if compared := comparisons(table):
+        lines += ["", markdown_text(compared[0]), "", *(f"- {markdown_text(line)}" for line in compared[1:])]
     return "\n".join(lines) + "\n"
 
 

@@ -18,7 +18,7 @@ from ..run_figures import values_only_cost
 from .arena import Bar, MemoryPicture, memory_picture
 from .board_tables import EstimateRow, estimates
 from .traffic_bars import down, samples, up, wire_bytes
-from .wording import Scale, byte_unit, chance, count, interval, sentence, tested
+from .wording import Scale, byte_unit, chance, count, curve_intervals, interval, sentence, tested
 
 COLOURS = 8  # of curves; with more runs they repeat
 ABSENT = "–"
@@ -213,7 +213,7 @@ def _charts(runs: Sequence[RunData], names: Sequence[str], scale: Scale) -> list
     for curve in curves:
         means = zip(curve.d, curve.mean, strict=True)
         over_samples.append([(float(tried.index(d)), scale.value(mean)) for d, mean in means])
-    errors = [[scale.value(half_width if curve.n_clients > 1 else None) for half_width in curve.ci95] for curve in curves]
+    errors = [[scale.value(half_width) for half_width in curve_intervals(curve)] for curve in curves]
     final = [_final_error(run, scale) for run in runs]
     guess = _guessing(runs)
     references = [*guess, *_untrained(runs, names, scale)]
@@ -302,8 +302,8 @@ def _d_table(runs: Sequence[RunData], names: Sequence[str], scale: Scale) -> DTa
     rows = []
     for name, curve in zip(names, curves, strict=True):
         known = {
-            d: scale.mean(mean, ci if curve.n_clients > 1 else None)
-            for d, mean, ci in zip(curve.d, curve.mean, curve.ci95, strict=True)
+            d: scale.mean(mean, half_width)
+            for d, mean, half_width in zip(curve.d, curve.mean, curve_intervals(curve), strict=True)
         }
         rows.append((name, [known.get(d, ABSENT) for d in tried]))
     return DTable(curves[0].samples, [str(d) for d in tried], rows)

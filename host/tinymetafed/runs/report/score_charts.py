@@ -10,7 +10,7 @@ from ...learn.client_groups import ClientGroup
 from ..charts import Chart, Level, Point, Role, Series, chart
 from ..run_data import RunData
 from .traffic_bars import wire_bytes
-from .wording import Scale, byte_unit, chance, interval, tested
+from .wording import Scale, byte_unit, chance, curve_intervals, interval, tested
 
 BEFORE_AND_AFTER: tuple[Role, Role] = ("before", "after")
 
@@ -96,7 +96,7 @@ def d_curve_chart(run: RunData, curve: DCurve, scale: Scale) -> Chart | None:
     points = [(float(i), scale.value(mean)) for i, mean in enumerate(curve.mean)]
     if not any(math.isfinite(y) for _, y in points):
         return None
-    errors = [scale.value(half_width if curve.n_clients > 1 else None) for half_width in curve.ci95]
+    errors = [scale.value(half_width) for half_width in curve_intervals(curve)]
     known = any(math.isfinite(error) for error in errors)
     return chart(
         [Series("mean, 95 % confidence interval" if known else "mean", "after", points, errors, dots=True)],

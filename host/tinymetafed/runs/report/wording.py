@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from tinymetafed_codegen.spec import Experiment
 
-from ...federation.meta_test import by_client, interval_of
+from ...federation.meta_test import by_client, confidence
 from ...federation.result import DCurve, Score, Scores
+from ...learn.cluster_bootstrap import FEWEST_SHOWN
 from ...learn.metric import Metric
 
 
@@ -101,16 +102,16 @@ def interval(test: Scores) -> float | None:
     """Half-width of a meta-test's 95 % confidence interval over independent units; None where there are too few of them.
 
     Runs of earlier versions have intervals over clients, or over splits of clients, which look too certain; if their scores are
-    stored, those of clients are computed again.
+    stored, those of clients are computed again, by Student's t.
     """
     if test.n_independent is not None:
-        return test.after_ci95
+        return test.after_ci95 if test.n_independent >= FEWEST_SHOWN else None
     if test.n_tasks == test.n_clients or not test.per_task:
         return test.after_ci95 if test.n_clients > 1 else None
     worst = test.metric.worst
     before, after = ([worst if score is None else score for score in scores] for scores in zip(*test.per_task, strict=True))
     units = by_client(before, after, test.n_clients)
-    return interval_of([unit.after for unit in units], units, test.n_tasks)
+    return confidence([worst if unit.after is None else unit.after for unit in units])
 
 
 def tested(meta_test: Scores | DCurve, kind: str = "") -> str:
@@ -128,15 +129,19 @@ def independent(meta_test: Scores | DCurve) -> str:
     return f"{count(n)} {meta_test.unit}{'' if n == 1 else 's'}"
 
 
+def curve_intervals(curve: DCurve) -> list[float | None]:
+    """The half-widths of a curve's intervals; None where there are too few independent units."""
+    is_shown = curve.n_clients > 1 if curve.n_independent is None else curve.n_independent >= FEWEST_SHOWN
+    return [half_width if is_shown else None for half_width in curve.ci95]
+
+
 def why_no_interval(meta_test: Scores) -> str:
     """Says why a score has no interval; "" if it has one, or diverged."""
     if interval(meta_test) is not None or meta_test.after is None:
         return ""
-    return (
-        f"no confidence interval: {independent(meta_test)} are too few"
-        if meta_test.n_independent != 1
-        else (f"no confidence interval: all are of 1 {meta_test.unit}")
-    )
+    if meta_test.n_independent == 1:
+        return f"no confidence interval: all are of 1 {meta_test.unit}"
+    return f"no confidence interval: {independent(meta_test)} are too few"
 
 
 def chance(experiment: Experiment, outputs: int) -> tuple[str, float] | None:
