@@ -90,7 +90,12 @@ def test_the_defaults_of_a_loss_are_those_of_its_kind(loss: str) -> None:
     found = spec.parse({"task": {"kind": "folder", "path": "."}, "model": model}, "test")
     is_class = loss in ("binary_crossentropy", "softmax_cross_entropy")
     assert found.model.init == ("he" if is_class else "glorot") and found.strategy.output_clamp == (0.0 if is_class else 1.0)
-    assert found.evaluation.model_dump() == {"tasks": 40, "every": 0, "every_tasks": 20}  # the task's defaults, for every loss
+    assert found.evaluation.model_dump() == {
+        "tasks": 40,
+        "every": 0,
+        "every_tasks": 20,
+        "group": "test",
+    }  # the task's defaults, for every loss
 
 
 def test_an_unknown_loss_is_named() -> None:

@@ -214,11 +214,10 @@ def comparisons(table: Sequence[Row]) -> list[str]:
             continue
         interval = "" if found.ci95 is None else f" ± {score(found.ci95, metric)}"
         p = "" if row.compared.adjusted is None else f", p = {row.compared.adjusted:.3f}"
-        sign = "+" if found.mean >= 0 else "-"
-        lines.append(
-            f"{row.cell.name}: {sign}{score(abs(found.mean), metric)}{interval} over {found.n} seed{'s' * (found.n != 1)}{p}: "
-            f"{row.compared.verdict}"
-        )
+        size = score(abs(found.mean), metric)
+        sign = "-" if found.mean < 0 and float(size) else "+"
+        seeds = f"{found.n} seed{'s' * (found.n != 1)}"
+        lines.append(f"{row.cell.name}: {sign}{size}{interval} over {seeds}{p}: {row.compared.verdict}")
     if not lines:
         return []
     baseline = next(row.compared.baseline for row in table if row.compared is not None)
