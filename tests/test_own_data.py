@@ -14,7 +14,7 @@ from small_runs import Quiet
 from tinymetafed.devices import launch
 from tinymetafed.devices.running import build_firmware
 from tinymetafed.learn.tasks import HELD_OUT, DataError
-from tinymetafed.runs import report, store, training
+from tinymetafed.runs import adapting, report, rest_of_run, store, training, unchanged
 from tinymetafed.runs.run_data import RunData, StoreError
 from tinymetafed.runs.setup import design_of, set_up
 from tinymetafed_codegen import spec
@@ -133,7 +133,7 @@ def test_a_folder_is_trained_on_whichever_devices_there_are(file: Path, tmp_path
     assert curve.d == (0, 1, 2, 4, 6) and (curve.n_tasks, curve.n_clients) == (12, 1)
     assert (curve.mean[0], curve.mean[-1]) == (test.before, test.after)
     setup = set_up(run.experiment(), "run", run.data)
-    rows = training.adapt(setup, ["native:1"], run.weights, range(HELD_OUT, HELD_OUT + 3), Quiet()).clients
+    rows = adapting.adapt(setup, ["native:1"], run.weights, range(HELD_OUT, HELD_OUT + 3), Quiet()).clients
     assert [row.task for row in rows] == ["carol, split 1", "carol, split 2", "carol, split 3"]
     assert [(row.before, row.after) for row in rows] == list(test.per_task[:3])
 
@@ -156,15 +156,15 @@ def test_two_classes_are_learned_with_one_output(file: Path, tmp_path: Path) -> 
 @pytest.mark.usefixtures("built_once")
 def test_an_interrupted_run_on_a_folder_goes_on(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = train(file, tmp_path / "whole", "run.rounds=40")
-    genuine = training._Training._write
+    genuine = rest_of_run.RestOfRun._write
 
-    def until_round_15(self: training._Training, done: training.Round) -> None:
+    def until_round_15(self: rest_of_run.RestOfRun, done: rest_of_run.Round) -> None:
         genuine(self, done)
         if done.index == 14:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(training._Training, "_write", until_round_15)
+        patch.setattr(rest_of_run.RestOfRun, "_write", until_round_15)
         train(file, tmp_path / "run", "run.rounds=40")
     training.resume(tmp_path / "run", Quiet())
     assert store.read_run(tmp_path / "run").weights.tobytes() == whole.weights.tobytes()
@@ -205,7 +205,7 @@ def test_boards_train_on_what_an_own_source_makes_and_unseen_clients_adapt_with_
     assert again.weights.tobytes() == run.weights.tobytes()
     same_in_simulation(run, simulate(file, tmp_path / "simulated", *own))
     setup = set_up(run.experiment(), "run", None)
-    assert len(training.adapt(setup, ["native:1"], run.weights, range(HELD_OUT, HELD_OUT + 2), Quiet()).clients) == 2
+    assert len(adapting.adapt(setup, ["native:1"], run.weights, range(HELD_OUT, HELD_OUT + 2), Quiet()).clients) == 2
 
 
 @pytest.mark.usefixtures("built_once")
@@ -221,20 +221,20 @@ def test_each_board_is_a_client_of_its_own(file: Path, tmp_path: Path) -> None:
 def test_a_client_whose_board_is_gone_is_skipped_and_nobody_takes_its_place(
     file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(training._Training, "_test", interrupt)
+    monkeypatch.setattr(rest_of_run.RestOfRun, "_test", interrupt)
     monkeypatch.setattr(launch, "_process_numbers", itertools.count(1))
     with pytest.raises(KeyboardInterrupt):
         train(file, tmp_path / "run", *BOARDS, "run.rounds=20", url="native:3")
     whole = store.read_run(tmp_path / "run").rounds
-    genuine = training._Training._write
+    genuine = rest_of_run.RestOfRun._write
 
-    def until_round_10(self: training._Training, done: training.Round) -> None:
+    def until_round_10(self: rest_of_run.RestOfRun, done: rest_of_run.Round) -> None:
         genuine(self, done)
         if done.index == 9:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(training._Training, "_write", until_round_10)
+        patch.setattr(rest_of_run.RestOfRun, "_write", until_round_10)
         patch.setattr(launch, "_process_numbers", itertools.count(1))
         train(file, tmp_path / "less", *BOARDS, "run.rounds=20", url="native:3")
     monkeypatch.setattr(launch, "_process_numbers", itertools.count(1))  # the same ids, as in a new process
@@ -305,7 +305,7 @@ def test_a_source_changed_since_the_run_is_named(file: Path, tmp_path: Path) -> 
         pass
     (tmp_path / "source.cpp").write_text(SOURCE + "// new\n")
     with pytest.raises(StoreError, match=r"source\.cpp as it was then"):
-        training.same_model(set_up(experiment, "test", None), store.read_run(tmp_path / "run"))
+        unchanged.same_model(set_up(experiment, "test", None), store.read_run(tmp_path / "run"))
 
 
 def test_too_few_clients_for_a_round_are_refused_before_anything_is_built(file: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import log_mel_facts, private_update, sample_parts, secure_sum
+from . import augmentation, log_mel_facts, private_update, sample_parts, secure_sum
 from .board_facts import STACK_BYTES, Board
 from .calls import Call
 from .graph import Graph
@@ -94,6 +94,7 @@ def _ram(experiment: Experiment, net: Graph, arena: Plan, window: int, sensor: i
     behind = 4 * (net.n_state - net.n_parameters)
     feedback = 4 * net.n_global if experiment.strategy.error_feedback else 0
     secure = secure_sum.facts(experiment, net.n_global)
+    average, width = augmentation.average_facts(experiment), 1 if net.input.is_bytes else 4
     kept = 4 * net.n_local + 8 if keeps_local(experiment, net) else 0
     uses = (
         RamUse("weights", 4 * net.n_parameters),
@@ -112,6 +113,7 @@ def _ram(experiment: Experiment, net: Graph, arena: Plan, window: int, sensor: i
         RamUse("coded updates", CODED_RAM_BYTES if experiment.strategy.codes_values else 0),
         RamUse("keys of participants (secure aggregation)", 0 if secure is None else secure.ram_bytes),
         RamUse("version held (download by difference)", DIFFERENCE_RAM_BYTES if experiment.strategy.takes_differences else 0),
+        RamUse("averaged predictions", 0 if average is None else average.ram_bytes(net.output.size, bytes_per_input=width)),
         RamUse("core", CORE_RAM_BYTES + SELECTION_RAM_BYTES * len(net.layer_ends)),
         RamUse(STACK, STACK_BYTES),
     )
@@ -141,7 +143,8 @@ def _flash(experiment: Experiment, net: Graph) -> int:
     measures = MEASURES_FLASH_BYTES * experiment.board.measures
     coded = CODED_FLASH_BYTES * experiment.strategy.codes_values
     difference = DIFFERENCE_FLASH_BYTES * experiment.strategy.takes_differences
-    parts = feedback + store + sensor + authentication + privacy + secure + measures + coded + difference
+    augmenting = augmentation.flash_bytes(experiment)
+    parts = augmenting + feedback + store + sensor + authentication + privacy + secure + measures + coded + difference
     return CORE_FLASH_BYTES + parts + _kernel_flash(net)
 
 

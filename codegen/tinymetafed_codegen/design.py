@@ -151,8 +151,9 @@ def _mac_bytes(experiment: Experiment) -> int:
 
 def built(experiment: Experiment, source: str) -> graph.Graph:
     """The graph of an experiment's model, with every activation stored as it is. Raises SpecError."""
-    strategy = experiment.strategy
-    return graph.build(experiment.model, source, partial=strategy.partial, gradient=strategy.gradient, data=experiment.data)
+    strategy, model = experiment.strategy, experiment.model
+    net = graph.build(model, source, partial=strategy.partial, gradient=strategy.gradient, data=experiment.data)
+    return dataclasses.replace(net, keeps_input=experiment.predict.averages)
 
 
 def design_graph(experiment: Experiment, board: Board, net: graph.Graph, source: str, boards: Catalogue = INSTALLED) -> Design:
@@ -364,6 +365,7 @@ def _sends_bytes(experiment: Experiment, net: graph.Graph, window: int, mac_byte
     task = experiment.task
     return (
         task.bytes_per_input == 1
+        and not experiment.augment.computes
         and sample_source.name(experiment) == "streamed"
         and experiment.board.sensor is None
         and not sample_parts.is_whole(net.input.size, window, mac_bytes)

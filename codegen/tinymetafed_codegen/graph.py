@@ -36,7 +36,7 @@ class Graph:
 
     ``forward`` has a call for each layer, ``forward_of`` all calls of a pass. ``backward`` is by variant. ``rounds``: outputs
     of layers are rounded to float16. ``packing``: what runs after a layer, by its name, to pack activations for the backward
-    pass.
+    pass. ``keeps_input``: a forward pass leaves the input as it is.
     """
 
     input: Tensor
@@ -50,6 +50,7 @@ class Graph:
     sgd: Sgd
     rounds: bool = False
     packing: dict[str, tuple[Call, ...]] = dataclasses.field(default_factory=dict)
+    keeps_input: bool = False
 
     @property
     def shapes(self) -> TaskShapes:

@@ -12,7 +12,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from . import included, ops, private_update, sample_source, secure_sum, sensor, weights_file
+from . import augmentation, included, ops, private_update, sample_source, secure_sum, sensor, weights_file
 from .calls import Call
 from .graph import Graph
 from .ops import Op, Sgd
@@ -66,6 +66,7 @@ def model_hash(experiment: Experiment, net: Graph, given: Mapping[str, weights_f
         "coded_update": coded_messages.coded_schema_hash().hex() if experiment.strategy.codes_values else None,
         "download": difference_messages.difference_schema_hash().hex() if experiment.strategy.takes_differences else None,
         "waves": experiment.task.waves.changed_ranges or None if experiment.task.waves else None,
+        "augment": augmentation.description(experiment),
         "frozen": _digest([given[f"{op.name}.{parameter.name}"] for op, parameter in net.frozen]) if net.frozen else None,
     }
     description |= {key: value for key, value in optional.items() if value is not None}

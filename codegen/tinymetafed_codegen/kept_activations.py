@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from itertools import takewhile
 
-from . import work
+from . import augmentation, work
 from .calls import Call, Tensor, trains
 from .graph import Graph
 from .manifest import KeptActivations, Memory, RamUse
@@ -95,6 +95,9 @@ def plan(experiment: Experiment, net: Graph, memory: Memory) -> KeptActivations 
     if not found or not experiment.board.keeps or memory.flash + FLASH_BYTES > memory.flash_available:
         return None
     sets = [SampleSet.SUPPORT, SampleSet.ADAPT] + [SampleSet.QUERY] * bool(found.keys() - {Variant.LOCAL})
+    sets = [each for each in sets if not augmentation.changes(experiment, each)]  # of others the next pass changes the input
+    if not sets:
+        return None
     wanted = max(map(experiment.task.count, sets))
     floats = max(prefix.boundary.floats for prefix in found.values())
     each = 4 * (floats + net.target.size)
@@ -104,7 +107,8 @@ def plan(experiment: Experiment, net: Graph, memory: Memory) -> KeptActivations 
         return None
     layers = {variant.name.lower(): prefix.layers for variant, prefix in found.items()}
     products = {variant.name.lower(): prefix.multiply_accumulates for variant, prefix in found.items()}
-    return KeptActivations(samples, wanted, floats, RAM_BYTES + samples * each, layers, products)
+    changed = tuple(each.name.lower() for each in SampleSet if augmentation.changes(experiment, each))
+    return KeptActivations(samples, wanted, floats, RAM_BYTES + samples * each, layers, products, changed)
 
 
 def with_kept(memory: Memory, kept: KeptActivations | None) -> Memory:

@@ -142,7 +142,8 @@ class KeptActivations(StrictJson):
 
     ``samples``: how many the board has room for; ``wanted``: samples of the largest set. ``floats`` of one sample in RAM, its
     targets not counted; ``bytes`` of RAM in all. ``layers``: by variant, how many layers at the beginning of the forward pass
-    are left out; ``multiply_accumulates``: their cost.
+    are left out; ``multiply_accumulates``: their cost. ``changed``: the sample sets whose samples change in every pass,
+    of which nothing is kept.
     """
 
     samples: int
@@ -151,6 +152,7 @@ class KeptActivations(StrictJson):
     bytes: int
     layers: dict[str, int]
     multiply_accumulates: dict[str, int]
+    changed: tuple[str, ...] = ()
 
     def passes_sent(self, phases: Sequence[Phase]) -> list[int]:
         """For each phase, in how many of its passes the host has to send the samples, where the board does not make them.
@@ -160,7 +162,7 @@ class KeptActivations(StrictJson):
         sent, before = [], None
         for phase in phases:
             layers = self.layers.get(phase.variant.name.lower(), 0)
-            keeps = layers > 0 and phase.count <= self.samples
+            keeps = layers > 0 and phase.count <= self.samples and phase.sample_set.name.lower() not in self.changed
             now = (phase.sample_set, phase.count, layers)
             sent.append((0 if now == before else 1) if keeps else phase.passes)
             before = now

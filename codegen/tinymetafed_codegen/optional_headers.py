@@ -9,7 +9,17 @@ from pathlib import Path
 
 from numpy import float32
 
-from . import board_key, kept_activations, log_mel_facts, private_update, protocol_cpp, sample_parts, secure_sum, sensor
+from . import (
+    augmentation,
+    board_key,
+    kept_activations,
+    log_mel_facts,
+    private_update,
+    protocol_cpp,
+    sample_parts,
+    secure_sum,
+    sensor,
+)
 from .cpp_literals import float_literal, hexadecimal_literal, in_lines
 from .design import Design
 from .log_mel_cpp import log_mel_header
@@ -223,6 +233,53 @@ def wave_headers(design: Design, command: str) -> dict[str, str]:
     return {"sine_waves.hpp": render("sine_waves.hpp.j2", command=command, **ranges)}
 
 
+def augmentation_headers(design: Design, command: str) -> dict[str, str]:
+    """The texts of augmentation.hpp and augment_facts.hpp; empty for firmware that trains samples as they come."""
+    experiment = design.experiment
+    facts = augmentation.augment_facts(experiment)
+    if facts is None:
+        return {}
+    keys, jitter = experiment.augment, augmentation.jitter(experiment)
+    return {
+        "augmentation.hpp": render("augmentation.hpp.j2", command=command),
+        "augment_facts.hpp": render(
+            "augment_facts.hpp.j2",
+            command=command,
+            facts=facts,
+            training=str(keys.training).lower(),
+            adaptation=str(keys.adaptation).lower(),
+            stream=augmentation.STREAM,
+            inputs=design.graph.input.size,
+            turns=str(keys.rotation > 0).lower(),
+            rotation=f"{keys.rotation:g}",
+            tangent=float_literal(augmentation.tangent(experiment)),
+            scale=float_literal(keys.scale),
+            jitters=str(bool(jitter)).lower(),
+            jitter_channels=max(1, len(jitter)),
+            jitter=", ".join(map(float_literal, jitter or (0.0,))),
+            deviation=f"{augmentation.DEVIATION:.2f}",
+        ),
+    }
+
+
+def averaging_headers(design: Design, command: str) -> dict[str, str]:
+    """The texts of averaging.hpp and average_facts.hpp; empty for firmware that predicts each input once."""
+    facts = augmentation.average_facts(design.experiment)
+    if facts is None:
+        return {}
+    return {
+        "averaging.hpp": render("averaging.hpp.j2", command=command),
+        "average_facts.hpp": render(
+            "average_facts.hpp.j2",
+            command=command,
+            facts=facts,
+            value="uint8_t" if design.reads_bytes else "float",
+            reads_bytes=str(design.reads_bytes).lower(),
+            along_columns=str(facts.along_columns).lower(),
+        ),
+    }
+
+
 def _windows(facts: sensor.SensorFacts) -> str:
     """The C++ type of the front end that cuts windows."""
     return f"Windows<kChannels, {facts.window}, {facts.stride}, {str(facts.majority).lower()}, kClasses>"
@@ -278,6 +335,8 @@ PARTS = (
     OptionalPart(("held_version.hpp", "difference_facts.hpp"), difference_headers),
     OptionalPart(("sample_parts.hpp", "sample_parts_facts.hpp"), part_headers),
     OptionalPart(("sine_waves.hpp",), wave_headers),
+    OptionalPart(("augmentation.hpp", "augment_facts.hpp"), augmentation_headers),
+    OptionalPart(("averaging.hpp", "average_facts.hpp"), averaging_headers),
 )
 NAMES = frozenset((*_AUTHENTICATION, *(name for part in PARTS for name in part.headers)))
 

@@ -97,6 +97,8 @@ def _timeline(graph: Graph) -> tuple[list[str], list[list[_Lifetime]]]:
         for tensor in (*call.reads, *call.writes):
             use(tensor)
     steps.append("loss")
+    if graph.keeps_input:
+        use(graph.input)
     for tensor in (graph.output, graph.target, graph.output_gradient):
         use(tensor)
     step_of: dict[str, int] = {}  # calls that other variants have as well

@@ -145,6 +145,7 @@ Outcome Learner::sample(const protocol::Sample& message) {
   if (const Status status = read_inputs(in, message.dtype, message.scale, arena_.values + model::kInput);
       status != Status::kOk)
     return status;
+  if constexpr (augmentation::kAugments) augment(step_);
   step();
   return Status::kOk;
 }
@@ -157,6 +158,7 @@ bool Learner::work() {
     const source::Key key = {key_.seed, key_.client, {key_.round}, recipe_->phases[phase_].sample_set, index};
     source::make(key, arena_.values + model::kInput, arena_.values + model::kTarget);
   }
+  if constexpr (augmentation::kAugments) augment(step_);
   step();
   return true;
 }
@@ -166,6 +168,15 @@ bool Learner::work() {
     ++phase_;
     enter_phase();
   }
+}
+
+void Learner::augment(uint32_t number) {
+  if (!augmentation::applies(recipe_->phases[phase_].sample_set)) return;
+  const uint32_t before = port::ticks();
+  float* const input = arena_.values + model::kInput;
+  if constexpr (kReadsBytes) augmentation::change(reinterpret_cast<uint8_t*>(input + 1), key_, number);
+  else augmentation::change(input, key_, number);
+  ticks_ += port::ticks() - before;
 }
 
 void Learner::step() {
@@ -200,7 +211,11 @@ void Learner::enter_phase() {
   const protocol::Phase& phase = recipe_->phases[phase_];
   phase_start_ = phase_end_;
   phase_end_ += static_cast<uint32_t>(phase.count) * phase.passes;
-  enter(phase, phase_ > 0, is_alone_);
+  if (augmentation::applies(phase.sample_set)) {
+    KeptActivations::leave();  // in the next pass the inputs are others
+  } else {
+    enter(phase, phase_ > 0, is_alone_);
+  }
 }
 
 Status Learner::weights_status() const { return all_finite(parameters_, model::kStateCount) ? Status::kOk : Status::kNotFinite; }
@@ -270,7 +285,8 @@ Outcome Learner::predict(const protocol::Predict& message, Writer& out) {
     if (const Status status = read_inputs(in, message.dtype, message.scale, arena_.values + model::kInput);
         status != Status::kOk)
       return status;
-    model::Model<float>::forward(parameters_, arena_.values);
+    if constexpr (kAverages) Averaging::run(parameters_, arena_.values);
+    else model::Model<float>::forward(parameters_, arena_.values);
     for (uint32_t i = 0; i < model::kOutputSize; ++i) out.f32(arena_.values[model::kOutput + i]);
   }
   return Status::kOk;

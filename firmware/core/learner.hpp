@@ -3,6 +3,8 @@
 
 #include <cstdint>
 
+#include <augmentation.hpp>      // generated for firmware whose samples change
+#include <averaging.hpp>         // generated for firmware that averages predictions
 #include <coded_update.hpp>      // generated for firmware that codes the values of its updates
 #include <held_version.hpp>      // generated for firmware that takes differences of weights
 #include <kept_activations.hpp>  // generated for firmware that keeps activations
@@ -36,8 +38,8 @@ struct [[nodiscard]] Outcome {
 //
 // States: IDLE -> LOADING -> LOADED -> TRAINING -> DONE or FAILED. In any state, a Load with a higher token begins a new cycle.
 // Some models keep local weights or a residual from round to round. A new session clears both; firmware with a store has saved
-// them. SavedState, KeptActivations, PrivateUpdate, SecureSum, CodedUpdate, HeldVersion and SampleParts are bases because as members
-// they would take memory also where they are empty.
+// them. SavedState, KeptActivations, PrivateUpdate, SecureSum, CodedUpdate, HeldVersion, SampleParts and Averaging are bases because
+// as members they would take memory also where they are empty.
 //
 // Between two cycles the board's own program may learn, which ends the last cycle: the board is *alone* until the next Load.
 class Learner : private SavedState,
@@ -47,6 +49,7 @@ class Learner : private SavedState,
                 private CodedUpdate,
                 private HeldVersion,
                 private SampleParts,
+                private Averaging,
                 private StepPosition<kSplitsSteps> {
  public:
   // Called once after a start: loads the weights that were saved, so that the device predicts with them.
@@ -186,6 +189,7 @@ class Learner : private SavedState,
   void keep_for_next_round();  // what the model keeps: local weights, residuals
   void load_saved();
   void enter_phase();
+  void augment(uint32_t number);  // changes the sample in the arena at random, as that of step `number`
   void step();
   void count_step();
   // The number of the next sample in the set of the phase.

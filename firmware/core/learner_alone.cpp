@@ -64,7 +64,8 @@ void Learner::leave() {
 Status Learner::run_forward(const float* inputs) {
   if (const Status status = check_inputs(inputs); status != Status::kOk) return status;
   std::memcpy(arena_.values + model::kInput, inputs, sizeof(float) * model::kInputSize);
-  model::Model<float>::forward(parameters_, arena_.values);
+  if constexpr (kAverages) Averaging::run(parameters_, arena_.values);
+  else model::Model<float>::forward(parameters_, arena_.values);
   return all_finite(arena_.values + model::kOutput, model::kOutputSize) ? Status::kOk : Status::kNotFinite;
 }
 
@@ -96,6 +97,7 @@ Status Learner::learn(const float* inputs, const float* targets) {
     phase_end_ = 0;  // a phase without an end
     --step_;         // the steps of the host's cycle stay as many
   }
+  if constexpr (augmentation::kAugments) augment(adapts ? step_ : own_statistics.count());
   step();
   finish_step();
   if (!adapts) {

@@ -2,7 +2,9 @@
 // groups of lanes over threads.
 #include <cstring>
 
+#include <augmentation.hpp>  // generated for firmware whose samples change
 #include <authentication.hpp>
+#include <averaging.hpp>  // generated for firmware that averages predictions
 #include <private_update.hpp>  // generated for private updates
 #include <sample_parts.hpp>  // generated for firmware that takes samples in parts
 #include <secure_sum.hpp>  // generated for firmware with secure aggregation
@@ -31,6 +33,8 @@ struct Workspace {
   alignas(64) T arena[model::kArenaFloats];
   Update<model::kGlobalCount, board::kReceiveWindow, kMacBytes> update;  // of one client
   float one[model::kParameterCount];  // weights of one client
+  float input[augmentation::kAugments || Averaging::kAverages ? model::kInputSize : 1];  // of one client
+  T sums[Averaging::kAverages ? model::kOutputSize : 1];
 };
 
 // Clients first, first + 1, ... in the lanes of T. Lanes after the last client repeat it; their results are not used.
@@ -95,13 +99,18 @@ class Group {
 
   // Trains the recipe's phases and sets each client's status.
   void train() {
+    uint32_t number = 0;  // of the step
     for (uint32_t n = 0; n < phase_count(); ++n) {
       const protocol::Phase& phase = recipe_.phases[n];
       const Samples& samples = training_.samples[n];
       const T rate = in_every_lane<T>(phase.learning_rate), clamp = in_every_lane<T>(phase.output_clamp);
-      for (uint32_t step = 0; step < uint32_t{phase.count} * phase.passes; ++step) {
+      for (uint32_t step = 0; step < uint32_t{phase.count} * phase.passes; ++step, ++number) {
         const uint32_t row = step % phase.count;
         set_input(samples, phase.count, row);
+        if constexpr (augmentation::kAugments) {
+          if (augmentation::applies(phase.sample_set))
+            change_inputs([&](float* input, uint32_t lane) { augmentation::change(input, key(lane), number); });
+        }
         for (uint32_t lane = 0; lane < Lanes<T>::kCount; ++lane) {
           const float* target = samples.targets + (size_t{client(lane)} * phase.count + row) * model::kTargetSize;
           for (uint32_t i = 0; i < model::kTargetSize; ++i) Lanes<T>::put(memory_.arena + model::kTarget + i, lane, target[i]);
@@ -121,8 +130,12 @@ class Group {
   // Writes the model's outputs for each client's test samples, [client, row, output].
   void predict(const Evaluation& test, float* outputs) {
     for (uint32_t row = 0; row < test.rows; ++row) {
-      set_input(test.samples, test.rows, row);
-      Model::forward(memory_.weights, memory_.arena);
+      if constexpr (Averaging::kAverages) {
+        predict_mean(test, row);
+      } else {
+        set_input(test.samples, test.rows, row);
+        Model::forward(memory_.weights, memory_.arena);
+      }
       for (uint32_t lane = 0; lane < size_; ++lane) {
         float* output = outputs + (size_t{first_ + lane} * test.rows + row) * model::kOutputSize;
         for (uint32_t i = 0; i < model::kOutputSize; ++i) output[i] = Lanes<T>::get(memory_.arena + model::kOutput + i, lane);
@@ -190,6 +203,32 @@ class Group {
         }
       }
     }
+  }
+
+  // Changes the input of every lane, which `change` gets as floats that follow each other.
+  template <typename Change>
+  void change_inputs(const Change& change) {
+    T* const place = memory_.arena + model::kInput;
+    for (uint32_t lane = 0; lane < Lanes<T>::kCount; ++lane) {
+      for (uint32_t i = 0; i < model::kInputSize; ++i) memory_.input[i] = Lanes<T>::get(place + i, lane);
+      change(memory_.input, lane);
+      for (uint32_t i = 0; i < model::kInputSize; ++i) Lanes<T>::put(place + i, lane, memory_.input[i]);
+    }
+  }
+
+  // Leaves the mean outputs of all views of a row in the arena.
+  void predict_mean(const Evaluation& test, uint32_t row) {
+    for (uint32_t view = 0; view < Averaging::kViews; ++view) {
+      set_input(test.samples, test.rows, row);
+      change_inputs([&](float* input, uint32_t) { Averaging::move(input, view); });
+      Model::forward(memory_.weights, memory_.arena);
+      for (uint32_t i = 0; i < model::kOutputSize; ++i) {
+        const T output = memory_.arena[model::kOutput + i];
+        memory_.sums[i] = view == 0 ? output : memory_.sums[i] + output;
+      }
+    }
+    const T views = in_every_lane<T>(static_cast<float>(Averaging::kViews));
+    for (uint32_t i = 0; i < model::kOutputSize; ++i) memory_.arena[model::kOutput + i] = memory_.sums[i] / views;
   }
 
   Status send_one(const Updates& updates, uint32_t lane, float* residual) {

@@ -59,12 +59,13 @@ if TYPE_CHECKING:
     from .api.terminal import Terminal
     from .api.this_machine import board, examine, example, missing_tools
     from .api.training_runs import resume, simulate, train
+    from .api.tuning import TUNE_RANGES, Tuning, budget_of, tune
     from .api.whole_runs import new_run_folder
     from .bench import BenchError
     from .bench.board_speed import BoardSpeed
     from .devices.link.link_errors import LaunchError, LinkError
     from .devices.link.record import RecordingError
-    from .experiments import SweepError, SweepFailed
+    from .experiments import SweepError, SweepFailed, TuneError
     from .federation.clients import TrainingFailed
     from .federation.meta_test import Collapsed
     from .federation.observer import Observer
@@ -176,6 +177,7 @@ _WHERE = {
     ".api.this_machine": ("board", "examine", "example", "missing_tools"),
     ".api.terminal": ("Terminal",),
     ".api.training_runs": ("resume", "simulate", "train"),
+    ".api.tuning": ("TUNE_RANGES", "Tuning", "budget_of", "tune"),
     ".api.whole_runs": ("new_run_folder",),
     ".bench": ("BenchError",),
     ".bench.board_speed": ("BoardSpeed",),
@@ -187,6 +189,7 @@ _WHERE = {
     ".experiments": (
         "SweepError",
         "SweepFailed",
+        "TuneError",
     ),
     ".federation.clients": ("TrainingFailed",),
     ".federation.meta_test": ("Collapsed",),
@@ -274,6 +277,7 @@ __all__ = [
     "LOSSES",
     "TASKS",
     "TEST_DEVICE",
+    "TUNE_RANGES",
     "Adaptation",
     "AdaptedError",
     "ArenaMap",
@@ -346,6 +350,8 @@ __all__ = [
     "TinyOl",
     "TinyReptile",
     "TrainingFailed",
+    "TuneError",
+    "Tuning",
     "UntrustedError",
     "UsageError",
     "Variant",
@@ -371,6 +377,7 @@ __all__ = [
     "board_classes",
     "board_predict",
     "board_status",
+    "budget_of",
     "check",
     "choose_layers",
     "codegen",
@@ -397,5 +404,6 @@ __all__ = [
     "started",
     "sweep",
     "train",
+    "tune",
     "watching",
 ]

@@ -18,7 +18,8 @@ from small_runs import SINE, manifest, needs_board, needs_qemu, sine
 import tinymetafed
 from tinymetafed import cli
 from tinymetafed.bench import stack
-from tinymetafed.runs import run_figures, store, training
+from tinymetafed.learn.weights import sha256 as weights_sha256
+from tinymetafed.runs import run_figures, store
 from tinymetafed_codegen import board_facts, board_requirements
 
 RUN_FILES = {"experiment.toml", "run.db", "lock", "weights.npz", "report.html"}
@@ -155,7 +156,7 @@ def test_a_run_folder_holds_the_whole_run(finished: tuple[Path, CommandResult]) 
         assert part.status == "accepted" and part.device in ("native#1", "native#2") and len(part.digest) == 64
     experiment = run.experiment()
     assert experiment.run.rounds == 5 and experiment.model == sine().model
-    assert training.sha256(run.weights) == run.rounds[-1].weights_sha256 == result["weights_sha256"]
+    assert weights_sha256(run.weights) == run.rounds[-1].weights_sha256 == result["weights_sha256"]
     with np.load(folder / "weights.npz") as arrays:
         assert int(arrays["rounds"]) == 5 and arrays["dense1.bias"].tobytes() == run.weights[32:64].tobytes()
 

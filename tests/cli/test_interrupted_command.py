@@ -12,7 +12,8 @@ from clocks import HUNG_SECONDS, wait_until
 from commands import COMMAND
 from small_runs import SINE
 
-from tinymetafed.runs import store, training
+from tinymetafed.learn.weights import sha256 as weights_sha256
+from tinymetafed.runs import store
 
 
 def children(pid: int) -> list[int]:
@@ -53,6 +54,6 @@ def test_ctrl_c_leaves_the_last_finished_round_and_no_process(tmp_path: Path, pe
     assert f"continue with: tinymetafed train --resume {folder} --device native:2" in err
     run = store.read_run(folder)
     assert run.trained > 50 and run.result is None
-    assert training.sha256(run.weights) == run.rounds[-1].weights_sha256
+    assert weights_sha256(run.weights) == run.rounds[-1].weights_sha256
     with np.load(folder / "weights.npz") as arrays:
         assert int(arrays["rounds"]) == run.trained

@@ -27,6 +27,7 @@ from tinymetafed_codegen.boards import Catalogue
 from tinymetafed_codegen.calls import Call
 from tinymetafed_codegen.design import Design, design
 from tinymetafed_codegen.locate import find
+from tinymetafed_codegen.manifest import ModelManifest
 from tinymetafed_codegen.ops import Conv2dOfBytes
 from tinymetafed_codegen.optional_messages.part_messages import InputPart, SamplePart
 from tinymetafed_codegen.protocol import ERROR_TYPE, Dtype, ErrorAnswer, Phase, Program, Recipe, SampleSet, Status, Variant
@@ -84,11 +85,15 @@ class Board:
         self.line = Line(Device(library))
         self.session = Session(self.line, clock=self.line.clock)
         self.session.hello()
-        self.manifest = made.manifest
+        self.given(made.manifest)
+
+    def given(self, manifest: ModelManifest) -> None:
+        """Makes the samples and weights for it."""
+        self.manifest = manifest
         random = np.random.default_rng(3)
         self.levels = random.integers(0, 256, (COUNT, *SHAPE)).astype(np.uint8)
-        start = random.normal(0, 0.2, made.manifest.n_global).astype(np.float32)
-        self.weights = downlink.encode(start, made.manifest.downlink_dtype, [t.size for t in made.manifest.global_tensors])
+        start = random.normal(0, 0.2, manifest.n_global).astype(np.float32)
+        self.weights = downlink.encode(start, manifest.downlink_dtype, [t.size for t in manifest.global_tensors])
         self.token = 0
 
     def begin(self) -> None:

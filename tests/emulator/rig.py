@@ -145,6 +145,8 @@ EVERY_OP = spec.parse(
         },
         "strategy": {"error_feedback": True, "uplink_coding": "rice"},
         "board": {"memory": "least"},
+        "augment": {"shift": 2, "scale": 0.1, "jitter": 0.05},
+        "predict": {"average": 5},
     },
     "every op",
 )

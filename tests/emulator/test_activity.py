@@ -28,6 +28,9 @@ def test_four_emulated_boards_end_on_the_simulations_weights(tmp_path: Path) -> 
         "run.devices_per_round=4",
         "evaluation.tasks=1",
         "evaluation.every_tasks=1",
+        "augment.rotation=20",
+        "augment.scale=0.1",
+        "augment.jitter=0.2",
     )
     setup = set_up(spec.load(ACTIVITY, short), str(ACTIVITY), WATCHES)
     simulated = training.simulate(setup, 1, tmp_path / "simulated", Quiet())

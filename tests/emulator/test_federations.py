@@ -41,6 +41,7 @@ CASES: dict[str, tuple[str, ...]] = {
     **{f"{up} up, i8 down, redrawn starts": (f"strategy.uplink={up}", *REDRAWN) for up in TYPES},
     **{kind: (f"strategy.kind={kind}", *CLIPPED) for kind in ("tinyreptile", "reptile", "fedavg")},
     "fedsgd": GRADIENT,
+    "adam and the mean of all rounds": ("strategy.server=adam", "strategy.average_last=1"),
     **{f"selection by {kind}": (f"strategy.selection={kind}", "strategy.top_p=20") for kind in SELECTIONS},
     **{f"error feedback and kept starts, {kind}": (*KEEPING, f"strategy.selection={kind}") for kind in SELECTIONS},
     DIFFERENCES: (*WIDE, *KEEPING, "strategy.uplink=f16", "strategy.downlink=i8", "strategy.download=difference"),

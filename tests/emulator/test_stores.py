@@ -28,7 +28,7 @@ from tinymetafed.devices.running import running
 from tinymetafed.learn.strategies import open_strategy
 from tinymetafed.learn.tasks import HELD_OUT
 from tinymetafed.learn.weights import initial
-from tinymetafed.runs import training
+from tinymetafed.runs import adapting, training
 from tinymetafed.runs.setup import design_of, set_up
 from tinymetafed.runs.store import read_run
 from tinymetafed_codegen import emit, spec
@@ -239,7 +239,7 @@ def test_a_client_that_diverges_is_not_kept_and_is_named(tmp_path: Path) -> None
         kept = device.session.fetch(0, 9)
     heard = Heard()
     diverging = set_up(sine(STORE, "adaptation.full_learning_rate=10", "strategy.output_clamp=0"), "test", None)
-    adaptation = training.adapt(diverging, [url], np.full_like(good, 1e3), [HELD_OUT + 3], heard, keep=True)
+    adaptation = adapting.adapt(diverging, [url], np.full_like(good, 1e3), [HELD_OUT + 3], heard, keep=True)
     assert adaptation.clients[0].after is None
     (said,) = heard.events
     assert said.startswith(f"native#1: client {HELD_OUT + 3} diverged, its weights are not kept") and "learning_rate" in said

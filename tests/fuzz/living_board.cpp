@@ -39,6 +39,7 @@ size_t board_sent(char* to) {
 }
 int board_predict(const float* features, float* scores) { return static_cast<int>(tmf::predict(features, scores)); }
 int board_learn(const float* features, int label) { return static_cast<int>(tmf::learn(features, label)); }
+int board_adapt() { return static_cast<int>(tmf::adapt()); }
 int board_save() { return static_cast<int>(tmf::save()); }
 uint32_t board_learned() { return tmf::statistics().learned; }
 }

@@ -11,7 +11,7 @@ import pytest
 from small_runs import Quiet
 
 from tinymetafed.learn.tasks import HELD_OUT, DataError
-from tinymetafed.runs import export, training
+from tinymetafed.runs import adapting, export, training, unchanged
 from tinymetafed.runs.journal import RunResult
 from tinymetafed.runs.run_errors import StoreError
 from tinymetafed.runs.setup import set_up
@@ -135,9 +135,9 @@ def test_a_run_goes_on_where_its_project_has_been_copied_to(tmp_path: Path, on: 
     begun = spec.load(third / "experiments" / "experiment.toml")
     assert ended.experiment() == spec.load(run / "experiment.toml") and ended.experiment().as_asked(begun) == begun
     setup = set_up(ended.experiment(), str(run / "experiment.toml"), ended.data)
-    training.same_model(setup, ended)
+    unchanged.same_model(setup, ended)
     if on == "native:1":
-        assert training.adapt(setup, [on], ended.weights, [HELD_OUT], Quiet()).clients[0].task.startswith("cleo")
+        assert adapting.adapt(setup, [on], ended.weights, [HELD_OUT], Quiet()).clients[0].task.startswith("cleo")
     export.write(ended, run / "weights.h")
     again = begin(run / "experiment.toml", third / "runs" / "two", on, Quiet())
     assert again.weights_sha256 == undisturbed.weights_sha256

@@ -29,7 +29,7 @@ from tinymetafed.federation import meta_test as evaluate
 from tinymetafed.federation import rounds as server
 from tinymetafed.federation.meta_test import MetaTest
 from tinymetafed.federation.result import Evaluation
-from tinymetafed.runs import store, training
+from tinymetafed.runs import store, training, unchanged
 from tinymetafed.runs.journal import RoundEntry
 from tinymetafed.runs.run_data import RunData, StoreError
 from tinymetafed.runs.setup import design_of, set_up
@@ -303,7 +303,7 @@ def test_another_model_is_not_continued(trained: Path, monkeypatch: pytest.Monke
     changed = dataclasses.replace(setup.design, experiment=setup.experiment.model_copy(update={"model": model}))
     imported = dataclasses.replace(setup, design=changed)
     with pytest.raises(StoreError, match=r"restore start\.npz as it was then, or use tinymetafed \d"):
-        training.same_model(imported, run)
+        unchanged.same_model(imported, run)
 
 
 def test_a_missing_evaluation_is_repeated(clean: Clean, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

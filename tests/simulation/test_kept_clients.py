@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from small_runs import SINE, Quiet, sine
 
-from tinymetafed.runs import training
+from tinymetafed.runs import rest_of_run, training
 from tinymetafed.runs.setup import set_up
 from tinymetafed_codegen.spec import SpecError
 
@@ -39,17 +39,17 @@ def test_local_weights_are_kept_only_where_layers_are_local(tmp_path: Path) -> N
 def test_a_run_that_goes_on_says_that_nothing_was_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     setup = set_up(sine(*KEEPING, "run.clients=2", "run.rounds=6"), str(SINE), None)
     whole = training.simulate(setup, 1, tmp_path / "whole", Quiet())
-    genuine = training._Training._write
+    genuine = rest_of_run.RestOfRun._write
 
-    def stop(self: training._Training, done: training.Round) -> None:
+    def stop(self: rest_of_run.RestOfRun, done: rest_of_run.Round) -> None:
         genuine(self, done)
         if done.index == 3:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(training._Training, "_write", stop)
+    monkeypatch.setattr(rest_of_run.RestOfRun, "_write", stop)
     with pytest.raises(KeyboardInterrupt):
         training.simulate(setup, 1, tmp_path / "run", Quiet())
-    monkeypatch.setattr(training._Training, "_write", genuine)
+    monkeypatch.setattr(rest_of_run.RestOfRun, "_write", genuine)
     observer = RecordingObserver()
     continued = training.resume_simulated(tmp_path / "run", 1, observer)
     (said,) = observer.events

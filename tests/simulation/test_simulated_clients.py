@@ -20,7 +20,7 @@ from tinymetafed.learn.codecs import downlink
 from tinymetafed.learn.codecs.delta import Sparse
 from tinymetafed.learn.tasks import Samples
 from tinymetafed.learn.weights import initial
-from tinymetafed.runs import store, training
+from tinymetafed.runs import rest_of_run, store, training
 from tinymetafed.runs.run_data import RunData, StoreError
 from tinymetafed.runs.setup import Setup, design_of, set_up
 from tinymetafed.runs.store import read_run
@@ -225,15 +225,15 @@ def test_a_killed_run_goes_on_to_the_same_weights(tmp_path: Path) -> None:
 def test_a_run_may_move_from_devices_into_the_simulation_and_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     setup = set_up(sine(*SHORT), str(SINE), None)
     devices, _ = both(setup, tmp_path, "native:1")
-    genuine = training._Training._write
+    genuine = rest_of_run.RestOfRun._write
 
     def stop_at(last: int) -> None:
-        def write(self: training._Training, done: training.Round) -> None:
+        def write(self: rest_of_run.RestOfRun, done: rest_of_run.Round) -> None:
             genuine(self, done)
             if done.index == last:
                 raise KeyboardInterrupt
 
-        monkeypatch.setattr(training._Training, "_write", write)
+        monkeypatch.setattr(rest_of_run.RestOfRun, "_write", write)
 
     moved = tmp_path / "moved"
     stop_at(3)

@@ -2,9 +2,10 @@
 
 from ..loss import TARGETS, LossName, Targets, is_classification, target_size
 from ..section import SpecError
+from .augment import AugmentSpec, PredictSpec
 from .data import DataSpec, Normalise
 from .defaults import CLIENTS
-from .experiment import EvaluationSpec, Experiment, RunSpec, TooFewClients, dump, folder_task, load, parse
+from .experiment import EvaluationSpec, Experiment, RunSpec, TooFewClients, WrongKey, dump, folder_task, load, parse
 from .model import ModelSpec
 from .paths import PUBLISHED, anchor, anchored, portable, relative
 from .privacy import PrivacySpec
@@ -42,6 +43,7 @@ __all__ = [
     "TARGETS",
     "TASKS",
     "AdaptationSpec",
+    "AugmentSpec",
     "ColumnName",
     "DataSpec",
     "EvaluationSpec",
@@ -56,6 +58,7 @@ __all__ = [
     "OmniglotTask",
     "OwnStrategySpec",
     "OwnTaskSpec",
+    "PredictSpec",
     "PresenceTask",
     "PrivacySpec",
     "ReptileSpec",
@@ -75,6 +78,7 @@ __all__ = [
     "TinyOlSpec",
     "TinyReptileSpec",
     "TooFewClients",
+    "WrongKey",
     "anchor",
     "anchored",
     "dump",

@@ -82,10 +82,15 @@ _STRATEGIES: dict[str, dict[bool, _Sections]] = {
     "tinyol": {learned: {"adaptation": {"local_passes": 1, "full_passes": 0}} for learned in (VALUES, CLASSES)},
 }
 _STRATEGIES["fedavg"] = _STRATEGIES["reptile"]
+# The server's learning rate of optimisers whose steps have another length than the mean of the deltas.
+_SERVERS: dict[str, _Section] = {
+    "adam": {"alpha_max": 0.01},
+    "yogi": {"alpha_max": 0.01},
+}
 _TINYMETAFED_ONLY = ("local_learning_rate", "local_passes")
 
 
-def defaults(loss: str, strategy: str, task: str) -> _Sections:
+def defaults(loss: str, strategy: str, task: str, server: str = "sgd") -> _Sections:
     """The default values of an experiment by section; none for an unknown loss, which validation refuses."""
     known = next((name for name in TARGETS if name == loss), None)
     if known is None:
@@ -97,6 +102,7 @@ def defaults(loss: str, strategy: str, task: str) -> _Sections:
             del chosen["strategy"][key]
         for section, values in _STRATEGIES[strategy][learned].items():
             chosen[section] |= values
+    chosen["strategy"] |= _SERVERS.get(server, {})
     if (asked := section_class(task)) is not None:
         chosen["evaluation"] |= asked.evaluation
     return chosen

@@ -15,6 +15,8 @@ from ..files import suggestion
 from ..ops.running_statistics import LARGEST_INPUT, LEAST_VARIANCE
 from ..optional_messages.secure_messages import LEAST_PARTICIPANTS, SEATS
 from ..section import Section, SpecError, TomlTable, TomlValue
+from . import augment as augment_rules
+from .augment import AugmentSpec, PredictSpec
 from .data import DataSpec
 from .defaults import CLIENTS, defaults
 from .mistakes import explain
@@ -27,6 +29,10 @@ from .task import FolderTask, TaskSpec
 
 class TooFewClients(SpecError):
     """A round needs more training clients than there are."""
+
+
+class WrongKey(SpecError):
+    """A key is unknown, or has a value that it cannot have, whatever the other keys are."""
 
 
 class RunSpec(Section):
@@ -109,6 +115,13 @@ class Experiment(Section):
     evaluation: EvaluationSpec
     board: BoardSpec = BoardSpec()
     privacy: PrivacySpec = PrivacySpec()
+    augment: AugmentSpec = AugmentSpec()
+    predict: PredictSpec = PredictSpec()
+
+    @property
+    def input_is_of_time(self) -> bool:
+        """Whether the second axis of the input is time, as in spectrograms."""
+        return self.task.of_time or self.augment.of_time
 
     def as_asked(self, asked: Experiment) -> Experiment:
         """This experiment of a run without what its data have shown, where ``asked``, its counterpart, lacks it too."""
@@ -134,6 +147,18 @@ class Experiment(Section):
                 f"{source}: {clients} training client(s), too few for {self.per_round}; set run.devices_per_round = {clients} "
                 "or less, or add clients"
             )
+
+    @property
+    def notes(self) -> list[str]:
+        """What a reader of results must know of inputs and samples, a sentence each."""
+        return [note for note in (self.data.running_note, self.augment.note, self.predict.note) if note]
+
+    @property
+    def with_plain_samples(self) -> Experiment:
+        """The same experiment with samples that do not change, and predictions of one input."""
+        if self.augment == AugmentSpec() and self.predict == PredictSpec():
+            return self
+        return self.model_copy(update={"augment": AugmentSpec(), "predict": PredictSpec()})
 
     @property
     def streamed(self) -> Experiment:
@@ -185,7 +210,7 @@ def parse(raw: TomlTable, source: str) -> Experiment:
     try:
         experiment = Experiment.model_validate(raw)
     except pydantic.ValidationError as error:
-        raise SpecError(f"{source}: {explain(error, Experiment)}") from None
+        raise WrongKey(f"{source}: {explain(error, Experiment)}") from None
     if experiment.run.clients is None and not experiment.task.counts_clients:
         experiment = experiment.model_copy(update={"run": experiment.run.model_copy(update={"clients": CLIENTS})})
     if isinstance(experiment.strategy, TinyOlSpec):
@@ -199,7 +224,12 @@ def parse(raw: TomlTable, source: str) -> Experiment:
 
 
 # The keys that other defaults depend on: section, key, its own default.
-_DECIDING = (("model", "loss", ""), ("strategy", "kind", "tinymetafed"), ("task", "kind", ""))
+_DECIDING = (
+    ("model", "loss", ""),
+    ("strategy", "kind", "tinymetafed"),
+    ("task", "kind", ""),
+    ("strategy", "server", "sgd"),
+)
 
 
 def _key(raw: TomlTable, section: str, key: str, default: str) -> str:
@@ -288,6 +318,7 @@ def _check(experiment: Experiment, source: str) -> None:
             )
     elif strategy.restart_rounds is not None:
         raise SpecError(f"{source}: strategy.restart_rounds works only with strategy.schedule = 'sgdr'")
+    strategy.check(source)
     _check_coding(experiment, source)
     _check_defence(strategy, run.devices_per_round, source)
     differ = {
@@ -318,6 +349,9 @@ def _check(experiment: Experiment, source: str) -> None:
         )
     task.check(source)
     _check_data(experiment, source)
+    augment_rules.check(
+        experiment.augment, experiment.predict, experiment.model.input, source, of_time=experiment.input_is_of_time
+    )
     _check_privacy(experiment, source)
     _check_secure_aggregation(experiment, source)
 

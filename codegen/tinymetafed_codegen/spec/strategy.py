@@ -8,7 +8,14 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Discriminator, Field, PositiveInt, Tag
 
 from ..own_class import is_reference
-from ..section import Clamp, Passes, Rate, Section, ValueType
+from ..section import Clamp, Passes, Rate, Section, SpecError, ValueType
+
+# Keys of the server's optimisers that keep state, and the values of ``server`` that read them.
+_SERVER_KEYS = {
+    "server_momentum": ("momentum", "adam", "yogi"),
+    "server_decay": ("adam", "yogi"),
+    "server_floor": ("adam", "yogi"),
+}
 
 
 class SharingSpec(Section):
@@ -20,7 +27,12 @@ class SharingSpec(Section):
     2014). ``defence``: what is done about deltas of boards that lie. ``defence_bound``: how many times the running median of
     the deltas' norms a delta may be long. ``defence_liars``: share of a round's clients that may lie, for ``trimmed`` and
     ``krum``. ``defence_trust``: boards whose deltas keep standing out are set aside. ``audit``: share of the rounds of a
-    client that a second board repeats.
+    client that a second board repeats. ``server``: how the mean of a round's deltas moves the global weights: by α times
+    itself ("sgd"), by α times a running mean of rounds ("momentum"), or that divided, weight by weight, by the root of a
+    running mean of squares ("adam", "yogi"; Reddi et al., arXiv 2003.00295). ``server_momentum``: share of the running mean
+    that stays from one round to the next. ``server_decay``: the same for the mean of squares. ``server_floor``: added to the
+    root. ``average_last``: share of the rounds, the last ones, after which the weights are averaged: the mean is the result,
+    while training goes on from the last weights.
     """
 
     partial: ClassVar[bool] = False  # whether local layers stay on their device; otherwise they are global too
@@ -37,6 +49,11 @@ class SharingSpec(Section):
     defence_liars: Annotated[float, Field(gt=0, lt=0.5)] = 0.2
     defence_trust: bool = True
     audit: Annotated[float, Field(ge=0, le=1)] = 0.0
+    server: Literal["sgd", "momentum", "adam", "yogi"] = "sgd"
+    server_momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    server_decay: Annotated[float, Field(gt=0, lt=1)] = 0.99
+    server_floor: Annotated[float, Field(gt=0, le=1)] = 1e-3
+    average_last: Annotated[float, Field(ge=0, le=1)] = 0.0
     schedule: Literal["constant", "linear", "cosine", "sgdr"] = "linear"
     alpha_max: Annotated[float, Field(gt=0, le=1)] = 0.5
     alpha_min: Annotated[float, Field(ge=0, le=1)] = 0.0
@@ -64,6 +81,24 @@ class SharingSpec(Section):
     def trusts(self) -> bool:
         """Whether boards whose deltas keep standing out are set aside."""
         return self.defence != "none" and self.defence_trust
+
+    @property
+    def is_adaptive(self) -> bool:
+        """Whether the server's step has a size of its own for every weight."""
+        return self.server in ("adam", "yogi")
+
+    def averages_from(self, rounds: int) -> int:
+        """The first of ``rounds`` rounds whose weights are averaged; ``rounds`` where none are."""
+        return rounds - (max(1, math.floor(rounds * self.average_last + 0.5)) if self.average_last else 0)
+
+    def check(self, source: str) -> None:
+        """Raises SpecError if a key is set that the server's optimiser does not read; ``source`` is the experiment's name."""
+        for key, readers in _SERVER_KEYS.items():
+            if self.server not in readers and getattr(self, key) != SharingSpec.model_fields[key].default:
+                known = " or ".join(f"'{name}'" for name in readers)
+                raise SpecError(
+                    f"{source}: strategy.{key} works only with strategy.server = {known}, not '{self.server}'; leave it out"
+                )
 
     def liars(self, clients: int) -> int:
         """The number of a round's ``clients`` that may lie: ``defence_liars`` of them, rounded up."""
@@ -117,6 +152,13 @@ class TinyOlSpec(SharingSpec):
 
     partial: ClassVar[bool] = True
     kind: Literal["tinyol"]
+
+    def check(self, source: str) -> None:
+        """Raises SpecError if the server is to do anything; ``source`` is the experiment's name."""
+        super().check(source)
+        for key, value, off in (("server", self.server, "sgd"), ("average_last", self.average_last, 0)):
+            if value != off:
+                raise SpecError(f"{source}: strategy.{key}: strategy.kind = 'tinyol' has no server and no rounds; leave it out")
 
 
 class OwnStrategySpec(SharingSpec):

@@ -56,6 +56,7 @@ class TaskBase(Section):
     path_keys: ClassVar[tuple[str, ...]] = ()  # keys that name files, relative to the experiment file until it is loaded
     evaluation: ClassVar[Mapping[str, int]] = MappingProxyType({})
     more_validation: ClassVar[str] = "hold out three clients or more"  # what to do where there are no validation clients
+    of_time: ClassVar[bool] = False  # whether inputs are spectrograms [bands, frames, channels]
 
     kind: str
     support: int
@@ -276,6 +277,7 @@ class KeywordsTask(TaskBase):
     title: ClassVar[str] = "Spoken words"
     bytes_per_input: ClassVar[int] = 1  # levels of the spectrogram
     more_validation: ClassVar[str] = "set task.validation, to take some from training"
+    of_time: ClassVar[bool] = True
     rates: ClassVar[Mapping[str, int]] = MappingProxyType({"fsdd": 8_000, "speech_commands": 16_000})  # of a corpus, in Hz
 
     kind: Literal["keywords"]

@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <cstring>
 
+#include <augmentation.hpp>  // generated for firmware whose samples change
+
 #include "bytes.hpp"
 #include "math.hpp"
 #include "model.hpp"
@@ -117,6 +119,7 @@ class SampleParts {
     drop();
     if (const Status status = check_targets(learner.arena_.values + model::kTarget); status != Status::kOk) return status;
     if (const Status status = make_inputs(learner.arena_.values); status != Status::kOk) return status;
+    if constexpr (augmentation::kAugments) learner.augment(learner.step_);
     learner.step();
     return Status::kOk;
   }
@@ -140,7 +143,8 @@ class SampleParts {
           drop();
           return status;
         }
-        model::Model<float>::forward(learner.parameters_, arena);
+        if constexpr (Learner::kAverages) learner.Averaging::run(learner.parameters_, arena);
+        else model::Model<float>::forward(learner.parameters_, arena);
         waiting_ = Waiting::kOutputs;
       }
     }

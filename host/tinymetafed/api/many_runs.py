@@ -102,7 +102,7 @@ def sweep(
     failed: dict[Path, str] = {}
     try:
         with watching(progress) as observer:
-            failed = sweeps.execute(planned, folder, _jobs(jobs), own, observer)
+            failed = sweeps.execute(planned, folder, jobs_of(jobs), own, observer)
     finally:
         if sweeps.is_sweep(folder):
             found = sweep_table(planned, folder, failed)
@@ -147,10 +147,11 @@ def paper(
         Error: As ``sweep``.
     """
     with watching(progress) as observer:
-        return paper_document.write(Path(out), Path(runs), _jobs(jobs), _path(data), quick, observer)
+        return paper_document.write(Path(out), Path(runs), jobs_of(jobs), _path(data), quick, observer)
 
 
-def _jobs(asked: int | None) -> int:
+def jobs_of(asked: int | None) -> int:
+    """Runs at a time: as many as were asked for, or one per core."""
     return asked or os.cpu_count() or 1
 
 

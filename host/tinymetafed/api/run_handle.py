@@ -12,7 +12,7 @@ from ..devices.device_urls import require_secure
 from ..federation.result import Adaptation
 from ..learn.tasks import HELD_OUT
 from ..learn.weights import Floats, sha256
-from ..runs import adapted, export, exporting, report, scoring, store, training
+from ..runs import adapted, adapting, export, exporting, report, scoring, store, unchanged
 from ..runs.journal import RunResult
 from ..runs.run_data import RunData
 from ..runs.setup import set_up
@@ -196,11 +196,11 @@ class Run:
         if save is not None:
             adapted.require_folder(Path(save))
         setup = set_up(experiment, str(self.path / "experiment.toml"), data_path(experiment.task, data) or self._data.data)
-        training.same_model(setup, self._data)
+        unchanged.same_model(setup, self._data)
         numbers = range(first or 0, (first or 0) + (ADAPTED_TASKS if tasks is None else tasks))
         chosen = [setup.task.find(name) for name in clients] or [HELD_OUT + number for number in numbers]
         with watching(progress) as observer, named_files():
-            return training.adapt(setup, devices, self._data.kept, chosen, observer, path_of(save), keep=keep)
+            return adapting.adapt(setup, devices, self._data.kept, chosen, observer, path_of(save), keep=keep)
 
     def evaluate(
         self,

@@ -14,7 +14,7 @@ from rich.text import Text
 
 import tinymetafed as tmf
 
-from . import artifacts, bench_boards, bench_lines, bench_runs, board_commands, project, run_commands, sweeping
+from . import artifacts, bench_boards, bench_lines, bench_runs, board_commands, project, run_commands, sweeping, tuning_command
 from .output import notes, results, write_in_any_encoding
 
 FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
@@ -33,6 +33,7 @@ app.command()(run_commands.train)
 app.command()(run_commands.simulate)
 app.command()(sweeping.sweep)
 app.command()(sweeping.paper)
+app.command()(tuning_command.tune)
 app.command()(run_commands.adapt)
 app.command()(run_commands.evaluate)
 app.command()(artifacts.report)

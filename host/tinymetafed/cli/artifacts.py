@@ -275,7 +275,7 @@ def codegen(
         f"model {manifest.model_hash}, {len(made.changed)} files changed in {output}",
         highlight=False,
     )
-    if note := made.design.experiment.data.running_note:
+    for note in made.design.experiment.notes:
         console.print(f"{note[0].upper()}{note[1:]}.", soft_wrap=True)
     if made.step_milliseconds:
         steps = ", ".join(f"{name} {low:.2g} to {high:.2g} ms" for name, (low, high) in made.step_milliseconds.items())

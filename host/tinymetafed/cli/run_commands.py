@@ -388,7 +388,8 @@ def _finish(run: tmf.Run, as_json: bool) -> None:
         table.add_row("privacy", result.privacy.text)
     table.add_row("time", f"{result.seconds:.1f} s for {result.rounds} rounds and the meta-test")
     best = "" if result.kept_round is None else f", the best of those compared, after {result.kept_round:,} rounds"
-    table.add_row("weights", f"sha256 {result.weights_sha256[:16]}…{best}")
+    mean = "" if result.averaged is None else f", mean of {result.averaged:,} rounds"
+    table.add_row("weights", f"sha256 {result.weights_sha256[:16]}…{best}{mean}")
     console = results()
     console.print(table)
     _show_classes(console, test.classes)

@@ -13,8 +13,9 @@ from tinymetafed_codegen.optional_messages.secure_messages import LEAST_PARTICIP
 from tinymetafed_codegen.section import StrictJson
 from tinymetafed_codegen.secure_sum import SecureSumFacts
 
-from ..learn import masked_sum
+from ..learn import masked_sum, server_optimiser
 from ..learn.codecs.delta import Sparse
+from ..learn.server_optimiser import ServerState
 from ..learn.strategies import Diverged, Strategy, StrategyError
 from ..learn.tasks import Task
 from ..learn.weights import Floats
@@ -50,10 +51,11 @@ class _Contributed:
 
 @dataclass(frozen=True)
 class Round:
-    """A finished round: the weights after it, its traffic and its duration."""
+    """A finished round: the weights after it and what the server keeps, its traffic and its duration."""
 
     index: int
     weights: Floats = field(repr=False)
+    server: ServerState
     alpha: float
     contributions: list[Contribution]
     traffic: Traffic
@@ -69,6 +71,7 @@ def rounds(
     start: int = 0,
     boards: Sequence[bytes] | None = None,
     guard: Guard | None = None,
+    server: ServerState | None = None,
 ) -> Iterator[Round]:
     """Meta-trains from round ``start`` to the end of the run.
 
@@ -83,6 +86,7 @@ def rounds(
         boards: For each client number the unique id of its board, where a client's data or state exists on one board only;
             a client whose board is lost is skipped. None: any board may train any client.
         guard: The guard of the run, which knows its finished rounds; None for a run that begins.
+        server: What the server kept from the round before ``start``; None for a run that begins.
 
     Yields:
         Each round as it ends.
@@ -93,6 +97,8 @@ def rounds(
     end = strategy.experiment.run.rounds
     of = task.clients if boards is None else len(boards)
     guard = guard or Guard(strategy.spec, weights)
+    server = server or ServerState()
+    averaged_from = strategy.spec.averages_from(end)
     for board, why in guard.standing.aside.items():
         clients.exclude(board, why)
     before = clients.traffic  # taken before configuring, so that its bytes count too
@@ -107,7 +113,10 @@ def rounds(
             for client, each in zip(chosen, served, strict=True)
             if each.outcome is not None
         ]
-        moved, measures, aside = _updated(strategy, weights, came, index, guard) if came else (weights, {}, {})
+        moved, measures, aside = weights, dict[int, Measure](), dict[str, str]()
+        if came:
+            moved, server, measures, aside = _updated(strategy, weights, server, came, index, guard)
+        server = server_optimiser.averaged(server, moved, index, averaged_from)
         for board, why in aside.items():
             clients.exclude(board, why)
         change = float(np.linalg.norm(moved.astype(np.float64) - weights))
@@ -115,6 +124,7 @@ def rounds(
         yield Round(
             index=index,
             weights=weights,
+            server=server,
             alpha=float(strategy.alpha(index)),
             contributions=[
                 _contribution(client, each, measures.get(client)) for client, each in zip(chosen, served, strict=True)
@@ -127,9 +137,10 @@ def rounds(
 
 
 def _updated(
-    strategy: Strategy, weights: Floats, came: Sequence[_Contributed], round_: int, guard: Guard
-) -> tuple[Floats, dict[int, Measure], dict[str, str]]:
-    """The global weights after a round, which devices can receive; measures by client; boards that are set aside, and why.
+    strategy: Strategy, weights: Floats, server: ServerState, came: Sequence[_Contributed], round_: int, guard: Guard
+) -> tuple[Floats, ServerState, dict[int, Measure], dict[str, str]]:
+    """The global weights after a round, which devices can receive, and what the server keeps; measures by client; boards that
+    are set aside, and why.
 
     Raises StrategyError; then the round has no effect.
     """
@@ -141,7 +152,7 @@ def _updated(
     elif strategy.spec.defence != "none" or any(each.board for each in came):
         deltas, measures, aside = guard.measure(weights, [(each.board, each.delta) for each in came])
     try:
-        moved = strategy.update(weights, deltas, round_)
+        moved, server = strategy.step(weights, deltas, round_, server)
         _check_update(moved, weights.size, round_)
         strategy.download(moved)
     except Diverged as error:
@@ -153,7 +164,7 @@ def _updated(
             f"client {worst.client} on {worst.device}",
             f"continue the run without that board; if other boards agree with it, {error.remedy}",
         ) from None
-    return moved, {each.client: measure for each, measure in zip(came, measures, strict=False)}, aside
+    return moved, server, {each.client: measure for each, measure in zip(came, measures, strict=False)}, aside
 
 
 def _largest(delta: Sparse) -> float:

@@ -101,6 +101,7 @@ def daily(
     work = sum(phase.steps * multiply_accumulates(net, phase.variant) for phase in strategy.training())
     forward = forward_multiply_accumulates(net)
     adaptation = strategy.adaptation(max(1, strategy.experiment.task.count(SampleSet.ADAPT)))
+    forward *= strategy.experiment.predict.average
     learning = forward + multiply_accumulates(net, adaptation[-1].variant) if adaptation else 0
     size = computed_bytes(manifest, strategy) if counted_bytes is None else counted_bytes
     saves_per_sample = 1 / store.save_every if store is not None and store.save_every else 0.0

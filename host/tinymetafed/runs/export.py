@@ -77,8 +77,9 @@ def header(run: RunData, tensors: dict[str, Floats], is_adapted: bool) -> bytes:
     """A C header: one float array per tensor, row by row, with enough digits to restore the same bits."""
     guard = "TINYMETAFED_WEIGHTS_H"
     what = "Global weights" if not is_adapted else "Global and local weights, adapted,"
+    mean = "" if run.averaged is None else f" (mean of {run.averaged} rounds)"
     lines = [
-        f"// {what} after {run.kept_round} rounds, model {run.manifest.model_hash};",
+        f"// {what} after {run.kept_round} rounds{mean}, model {run.manifest.model_hash};",
         f"// written by: tinymetafed export {run.name} (tinymetafed {run.header.tinymetafed}).",
         f"#ifndef {guard}",
         f"#define {guard}",

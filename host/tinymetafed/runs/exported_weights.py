@@ -161,8 +161,11 @@ def read_files(run: RunData, made: Design, files: Sequence[Path]) -> Samples:
 
 
 def library_design(made: Design) -> Design:
-    """The model without a sample source of its own, which an exported library does not have, and with an input of floats."""
-    return design(made.experiment.streamed, made.board, made.source, made.boards).reading_floats()
+    """The model as an exported library has it, with an input of floats.
+
+    It has no sample source of its own, trains each sample as it is given, and predicts it once.
+    """
+    return design(made.experiment.streamed.with_plain_samples, made.board, made.source, made.boards).reading_floats()
 
 
 def learning_phase(strategy: Strategy) -> Phase:

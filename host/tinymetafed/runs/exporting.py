@@ -13,7 +13,7 @@ from .export import FileFormat, Outputs
 from .exported_weights import ExportedWeights, ExportError
 from .run_data import RunData
 from .setup import design_of, set_up
-from .training import same_design
+from .unchanged import same_design
 
 Format = Literal["arduino", "cpp", "header", "keras", "tflite", "npz"]
 

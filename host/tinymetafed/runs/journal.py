@@ -81,12 +81,21 @@ class SessionEntry(StrictJson):
 
 
 @dataclass(frozen=True)
+class ServerEntry(StrictJson):
+    """What the server keeps after a round: SHA-256 of its vectors, and how many rounds its average of weights has."""
+
+    sha256: str
+    averaged: int
+
+
+@dataclass(frozen=True)
 class RoundEntry(StrictJson):
     """A finished round: the clients' contributions, the traffic, and the hash of the weights after it.
 
     ``devices``: those that joined in this round. ``bytes_down``, ``bytes_up``: without samples. ``bytes_samples``: bytes of
     samples in both directions. ``update_norm``: Euclidean norm of the weights' change. ``bytes_down_full``: ``bytes_down`` with
-    all weights in place of differences; None without a download by difference.
+    all weights in place of differences; None without a download by difference. ``server``: what the server keeps besides the
+    weights; None where it keeps nothing.
     """
 
     round: int
@@ -101,6 +110,7 @@ class RoundEntry(StrictJson):
     update_norm: float
     weights_sha256: str
     bytes_down_full: int | None = None
+    server: ServerEntry | None = None
 
 
 @dataclass(frozen=True)
@@ -133,6 +143,7 @@ class RunResult(StrictJson):
     that of the Showcase. ``kept_round``: rounds trained until the weights that were kept as the best; None for the last ones.
     ``privacy``: None for updates that are not private.
     ``deltas``: the deltas of each board, () in a simulation and in older runs. ``bytes_down_full``: as of a round.
+    ``averaged``: rounds whose mean the weights are; None for those after a single round.
     """
 
     task: str
@@ -163,6 +174,7 @@ class RunResult(StrictJson):
     privacy: PrivacySpent | None = None
     deltas: tuple[BoardDeltas, ...] = ()
     bytes_down_full: int | None = None
+    averaged: int | None = None
 
     def as_json(self) -> dict[str, Any]:
         """The JSON value that ``--json`` prints; keys that a run has no value for are left out."""
@@ -177,6 +189,8 @@ class RunResult(StrictJson):
             del plain["deltas"]
         if self.bytes_down_full is None:
             del plain["bytes_down_full"]
+        if self.averaged is None:
+            del plain["averaged"]
         if self.meta_test.classes is None:
             del plain["meta_test"]["classes"]
         return plain
@@ -193,6 +207,11 @@ KINDS: dict[str, type[Entry]] = {
     "result": RunResult,
 }
 _KIND_OF = {entry: kind for kind, entry in KINDS.items()}
+_LATER: dict[str, tuple[type[Entry], ...]] = {
+    "bytes_down_full": (RoundEntry, RunResult),
+    "server": (RoundEntry,),
+    "averaged": (RunResult,),
+}
 _canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False).encode
 
 
@@ -204,8 +223,9 @@ def kind_of(entry: Entry) -> str:
 def to_json(entry: Entry) -> str:
     """An entry as canonical JSON: the same text for the same values. Raises ValueError for a number that is not finite."""
     plain = _adapter(kind_of(entry)).dump_python(entry)
-    if isinstance(entry, RoundEntry | RunResult) and entry.bytes_down_full is None:
-        del plain["bytes_down_full"]
+    for later, kinds in _LATER.items():  # runs that do not use them stay readable by earlier versions
+        if isinstance(entry, kinds) and getattr(entry, later) is None:
+            del plain[later]
     return _canonical(plain)
 
 

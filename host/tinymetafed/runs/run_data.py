@@ -18,6 +18,7 @@ from tinymetafed_codegen.spec import Experiment, SpecError, anchor, anchored, pa
 from ..federation.clients import DeviceFacts
 from ..federation.result import Evaluation
 from ..federation.standing import Measure
+from ..learn.server_optimiser import ServerState
 from ..learn.weights import Floats
 from .foreign_parts import Part, cpp_of, devices_of, project_around, python_of, remember, require_known
 from .journal import Entry, RoundEntry, RunHeader, RunResult, ServedDevice, SessionEntry, Showcase
@@ -25,11 +26,23 @@ from .run_errors import StoreError as StoreError
 
 
 @dataclass(frozen=True)
+class StoreContent:
+    """The journal, of which the first entry is the header, the latest weights, the best ones, what the server keeps, and the
+    last entry's hash; in ``entries`` rounds may stand after all others."""
+
+    entries: list[Entry]
+    weights: Floats
+    best: Floats | None
+    server: ServerState
+    chain: str
+
+
+@dataclass(frozen=True)
 class RunData:
     """A run; its lists are in order of time.
 
     ``weights``: float32[n_global] after ``len(rounds)`` rounds. ``best``: with run.keep = "best", the best evaluated weights so
-    far. ``showcase``: None until the final meta-test is done.
+    far. ``server``: what the server keeps besides the weights. ``showcase``: None until the final meta-test is done.
     ``result``: None until the run has finished. A session that extends the run makes it unfinished.
     """
 
@@ -42,11 +55,12 @@ class RunData:
     result: RunResult | None
     weights: Floats = field(repr=False)
     best: Floats | None = field(default=None, repr=False)
+    server: ServerState = field(default_factory=ServerState, repr=False)
 
     @classmethod
-    def of(cls, path: Path, entries: Sequence[Entry], weights: Floats, best: Floats | None = None) -> Self:
-        """The run with these journal entries, of which the first is the header; rounds may stand after all others."""
-        header, *others = entries
+    def of(cls, path: Path, content: StoreContent) -> Self:
+        """The run with this content of its file."""
+        header, *others = content.entries
         assert isinstance(header, RunHeader)
         extended = [i for i, entry in enumerate(others) if isinstance(entry, SessionEntry) and entry.rounds is not None]
         latest = others[extended[-1] :] if extended else others
@@ -58,8 +72,9 @@ class RunData:
             evaluations=[entry for entry in others if isinstance(entry, Evaluation)],
             showcase=next((entry for entry in reversed(latest) if isinstance(entry, Showcase)), None),
             result=next((entry for entry in reversed(latest) if isinstance(entry, RunResult)), None),
-            weights=weights,
-            best=best,
+            weights=content.weights,
+            best=content.best,
+            server=content.server,
         )
 
     @property
@@ -69,13 +84,19 @@ class RunData:
 
     @property
     def kept(self) -> Floats:
-        """The weights that the run is for: the best ones where they are kept, otherwise the latest."""
-        return self.weights if self.best is None else self.best
+        """The weights that the run is for: the best where they are kept, else the average if there is one, else the latest."""
+        return self.server.result(self.weights) if self.best is None else self.best
 
     @property
     def kept_round(self) -> int:
         """Rounds trained until the weights ``kept``."""
         return next((entry.round for entry in reversed(self.evaluations) if entry.kept_sha256), self.trained)
+
+    @property
+    def averaged(self) -> int | None:
+        """Rounds whose mean the weights ``kept`` are; None for those after a single round."""
+        last = self.rounds[self.kept_round - 1] if 0 < self.kept_round <= len(self.rounds) else None
+        return None if last is None or last.server is None else last.server.averaged or None
 
     @property
     def trained(self) -> int:

@@ -106,6 +106,7 @@ def result(strategy: Strategy, task: Task, run: RunData, boards: Catalogue, test
         privacy=privacy_accounting.spent(run),
         deltas=tuple(by_board(strategy.spec, run.measures())),
         bytes_down_full=run.bytes_down_full,
+        averaged=run.averaged,
     )
 
 

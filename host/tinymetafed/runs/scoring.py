@@ -19,7 +19,7 @@ from ..learn.tasks import ANY_NUMBER, HELD_OUT, DataError, Task
 from ..learn.tasks.task_registry import open_task, open_to_score
 from ..simulation.kernels import open_kernels
 from ..simulation.simulated_clients import SimulatedClients
-from . import adapted, training
+from . import adapted, unchanged
 from .adapted import AdaptedError
 from .run_data import RunData
 from .setup import Setup, design_of
@@ -57,7 +57,7 @@ def evaluate(
     task = open_task(experiment, run.data) if data is None else open_to_score(experiment, data, names)
     require_fit(experiment.data, task, source)
     setup = Setup(designed, task, open_strategy(experiment, designed.manifest), data)
-    training.same_model(setup, run)
+    unchanged.same_model(setup, run)
     observer.stage("compiling the simulation")
     streamed = design(experiment.streamed, designed.board, source, designed.boards)
     clients = SimulatedClients(open_kernels(streamed, threads), setup.strategy, task)

@@ -10,7 +10,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,16 +23,26 @@ from tinymetafed_codegen.manifest import ModelManifest
 from tinymetafed_codegen.spec import Experiment, dump, portable, relative
 
 from ..federation.result import Evaluation
+from ..learn.server_optimiser import ServerState
 from ..learn.weights import Floats, sha256
 from .journal import Asked, Entry, RoundEntry, RunHeader, from_json, kind_of, to_json
-from .run_data import RunData, StoreError
+from .run_data import RunData, StoreContent, StoreError
 from .run_folder import UNFINISHED, find_store, require_plain
 from .store_content import read_content
-from .store_format import BEST, FORMAT, RESTORE, SCHEMA, named, seal
+from .store_format import BEST, FORMAT, RESTORE, SCHEMA, SERVER, named, seal
 from .store_lock import alone, waiting
 from .wal import lost_commits
 
 _END_SECONDS = 1.0  # at the end of a run, which can do without the lock
+
+
+@dataclass(frozen=True)
+class _State:
+    """Rounds trained, the weights after them, and what the server keeps besides."""
+
+    trained: int
+    weights: Floats
+    server: ServerState
 
 
 class RunStore:
@@ -53,16 +63,18 @@ class RunStore:
         self._chain = ""
         self._committed = 0, 0, ""  # numbers of others and of all, and the last one's hash, at the last commit
         self._latest = np.zeros(0, np.float32)  # the committed weights
+        self._server = ServerState()  # what the server keeps, committed
         self._best: Floats | None = None  # the committed weights of the best evaluation
-        self._weights: tuple[int, Floats] | None = None  # rounds trained and their weights, written with the next commit
+        self._next: _State | None = None  # written with the next commit
         self._since = time.monotonic()  # time of the last commit
 
-    def append(self, entry: Entry, weights: Floats | None = None) -> None:
+    def append(self, entry: Entry, weights: Floats | None = None, server: ServerState | None = None) -> None:
         """Adds an entry.
 
         Args:
             entry: The entry.
             weights: For the header, for rounds, and for evaluations of weights that are kept: float32[n_global] at that point.
+            server: For rounds, what the server keeps besides them.
 
         Raises:
             StoreError: It cannot be written; then everything since the last commit is rolled back.
@@ -81,7 +93,8 @@ class RunStore:
                 stored = weights.astype("<f4").tobytes()
                 self._database.execute("INSERT OR REPLACE INTO best VALUES (0, ?, ?)", (entry.round, stored))
             elif weights is not None:
-                self._weights = (entry.round + 1 if isinstance(entry, RoundEntry) else 0, weights.astype(np.float32))
+                trained = entry.round + 1 if isinstance(entry, RoundEntry) else 0
+                self._next = _State(trained, weights.astype(np.float32), server or ServerState())
             if not isinstance(entry, RoundEntry) or time.monotonic() - self._since >= self.hold_seconds:
                 self._commit()
             if isinstance(entry, Evaluation) and weights is not None:
@@ -97,11 +110,11 @@ class RunStore:
         """Reads and verifies the file, to which entries are then added, and returns its content. Raises StoreError."""
         with named(self.path, "damaged: {}; " + RESTORE):
             found = waiting(self.path, lambda: read_content(self._database, self.path))
-        entries, self._latest, self._best, self._chain = found
-        self._others = [entry for entry in entries if not isinstance(entry, RoundEntry)]
-        self._count = len(entries)
+        self._latest, self._best, self._server, self._chain = found.weights, found.best, found.server, found.chain
+        self._others = [entry for entry in found.entries if not isinstance(entry, RoundEntry)]
+        self._count = len(found.entries)
         self._committed = len(self._others), self._count, self._chain
-        return RunData.of(self.path, entries, self._latest, self._best)
+        return RunData.of(self.path, found)
 
     def read(self) -> RunData:
         """Commits and returns the content as it was written; it was verified when the file was opened. Raises StoreError."""
@@ -109,7 +122,8 @@ class RunStore:
         with named(self.path, "cannot be read: {}; " + RESTORE):
             written = self._database.execute("SELECT content FROM journal WHERE kind = 'round' ORDER BY number")
             rounds = [from_json("round", content) for (content,) in written]
-        return RunData.of(self.path, [*self._others, *rounds], self._latest, self._best)
+        content = StoreContent([*self._others, *rounds], self._latest, self._best, self._server, self._chain)
+        return RunData.of(self.path, content)
 
     @property
     def evaluations(self) -> list[Evaluation]:
@@ -118,13 +132,17 @@ class RunStore:
 
     def _commit(self) -> None:
         self._since = time.monotonic()
-        trained, weights = self._weights or (0, None)
-        if weights is not None:
-            stored = weights.astype("<f4").tobytes()
-            self._database.execute("INSERT OR REPLACE INTO weights VALUES (0, ?, ?)", (trained, stored))
+        if (state := self._next) is not None:
+            stored = state.weights.astype("<f4").tobytes()
+            self._database.execute("INSERT OR REPLACE INTO weights VALUES (0, ?, ?)", (state.trained, stored))
+            vectors = [(name, state.trained, vector.astype("<f4").tobytes()) for name, vector in state.server.parts()]
+            if vectors or any(self._server.parts()):
+                self._database.execute(SERVER)
+                self._database.execute("DELETE FROM server")
+                self._database.executemany("INSERT INTO server VALUES (?, ?, ?)", vectors)
         waiting(self.path, lambda: self._database.execute("COMMIT"))
-        if weights is not None:
-            self._latest, self._weights = weights, None
+        if state is not None:
+            self._latest, self._server, self._next = state.weights, state.server, None
         self._committed = len(self._others), self._count, self._chain
 
     @contextmanager
@@ -138,7 +156,7 @@ class RunStore:
                 self._database.execute("ROLLBACK")
             others, self._count, self._chain = self._committed
             del self._others[others:]
-            self._weights = None
+            self._next = None
             raise
 
 
@@ -259,11 +277,11 @@ def read_run(path: Path) -> RunData:
         def read() -> RunData:
             database.execute("BEGIN")  # all reads see the same state
             try:
-                entries, weights, best, _ = read_content(database, path)
+                content = read_content(database, path)
             finally:
                 if database.in_transaction:
                     database.execute("ROLLBACK")
-            return RunData.of(path, entries, weights, best)
+            return RunData.of(path, content)
 
         return waiting(path, read)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import sqlite3
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,11 @@ import numpy as np
 from tinymetafed_codegen import __version__
 
 from ..federation.result import Evaluation
+from ..learn.server_optimiser import ServerState
 from ..learn.weights import Floats
 from .journal import Entry, JournalError, RoundEntry, RunHeader, from_json
-from .run_data import StoreError
-from .store_format import APPLICATION, FORMAT, RESTORE, seal
+from .run_data import StoreContent, StoreError
+from .store_format import APPLICATION, FORMAT, OPTIONAL, RESTORE, seal
 
 _VIRTUAL = re.compile(r"\s*CREATE\s+VIRTUAL\b", re.IGNORECASE)
 _WHY_NOT_1 = "it has a hash of the generated C++ text, this version has a hash of the model, and they cannot be compared"
@@ -39,15 +41,15 @@ def _require_tables(database: sqlite3.Connection, path: Path) -> None:
     database.execute("PRAGMA trusted_schema = OFF")
     made = database.execute("SELECT type, lower(name), sql FROM sqlite_master").fetchall()
     tables = {name for kind, name, sql in made if kind == "table" and not _VIRTUAL.match(sql or "")}
-    best = {name for _, name, _ in made if name == "best"}
-    if lacking := sorted(({"journal", "weights"} | best) - tables):
+    optional = {name for _, name, _ in made if name in OPTIONAL}
+    if lacking := sorted(({"journal", "weights"} | optional) - tables):
         raise StoreError(f"{path / 'run.db'}: damaged: no such table: {', '.join(lacking)}; {RESTORE}")
     if any(kind == "trigger" for kind, _, _ in made):
         raise StoreError(f"{path / 'run.db'}: has SQL that runs when it is written, which no run has; {RESTORE}")
 
 
-def read_content(database: sqlite3.Connection, path: Path) -> tuple[list[Entry], Floats, Floats | None, str]:
-    """The journal, the latest and the best weights, and the last entry's hash. Raises StoreError if anything is damaged."""
+def read_content(database: sqlite3.Connection, path: Path) -> StoreContent:
+    """The content of a run's file. Raises StoreError if anything is damaged."""
 
     def damaged(what: str) -> StoreError:
         return StoreError(f"{path / 'run.db'}: damaged: {what}; {RESTORE}")
@@ -83,16 +85,41 @@ def read_content(database: sqlite3.Connection, path: Path) -> tuple[list[Entry],
         raise damaged(f"the weights are not those of its {len(rounds)} rounds")
     if (weights := _floats(row[1])) is None:
         raise damaged("its weights are no float32 numbers")
+    server = _server(database, rounds, weights.size, damaged)
     kept = next((entry for entry in reversed(entries) if isinstance(entry, Evaluation) and entry.kept_sha256), None)
     if kept is None:
-        return entries, weights, None, chain
-    there = database.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name = 'best'").fetchone()
-    row = database.execute("SELECT round, float32 FROM best").fetchone() if there else None
+        return StoreContent(entries, weights, None, server, chain)
+    row = database.execute("SELECT round, float32 FROM best").fetchone() if _has(database, "best") else None
     if row is None or row[0] != kept.round or not isinstance(row[1], bytes) or _sha256(row[1]) != kept.kept_sha256:
         raise damaged(f"the best weights are not those after {kept.round} rounds")
     if (best := _floats(row[1])) is None or best.size != weights.size:
         raise damaged(f"the best weights are not {weights.size:,} float32 numbers")
-    return entries, weights, best, chain
+    return StoreContent(entries, weights, best, server, chain)
+
+
+def _server(
+    database: sqlite3.Connection, rounds: Sequence[RoundEntry], size: int, damaged: Callable[[str], StoreError]
+) -> ServerState:
+    """What the server keeps after the last round."""
+    named = rounds[-1].server if rounds else None
+    if named is None:
+        return ServerState()
+    rows = database.execute("SELECT name, round, float32 FROM server").fetchall() if _has(database, "server") else []
+    vectors: dict[str, Floats] = {}
+    for name, trained, content in rows:
+        vector = _floats(content) if isinstance(content, bytes) else None
+        if not isinstance(name, str) or trained != len(rounds) or vector is None or vector.size != size:
+            raise damaged(f"the server's {name} is not {size:,} float32 numbers after {len(rounds)} rounds")
+        vectors[name] = vector
+    server = ServerState.of(vectors, named.averaged)
+    if server.sha256 != named.sha256:
+        raise damaged(f"what the server keeps is not that of its {len(rounds)} rounds")
+    return server
+
+
+def _has(database: sqlite3.Connection, table: str) -> bool:
+    found = database.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name = ?", (table,)).fetchone()
+    return found is not None
 
 
 def _floats(content: bytes) -> Floats | None:

@@ -47,6 +47,15 @@ CREATE TABLE IF NOT EXISTS best (
   float32 BLOB NOT NULL        -- little-endian, in manifest order
 ) STRICT
 """
+# A run has this table if its server keeps more than the weights.
+SERVER = """
+CREATE TABLE IF NOT EXISTS server (
+  name TEXT PRIMARY KEY,       -- momentum, variance, average
+  round INTEGER NOT NULL,      -- rounds trained
+  float32 BLOB NOT NULL        -- little-endian, in manifest order
+) STRICT
+"""
+OPTIONAL = ("best", "server")  # tables that only some runs have
 RESTORE = "restore the run folder from a copy, or train again"
 
 

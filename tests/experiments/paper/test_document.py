@@ -12,7 +12,8 @@ from small_runs import SINE, Quiet
 
 from tinymetafed.bench import BenchError
 from tinymetafed.experiments import paper, sweep
-from tinymetafed.experiments.paper import document, hardware, plots
+from tinymetafed.experiments.figure import decades
+from tinymetafed.experiments.paper import document, hardware
 from tinymetafed.experiments.paper.document import Measured, paired, verdict
 from tinymetafed.experiments.paper.hardware import Estimate
 from tinymetafed.experiments.paper.published import ABLATION, FINE_TUNING, NANO_33_BLE, SHOTS, Step
@@ -104,7 +105,7 @@ def test_a_document_without_measurements_says_so(tmp_path: Path, monkeypatch: py
 
 
 def test_axis_ticks_are_round_numbers() -> None:
-    assert [text for _, text in plots._decades([3.9, 6.1])] == ["10 kB", "20 kB", "50 kB", "100 kB", "200 kB", "500 kB", "1 MB"]
+    assert [text for _, text in decades([3.9, 6.1])] == ["10 kB", "20 kB", "50 kB", "100 kB", "200 kB", "500 kB", "1 MB"]
 
 
 def test_published_figures_are_complete() -> None:

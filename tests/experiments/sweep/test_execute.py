@@ -35,7 +35,7 @@ set = {{ run.rounds = 5, evaluation.every = 0, evaluation.tasks = 4 }}
 
 [[variant]]
 name = "long"
-set = {{ run.rounds = 120, run.devices_per_round = 2, evaluation.every = 0, evaluation.tasks = 4 }}
+set = {{ run.rounds = 120, run.devices_per_round = 2, evaluation.every = 0, evaluation.tasks = 4, strategy.average_last = 0.5 }}
 """
 
 

@@ -80,3 +80,18 @@ class SessionLost(LinkError):
 
 class SampleTooLarge(LinkError):
     """One sample, or the answer to it, does not fit the device's receive window."""
+
+
+def without_parts(refusal: DeviceRefused, name: str, window: int, what: str) -> LinkError:
+    """The error where a board refuses a part: one that does not know parts takes no such sample.
+
+    Args:
+        refusal: The refusal.
+        name: The board's name in errors.
+        window: Bytes of its receive window.
+        what: What was too large, the beginning of a sentence.
+    """
+    if refusal.status != Status.UNKNOWN_TYPE:
+        return refusal
+    remedy = "send uint8 levels with a scale, use smaller inputs, or a board with more memory"
+    return SampleTooLarge(f"{name}: {what}, more than this board's receive window of {window} bytes; {remedy}")

@@ -1,56 +1,34 @@
-"""A device's work as typed calls: configure, load, train, stream, pull, fetch, predict."""
+"""A device's whole work as typed calls; here those that configure and train it, and stream its samples."""
 
 from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TypeVar
-
-import numpy as np
-from numpy.typing import NDArray
+from collections.abc import Callable, Iterable, Iterator
 
 from tinymetafed_codegen import protocol
 from tinymetafed_codegen.manifest import KeptActivations
-from tinymetafed_codegen.optional_messages import coded_messages, difference_messages, part_messages, secure_messages
-from tinymetafed_codegen.protocol import FRAME_HEADER_BYTES, Dtype, Program, Recipe, State, Status
+from tinymetafed_codegen.optional_messages import part_messages
+from tinymetafed_codegen.protocol import Program, Recipe, State, Status
 from tinymetafed_codegen.sample_parts import is_whole, part_bytes
 
 from ...federation.clients import TrainingFailed
-from ...learn.codecs.difference import Coded, Version, Versions
-from ...learn.codecs.downlink import Segment
-from ...wire.messages import (
-    ArrayLike,
-    EncodedSample,
-    Example,
-    FloatArray,
-    checked_length,
-    encode_inputs,
-    encode_sample,
-    load_chunk,
-    loads_on_wire,
-    predict_batch,
-    tail_capacity,
-    weights_payload,
-)
+from ...wire.messages import ArrayLike, EncodedSample, Example, encode_sample
 from .clock import SYSTEM_CLOCK, Clock
 from .deadline import Deadline
-from .exchange import DEADLINE_SECONDS, PATIENCE, RETRIES, SHORTEST_SECONDS, Sent
-from .link_errors import DeviceGarbled, DeviceRefused, LinkError, SampleTooLarge
-from .questions import Questions
+from .exchange import DEADLINE_SECONDS, PATIENCE, RETRIES, SHORTEST_SECONDS
+from .link_errors import DeviceGarbled, DeviceRefused, without_parts
+from .outputs import Outputs
 from .transport import Transport
+from .updates_up import UpdatesUp
+from .weights_down import WeightsDown
 
 REPORT_SECONDS = 0.5  # between two progress reports of a training board
 STALL_SECONDS = 120.0  # longer than any single training step
-_HOLDS_ANOTHER = (Status.BAD_STATE, Status.BAD_VALUE, Status.NOT_FINITE)  # refusals of a difference
 MOST_BYTES = 1 << 32  # of the samples that a program is sent in parts
-IntegerArray = NDArray[np.uint16]
-_Question = TypeVar("_Question", protocol.Pull, coded_messages.PullCoded)
-_Chunk = TypeVar("_Chunk", protocol.Delta, coded_messages.CodedDelta)
-_SMALLER = "send uint8 levels with a scale, use smaller inputs, or a board with more memory"
 
 
-class Session(Questions):
+class Session(WeightsDown, UpdatesUp, Outputs):
     """One device on an open line. Every call may raise a LinkError, as `request` does."""
 
     def __init__(
@@ -67,10 +45,6 @@ class Session(Questions):
         self._token = 0
         self._inputs = self.session  # number of the last input that was sent in parts
         self.kept: KeptActivations | None = None  # what the board keeps of samples, which are then sent once
-        self.versions: Versions | None = None  # those that boards may hold, for a download by difference
-        self.on_event: Callable[[str], None] = lambda line: None  # told of what does not end the board's work
-        self._held: bytes | None = None  # fingerprint of the version that the board holds
-        self._has_stated = False  # whether the board was asked for it
         self._training: float | None = None  # seconds that the last program took, without streamed samples
 
     # --- A round ---
@@ -78,82 +52,6 @@ class Session(Questions):
     def configure(self, program: Program, recipe: Recipe) -> None:
         """Sets the recipe of ``program``. Raises WireError for an invalid recipe."""
         self._ask(protocol.Configure(self.session, program, recipe), protocol.ConfigureAnswer)
-
-    def load(self, token: int, segments: Sequence[Segment]) -> None:
-        """Sends the global weights, or what differs from those that the board holds where that is less.
-
-        Args:
-            token: Token of the new cycle.
-            segments: Consecutive segments from weight 0 on.
-
-        Raises:
-            ValueError: The segments leave a gap, or hold NaN or infinity.
-        """
-        if self.versions is None:
-            self._load_all(token, segments)
-            return
-        version = self.versions.newest(segments)
-        before = sum(self._down)
-        if self._load_difference(token, self.versions, version):
-            full = loads_on_wire(segments, self.window, self.mac_bytes)[1]
-            self._spared += full - (sum(self._down) - before)
-        else:
-            self._spared -= sum(self._down) - before
-            self._load_all(token, segments)
-        self._held = version.fingerprint
-
-    def _load_difference(self, token: int, versions: Versions, version: Version) -> bool:
-        """Sends what differs from the version that the board states to hold; returns whether it has the new one now."""
-        if not self._has_stated:
-            held = self._ask(difference_messages.AskHeld(), difference_messages.Held)
-            self._held, self._has_stated = held.version if held.whole else None, True
-        base, self._held = self._held, None  # unknown until all of the new version is there
-        coded = None if base is None else versions.difference(base, version)
-        if base is None or coded is None:
-            return False
-        try:
-            self._send_difference(token, coded)
-        except DeviceRefused as refusal:
-            if refusal.message not in difference_messages.DIFFERENCE_REQUESTS or refusal.status not in _HOLDS_ANOTHER:
-                raise
-            what = "it was reset since, or never held it"
-            if refusal.status != Status.BAD_STATE:
-                what = f"the result is not version {version.fingerprint.hex()}, so it gets no more differences"
-                self.versions = None
-            self.on_event(
-                f"{self.name}: refused a difference to version {base.hex()} of the weights, which it stated to hold: {what}; "
-                "it gets all weights"
-            )
-            return False
-        return True
-
-    def _send_difference(self, token: int, coded: Coded) -> None:
-        capacity = weights_payload(self.window, self.mac_bytes)
-
-        def message_at(position: int) -> tuple[protocol.Request, int] | None:
-            if position > coded.entries:
-                raise DeviceGarbled(
-                    f"{self.name}: claims {position} entries of a difference of {coded.entries}; reset the board"
-                )
-            return coded.message(token, position, capacity) if position < coded.entries else None
-
-        if coded.entries:
-            for _ in self._in_order(message_at, difference_messages.Taken, lambda answer: answer.next):
-                pass
-        elif taken := self._ask(coded.message(token, 0, capacity)[0], difference_messages.Taken).next:
-            raise DeviceGarbled(f"{self.name}: claims {taken} entries of a difference without any; reset the board")
-
-    def _load_all(self, token: int, segments: Sequence[Segment]) -> None:
-        parts = [segment for segment in segments if segment.data]
-        total = checked_length(parts)
-
-        def chunk_at(position: int) -> tuple[protocol.Request, int] | None:
-            if position > total:
-                raise DeviceGarbled(f"{self.name}: claims {position} weights, {total} were sent; reset the board")
-            return load_chunk(parts, token, position, self.window, self.mac_bytes) if position < total else None
-
-        for _ in self._in_order(chunk_at, protocol.LoadAnswer, lambda answer: answer.next_offset):
-            pass
 
     def next_token(self) -> int:
         """A token for this device's next cycle, higher than all before; the device refuses messages with an older one."""
@@ -417,229 +315,7 @@ class Session(Questions):
             for taken in self._in_order(part, part_messages.SampleTaken, lambda answer: answer.position, start * size):
                 yield protocol.Progress(taken.token, taken.state, taken.fault, taken.step, taken.ticks)
         except DeviceRefused as refusal:
-            raise self._without_parts(refusal, f"sample {start} takes {size} bytes") from None
+            raise without_parts(refusal, self.name, self.window, f"sample {start} takes {size} bytes") from None
 
     def _is_whole(self, sample: EncodedSample) -> bool:
         return is_whole(len(sample.data), self.window, self.mac_bytes)
-
-    def _without_parts(self, refusal: DeviceRefused, what: str) -> LinkError:
-        """The error where a board refuses a part: one that does not know parts takes no such sample."""
-        if refusal.status != Status.UNKNOWN_TYPE:
-            return refusal
-        return SampleTooLarge(f"{self.name}: {what}, more than this board's receive window of {self.window} bytes; {_SMALLER}")
-
-    def pull(self, token: int, count: int) -> list[protocol.Delta]:
-        """Receives the delta, which no longer changes once training is done.
-
-        The beginning of a chunk says how many entries it has, so the next chunk is requested before this one is complete.
-
-        Args:
-            token: Token of the cycle.
-            count: Entries of the whole delta.
-
-        Returns:
-            The chunks in order of rank.
-
-        Raises:
-            DeviceGarbled: A chunk has another token or rank, or too many entries.
-        """
-        return self._pull_all(protocol.Pull, protocol.Delta, token, count)
-
-    def pull_coded(self, token: int, count: int) -> list[coded_messages.CodedDelta]:
-        """As ``pull``, from firmware that codes the values of its updates."""
-        return self._pull_all(coded_messages.PullCoded, coded_messages.CodedDelta, token, count)
-
-    def _pull_all(self, question: type[_Question], answer: type[_Chunk], token: int, count: int) -> list[_Chunk]:
-        chunks: list[_Chunk] = []
-        rank = 0
-        asked: Sent | None = None
-        while rank < count:
-            if asked is None or asked.after != rank:
-                asked = self._pull(question(token, rank))
-            delta, asked = self._chunk(question(token, rank), answer, count, asked)
-            named = delta.token if isinstance(delta, protocol.Delta) else token
-            if named != token or delta.rank != rank or delta.count > count - rank:
-                raise DeviceGarbled(
-                    f"{self.name}: asked for the delta's entries from {rank} of {count} under token {token}, "
-                    f"got {delta.count} from {delta.rank} under token {named}"
-                )
-            chunks.append(delta)
-            rank += delta.count
-        return chunks
-
-    def _pull(self, question: _Question) -> Sent:
-        """Requests a chunk, without waiting for it."""
-        sent = self._prepare(question, question.rank)
-        self._send(sent)
-        return sent
-
-    def _chunk(self, question: _Question, answer: type[_Chunk], count: int, asked: Sent) -> tuple[_Chunk, Sent | None]:
-        """The chunk that ``asked`` requests; and the request for the next chunk, if it could be sent early."""
-        early: Sent | None = None
-
-        def look_ahead() -> None:
-            nonlocal early
-            if early is None and question.rank < (following := self._following(asked, question.rank, answer)) < count:
-                early = self._pull(type(question)(question.token, following))
-
-        until = self.clock.monotonic() + self._patience(asked)
-        frame = self._receive((asked.sequence,), question.type_id, until, hurry=True, on_bytes=look_ahead)
-        if frame is None:
-            return self._ask(question, answer), None
-        delta = self._open(frame, asked, answer)
-        if early is not None:
-            early.since = self.clock.monotonic()  # the device begins with it now
-        return delta, early
-
-    def _following(self, asked: Sent, rank: int, answer: type[_Chunk]) -> int:
-        """The rank after the incomplete chunk, read from its unchecked beginning; 0 if not enough bytes are there."""
-        needed = FRAME_HEADER_BYTES + answer.place("count") + answer.kinds()["count"].size
-        head = self._decoder.beginning(needed)
-        if len(head) < needed:
-            return 0
-        type_id, sequence = head[:FRAME_HEADER_BYTES]
-        *_, first, entries = answer.unpack_first(head[FRAME_HEADER_BYTES:], "count")
-        is_answer = type_id == asked.message.type_id | protocol.ANSWER_BIT and sequence == asked.sequence and first == rank
-        return first + entries if is_answer else 0
-
-    # --- Secure aggregation; only for firmware with it ---
-
-    def own_key(self, run: int) -> bytes:
-        """The board's public key.
-
-        Args:
-            run: Random number of the run; for a new one the board draws a new key.
-        """
-        return self._ask(secure_messages.AskKey(run), secure_messages.OwnKey).key
-
-    def take_seat(self, seat: int, key: bytes) -> None:
-        """Names the board that has a seat by its public key; the board computes the secret that it shares with that one."""
-        self._ask(secure_messages.Seat(seat, key), secure_messages.Seated)
-
-    def pull_masked(self, token: int, attempt: int, seats: Iterable[int], count: int) -> IntegerArray:
-        """Receives the masked update.
-
-        Args:
-            token: Token of the cycle, which is trained.
-            attempt: Number of the attempt, above all earlier ones, or that of the latest.
-            seats: The seats of all participants.
-            count: Entries of the update.
-
-        Returns:
-            uint16[count], in the order of the indices.
-
-        Raises:
-            DeviceGarbled: A chunk has another token, attempt or rank, no entry, or too many.
-        """
-        bits = sum(1 << seat for seat in seats)
-        parts: list[bytes] = []
-        got = 0
-        while got < count:
-            question = secure_messages.PullMasked(token, attempt, bits & 0xFFFFFFFF, bits >> 32, got)
-            answer = self._ask(question, secure_messages.Masked)
-            entries, rest = divmod(len(answer.data), 2)
-            if (answer.token, answer.attempt, answer.rank) != (token, attempt, got) or rest or not 0 < entries <= count - got:
-                raise DeviceGarbled(
-                    f"{self.name}: asked for masked entries from {got} of {count} in attempt {attempt} under token {token}, "
-                    f"got {len(answer.data)} bytes from {answer.rank} in attempt {answer.attempt} under token {answer.token}"
-                )
-            parts.append(answer.data)
-            got += entries
-        return np.frombuffer(b"".join(parts), "<u2").astype(np.uint16)
-
-    def open_mask(self, token: int, attempt: int) -> bytes:
-        """The seed of the board's own mask in an attempt; from then on the board masks this cycle for no other attempt."""
-        return self._ask(secure_messages.Open(token, attempt), secure_messages.Opened).seed
-
-    # --- Reading and using weights ---
-
-    def fetch(self, offset: int, count: int) -> FloatArray:
-        """The device's current weights, float32[count] from index ``offset`` on, in manifest order."""
-        most = min(tail_capacity(protocol.Weights, self.window, self.mac_bytes) // 4, 0xFFFF)
-        parts: list[bytes] = []
-        got = 0
-        while got < count:
-            wanted = min(count - got, most)
-            answer = self._ask(protocol.Fetch(offset + got, wanted), protocol.Weights)
-            size = len(answer.data)
-            if answer.offset != offset + got or size % 4 or not 4 <= size <= 4 * wanted:
-                raise DeviceGarbled(
-                    f"{self.name}: asked for {wanted} weights from {offset + got}, got {size} bytes from {answer.offset}"
-                )
-            parts.append(answer.data)
-            got += size // 4
-        return np.frombuffer(b"".join(parts), "<f4").astype(np.float32)
-
-    def scores_of_bytes(self, levels: NDArray[np.uint8], scale: float) -> FloatArray:
-        """As ``scores`` for bytes in units of ``scale``, of a board whose first layer reads bytes."""
-        return self._predict_in_parts(Dtype.U8, scale, levels.tobytes(), None)
-
-    def scores(self, inputs: ArrayLike) -> FloatArray:
-        """The network's outputs for one input of finite float32, where their number is not known. Float32 [outputs]."""
-        data = np.ascontiguousarray(inputs, "<f4").tobytes()
-        if len(data) > tail_capacity(protocol.Predict, self.window, self.mac_bytes):
-            return self._predict_in_parts(Dtype.F32, 1.0, data, None)
-        answer = self._ask(protocol.Predict(Dtype.F32, 1.0, data), protocol.Outputs).data
-        if not answer or len(answer) % 4:
-            raise DeviceGarbled(f"{self.name}: asked for a prediction, got {len(answer)} bytes")
-        return np.frombuffer(answer, "<f4").astype(np.float32)
-
-    def predict(self, inputs: ArrayLike, output_size: int, scale: float = 1.0) -> FloatArray:
-        """The network's outputs with the device's current weights.
-
-        Args:
-            inputs: [n, *shape], float32, or uint8 in units of ``scale``.
-            output_size: Outputs per input.
-            scale: Factor on uint8 inputs.
-
-        Returns:
-            float32 [n, output_size].
-
-        Raises:
-            ValueError: An input is not finite; the text gives its number.
-            SampleTooLarge: One input does not fit the receive window, and the board does not take it in parts.
-        """
-        dtype, data = encode_inputs(inputs)
-        if len(inputs) == 0:
-            return np.zeros((0, output_size), np.float32)
-        finite = np.isfinite(inputs).reshape(len(inputs), -1).all(axis=1)
-        if not finite.all():
-            raise ValueError(f"sample {int(np.argmin(finite))}: its input is NaN or infinite; clean the data")
-        if not np.isfinite(scale):
-            raise ValueError(f"scale {scale} is not finite")
-        each = len(data) // len(inputs)
-        batch = predict_batch(each, output_size, self.window, self.mac_bytes)
-        if batch == 0:
-            given = [data[at : at + each] for at in range(0, len(data), each)]
-            return np.stack([self._predict_in_parts(dtype, scale, one, output_size) for one in given])
-        rows: list[bytes] = []
-        for at in range(0, len(inputs), batch):
-            count = min(batch, len(inputs) - at)
-            message = protocol.Predict(dtype, scale, data[at * each : (at + count) * each])
-            answer = self._ask(message, protocol.Outputs).data
-            if len(answer) != 4 * count * output_size:
-                raise DeviceGarbled(
-                    f"{self.name}: asked for {count} predictions of {output_size} outputs, got {len(answer)} bytes"
-                )
-            rows.append(answer)
-        return np.frombuffer(b"".join(rows), "<f4").astype(np.float32).reshape(len(inputs), output_size)
-
-    def _predict_in_parts(self, dtype: Dtype, scale: float, data: bytes, output_size: int | None) -> FloatArray:
-        """The outputs for one input, which is sent in parts; ``output_size``: their number, None if it is not known."""
-        most = part_bytes(part_messages.InputPart, self.window, self.mac_bytes)
-        self._inputs = number = self._inputs + 1 & 0xFFFF_FFFF
-
-        def part(position: int) -> tuple[protocol.Request, int] | None:
-            sent = data[position : position + most]
-            return (part_messages.InputPart(number, position, dtype, scale, sent), position + len(sent)) if sent else None
-
-        outputs = b""
-        try:
-            for taken in self._in_order(part, part_messages.InputTaken, lambda answer: answer.position):
-                outputs = taken.data
-        except DeviceRefused as refusal:
-            raise self._without_parts(refusal, f"an input takes {len(data)} bytes") from None
-        if not outputs or len(outputs) % 4 or (output_size is not None and len(outputs) != 4 * output_size):
-            wanted = "" if output_size is None else f" of {output_size} outputs"
-            raise DeviceGarbled(f"{self.name}: asked for a prediction{wanted}, got {len(outputs)} bytes")
-        return np.frombuffer(outputs, "<f4").astype(np.float32)

@@ -121,8 +121,8 @@ def write(out: Path, runs: Path, jobs: int, data: Path | None, quick: bool, obse
     omniglot = [row for row in cases["omniglot"].rows.values() if row.bytes_up and row.after.mean is not None]
     if omniglot:
         courses = [row for name in _COURSES for row in omniglot if row.cell.name == name]
-        write_if_changed(pictures / "pareto.svg", plots.pareto(omniglot, templates))
-        write_if_changed(pictures / "convergence.svg", plots.convergence(courses, templates))
+        write_if_changed(pictures / "pareto.svg", plots.pareto(omniglot))
+        write_if_changed(pictures / "convergence.svg", plots.convergence(courses))
     text = templates.get_template("paper.md.j2").render(
         quick=QUICK if quick else 0,
         ablations=[_ablation(case, cases[case.key]) for case in USE_CASES],

@@ -5,16 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import jinja2
 import numpy as np
 
-from ...runs.charts import BOTTOM, HEIGHT, LEFT, RIGHT, WIDTH, Chart, Series, chart
+from ...runs.charts import Series, chart
+from ..figure import decades, render
 from ..sweep import Row
 
-_LEGEND_LINE = 14
 
-
-def pareto(rows: Sequence[Row], templates: jinja2.Environment) -> str:
+def pareto(rows: Sequence[Row]) -> str:
     """Accuracy against bytes of a round: a point per row, numbered from 1, with its 95 % confidence interval over seeds."""
     partial = [row for row in rows if row.cell.manifest.n_global < row.cell.manifest.n_parameters]
     series = []
@@ -33,14 +31,14 @@ def pareto(rows: Sequence[Row], templates: jinja2.Environment) -> str:
         "accuracy after adaptation (%)",
         "Accuracy of unseen clients against the bytes of a round",
         y_range=(math.floor(min(lows)), math.ceil(max(highs))),
-        x_ticks=_decades([x for one, _ in series for x, _ in one.points]),
+        x_ticks=decades([x for one, _ in series for x, _ in one.points]),
     )
     order = [row for _, chosen in series for row in chosen]
     labels = [(x, y, str(rows.index(row) + 1)) for row, (_, x, y) in zip(order, drawn.dots, strict=True)]
-    return _render(drawn, templates, labels)
+    return render(drawn, labels)
 
 
-def convergence(rows: Sequence[Row], templates: jinja2.Environment) -> str:
+def convergence(rows: Sequence[Row]) -> str:
     """Accuracy during training against the bytes sent so far, mean over seeds."""
     roles = ("before", "truth", "after", "samples")
     series = [Series(row.cell.name, role, _course(row), dots=True) for role, row in zip(roles, rows, strict=False)]
@@ -51,9 +49,9 @@ def convergence(rows: Sequence[Row], templates: jinja2.Environment) -> str:
         "accuracy after adaptation (%)",
         "Accuracy of unseen clients during training, against the bytes sent so far",
         y_range=(math.floor(min(ys)), math.ceil(max(ys))),
-        x_ticks=_decades([x for one in series for x, _ in one.points]),
+        x_ticks=decades([x for one in series for x, _ in one.points]),
     )
-    return _render(drawn, templates)
+    return render(drawn)
 
 
 def _course(row: Row) -> list[tuple[float, float]]:
@@ -75,21 +73,3 @@ def _bytes(row: Row) -> float:
 def _percent(row: Row) -> float:
     assert row.after.mean is not None
     return 100 * row.after.mean
-
-
-def _decades(exponents: Sequence[float]) -> list[tuple[float, str]]:
-    """Ticks at 1, 2, 5, 10, ... bytes within the range, with labels in suitable units."""
-    found = []
-    for decade in range(math.floor(min(exponents)), math.ceil(max(exponents)) + 1):
-        for digit in (1, 2, 5):
-            value = digit * 10**decade
-            if min(exponents) <= math.log10(value) <= max(exponents):
-                unit, factor = ("MB", 10**6) if value >= 10**6 else ("kB", 10**3) if value >= 10**3 else ("B", 1)
-                found.append((math.log10(value), f"{value / factor:g} {unit}"))
-    return found
-
-
-def _render(drawn: Chart, templates: jinja2.Environment, labels: Sequence[tuple[float, float, str]] = ()) -> str:
-    frame = {"width": WIDTH, "left": LEFT, "right": WIDTH - RIGHT, "bottom": HEIGHT - BOTTOM}
-    height = HEIGHT + 8 + _LEGEND_LINE * (len(drawn.legend) + 1)
-    return templates.get_template("figure.svg.j2").render(chart=drawn, labels=labels, height=height, **frame)

@@ -9,7 +9,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -44,9 +44,17 @@ from .. import SweepFailed
 from .sweep_file import Run, Sweep
 
 _STOPPED = 3  # exit code of a run whose sweep has ended
+_LOOK_SECONDS = 1.0  # between two looks whether the time is over
 
 
-def execute(sweep: Sweep, out: Path, jobs: int, data: Path | None, observer: Observer) -> dict[Path, str]:
+def execute(
+    sweep: Sweep,
+    out: Path,
+    jobs: int,
+    data: Path | None,
+    observer: Observer,
+    is_over: Callable[[], bool] = lambda: False,
+) -> dict[Path, str]:
     """Runs all runs of a sweep that are not finished; after an interruption the same call continues.
 
     A run whose data, strategy, model or initial weights have changed is repeated; its old folder is renamed and kept.
@@ -57,6 +65,7 @@ def execute(sweep: Sweep, out: Path, jobs: int, data: Path | None, observer: Obs
         jobs: Runs at a time.
         data: Folder of the task's data; None for the usual place.
         observer: Is told of progress.
+        is_over: Asked now and then; once it is true, runs are stopped, and are continued by the next call.
 
     Returns:
         For runs that diverged or have too few clients what happened, by folder.
@@ -81,7 +90,7 @@ def execute(sweep: Sweep, out: Path, jobs: int, data: Path | None, observer: Obs
         observer.stage("runs", len(missing))
         # The longest runs first, so that all cores finish at nearly the same time.
         queue = sorted(_together(missing, jobs), key=lambda runs: sum(map(_work, runs)))
-        return short | _all(queue, out, jobs, data, observer)
+        return short | _all(queue, out, jobs, data, observer, is_over)
 
 
 def is_sweep(out: Path) -> bool:
@@ -113,9 +122,9 @@ def _stored(run: Run, out: Path) -> RunData | None:
         "tinymetafed": stored.header.tinymetafed,
     }
     now = dump(run.experiment) | {"arithmetic": ARITHMETIC_VERSION, "tinymetafed": __version__}
-    if (difference := _difference(then, now)) is not None:
+    if (changed := difference(then, now)) is not None:
         raise SweepFailed(
-            f"{folder}: begun when '{run.cell.name}' was another experiment or made by another version: {difference}; remove "
+            f"{folder}: begun when '{run.cell.name}' was another experiment or made by another version: {changed}; remove "
             "that folder to run it again, or choose another folder for the sweep with -o"
         )
     return stored
@@ -199,14 +208,14 @@ def _claimed(out: Path) -> Iterator[None]:
         ) from None
 
 
-def _difference(then: Any, now: Any, key: str = "") -> str | None:
+def difference(then: Any, now: Any, key: str = "") -> str | None:
     """The first value that differs, in words; None if there is none."""
     if isinstance(then, dict) and isinstance(now, dict):
         for name in [*then, *(name for name in now if name not in then)]:
             path = f"{key}.{name}" if key else name
             if name not in now or name not in then:
                 return f"{path} is {'gone' if name in then else 'new'}"
-            if (found := _difference(then[name], now[name], path)) is not None:
+            if (found := difference(then[name], now[name], path)) is not None:
                 return found
         return None
     return None if then == now else f"{key} was {json.dumps(then)} and is {json.dumps(now)}"
@@ -262,8 +271,10 @@ def _compile(runs: Sequence[Run], jobs: int, observer: Observer) -> None:
             observer.advance()
 
 
-def _all(queue: list[list[Run]], out: Path, jobs: int, data: Path | None, observer: Observer) -> dict[Path, str]:
-    """Runs the queue in order. Raises SweepFailed after the first failure and stops the other runs."""
+def _all(
+    queue: list[list[Run]], out: Path, jobs: int, data: Path | None, observer: Observer, is_over: Callable[[], bool]
+) -> dict[Path, str]:
+    """Runs the queue in order until it ``is_over``. Raises SweepFailed after the first failure and stops the other runs."""
     # A fork server that has all modules imported starts processes fast, and without threads of this process.
     method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
     context: Any = multiprocessing.get_context(method)
@@ -272,7 +283,7 @@ def _all(queue: list[list[Run]], out: Path, jobs: int, data: Path | None, observ
     running: dict[int, tuple[BaseProcess, Connection, list[Run]]] = {}
     diverged: dict[Path, str] = {}
     try:
-        while queue or running:
+        while (queue or running) and not is_over():
             while queue and len(running) < jobs:
                 runs = queue.pop(0)
                 ours, theirs = context.Pipe(duplex=False)
@@ -282,7 +293,7 @@ def _all(queue: list[list[Run]], out: Path, jobs: int, data: Path | None, observ
                 process.start()
                 theirs.close()
                 running[process.sentinel] = (process, ours, runs)
-            for sentinel in wait(list(running)):
+            for sentinel in wait(list(running), _LOOK_SECONDS):
                 process, answers, runs = running.pop(sentinel)  # type: ignore[arg-type]
                 process.join()
                 for run, (kind, text) in zip(runs, _answers(answers, process, len(runs)), strict=True):

@@ -56,7 +56,13 @@ def open_strategy(experiment: Experiment, manifest: ModelManifest) -> Strategy:
     spec = experiment.strategy
     if not isinstance(spec, OwnStrategySpec):
         return _KINDS[spec.kind](experiment, manifest)
-    own = OwnStrategy(experiment, manifest, _own(spec.kind))
+    chosen = _own(spec.kind)
+    if spec.server != "sgd" and chosen.update is not Strategy.update:
+        raise SpecError(
+            f"strategy.server = '{spec.server}': the class of strategy.kind = '{spec.kind}' has an update() of its own, which "
+            "moves the weights in its place; leave strategy.server out, or the method"
+        )
+    own = OwnStrategy(experiment, manifest, chosen)
     _check(own)
     return own
 

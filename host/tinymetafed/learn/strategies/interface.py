@@ -14,9 +14,10 @@ from tinymetafed_codegen.manifest import ModelManifest
 from tinymetafed_codegen.protocol import Dtype, Phase, Recipe, SampleSet, Selection, Stream, Variant
 from tinymetafed_codegen.spec import Experiment, OwnStrategySpec
 
-from .. import aggregate, prng, schedule
+from .. import aggregate, prng, schedule, server_optimiser
 from ..codecs import downlink
 from ..codecs.delta import Sparse
+from ..server_optimiser import ServerState
 from ..weights import Floats
 
 _REMEDY = "set strategy.output_clamp = 1.0, or lower strategy.global_learning_rate"
@@ -228,9 +229,35 @@ class Strategy(ABC):
         Source: Ren et al., arXiv 2307.06822, Algorithm 1.
         """
         moved = aggregate.move(weights, aggregate.mean(deltas, self.n_global), self.alpha(round_))
-        if not np.isfinite(moved).all():
-            raise Diverged(f"training diverged: the update of round {round_} makes a weight infinite or NaN", _REMEDY)
+        _require_finite(moved, round_, _REMEDY)
         return moved
+
+    def step(self, weights: Floats, deltas: Sequence[Sparse], round_: int, state: ServerState) -> tuple[Floats, ServerState]:
+        """The server's step with the optimiser ``strategy.server``: ``update`` for "sgd"; the others keep state.
+
+        Args:
+            weights: Global weights, float32 [n_global]; they are not modified.
+            deltas: As for ``update``.
+            round_: The round, from 0.
+            state: What the server kept from the round before.
+
+        Returns:
+            The new global weights, and what the server keeps.
+
+        Raises:
+            Diverged: A new weight is not finite.
+        """
+        if self.spec.server == "sgd":
+            return self.update(weights, deltas, round_), state
+        change = aggregate.mean(deltas, self.n_global)
+        moved, state = server_optimiser.step(self.spec, weights, change, self.alpha(round_), state)
+        _require_finite(moved, round_, f"lower strategy.alpha_max, or {_REMEDY}")
+        return moved, state
+
+
+def _require_finite(moved: Floats, round_: int, remedy: str) -> None:
+    if not np.isfinite(moved).all():
+        raise Diverged(f"training diverged: the update of round {round_} makes a weight infinite or NaN", remedy)
 
 
 def choose_clients(seed: int, round_: int, count: int, of: int) -> list[int]:

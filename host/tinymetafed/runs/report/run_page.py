@@ -72,7 +72,7 @@ class RunPage:
     deltas_chart: Chart | None
     memory: MemoryPicture
     parameters: list[ParameterRow]
-    running_note: str
+    notes: list[str]
     instructions: list[tuple[str, str]]
     experiment: str
     interruptions: Interruptions | None
@@ -115,7 +115,7 @@ def page(run: RunData) -> RunPage:
         deltas_chart=deltas_chart(deltas),
         memory=memory_picture(manifest),
         parameters=parameters(manifest),
-        running_note=experiment.data.running_note,
+        notes=[sentence(note) for note in experiment.notes],
         instructions=[(name, count(number)) for name, number in counted.items()],
         experiment=run.header.experiment + ("" if run.extended is None else f"\n# extended to run.rounds = {run.extended}\n"),
         interruptions=_interruptions(run),
@@ -186,9 +186,10 @@ def _epsilon(value: float | None) -> str:
 
 def _which_weights(run: RunData) -> str:
     """Says which weights were tested, if they are not those of the last round."""
+    mean = "" if run.averaged is None else f"mean of the weights after the last {count(run.averaged)} rounds"
     if run.best is None:
-        return ""
-    return f"; the best weights of validation clients, after {count(run.kept_round)} rounds"
+        return f"; {mean}" if mean else ""
+    return f"; the best weights of validation clients, after {count(run.kept_round)} rounds{f' ({mean})' if mean else ''}"
 
 
 def _interruptions(run: RunData) -> Interruptions | None:

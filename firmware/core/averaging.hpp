@@ -1,0 +1,18 @@
+// Averages predictions of several views of an input: none. Firmware that does has a generated header of this name, which
+// includes augment/averaging.hpp instead.
+#pragma once
+
+#include <cstdint>
+
+namespace tmf {
+
+// The interface that augment/averaging.hpp describes; takes neither memory nor time.
+class Averaging {
+ public:
+  static constexpr bool kAverages = false;
+  static constexpr uint32_t kViews = 1;
+  static void move(float*, uint32_t) {}
+  static void run(const float* p, float* a);  // never called, and never defined
+};
+
+}  // namespace tmf

@@ -1,0 +1,106 @@
+"""A device receives the global weights, as typed calls: all of them, or what differs from those that it holds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from tinymetafed_codegen import protocol
+from tinymetafed_codegen.optional_messages import difference_messages
+from tinymetafed_codegen.protocol import Status
+
+from ...learn.codecs.difference import Coded, Version, Versions
+from ...learn.codecs.downlink import Segment
+from ...wire.messages import checked_length, load_chunk, loads_on_wire, weights_payload
+from .clock import Clock
+from .link_errors import DeviceGarbled, DeviceRefused
+from .questions import Questions
+from .transport import Transport
+
+_HOLDS_ANOTHER = (Status.BAD_STATE, Status.BAD_VALUE, Status.NOT_FINITE)  # refusals of a difference
+
+
+class WeightsDown(Questions):
+    """Sends global weights to one device on an open line. Every call may raise a LinkError, as `request` does."""
+
+    def __init__(self, transport: Transport, *, name: str | None, deadline: float, retries: int, clock: Clock) -> None:
+        super().__init__(transport, name=name, deadline=deadline, retries=retries, clock=clock)
+        self.versions: Versions | None = None  # those that boards may hold, for a download by difference
+        self.on_event: Callable[[str], None] = lambda line: None  # told of what does not end the board's work
+        self._held: bytes | None = None  # fingerprint of the version that the board holds
+        self._has_stated = False  # whether the board was asked for it
+
+    def load(self, token: int, segments: Sequence[Segment]) -> None:
+        """Sends the global weights, or what differs from those that the board holds where that is less.
+
+        Args:
+            token: Token of the new cycle.
+            segments: Consecutive segments from weight 0 on.
+
+        Raises:
+            ValueError: The segments leave a gap, or hold NaN or infinity.
+        """
+        if self.versions is None:
+            self._load_all(token, segments)
+            return
+        version = self.versions.newest(segments)
+        before = sum(self._down)
+        if self._load_difference(token, self.versions, version):
+            full = loads_on_wire(segments, self.window, self.mac_bytes)[1]
+            self._spared += full - (sum(self._down) - before)
+        else:
+            self._spared -= sum(self._down) - before
+            self._load_all(token, segments)
+        self._held = version.fingerprint
+
+    def _load_difference(self, token: int, versions: Versions, version: Version) -> bool:
+        """Sends what differs from the version that the board states to hold; returns whether it has the new one now."""
+        if not self._has_stated:
+            held = self._ask(difference_messages.AskHeld(), difference_messages.Held)
+            self._held, self._has_stated = held.version if held.whole else None, True
+        base, self._held = self._held, None  # unknown until all of the new version is there
+        coded = None if base is None else versions.difference(base, version)
+        if base is None or coded is None:
+            return False
+        try:
+            self._send_difference(token, coded)
+        except DeviceRefused as refusal:
+            if refusal.message not in difference_messages.DIFFERENCE_REQUESTS or refusal.status not in _HOLDS_ANOTHER:
+                raise
+            what = "it was reset since, or never held it"
+            if refusal.status != Status.BAD_STATE:
+                what = f"the result is not version {version.fingerprint.hex()}, so it gets no more differences"
+                self.versions = None
+            self.on_event(
+                f"{self.name}: refused a difference to version {base.hex()} of the weights, which it stated to hold: {what}; "
+                "it gets all weights"
+            )
+            return False
+        return True
+
+    def _send_difference(self, token: int, coded: Coded) -> None:
+        capacity = weights_payload(self.window, self.mac_bytes)
+
+        def message_at(position: int) -> tuple[protocol.Request, int] | None:
+            if position > coded.entries:
+                raise DeviceGarbled(
+                    f"{self.name}: claims {position} entries of a difference of {coded.entries}; reset the board"
+                )
+            return coded.message(token, position, capacity) if position < coded.entries else None
+
+        if coded.entries:
+            for _ in self._in_order(message_at, difference_messages.Taken, lambda answer: answer.next):
+                pass
+        elif taken := self._ask(coded.message(token, 0, capacity)[0], difference_messages.Taken).next:
+            raise DeviceGarbled(f"{self.name}: claims {taken} entries of a difference without any; reset the board")
+
+    def _load_all(self, token: int, segments: Sequence[Segment]) -> None:
+        parts = [segment for segment in segments if segment.data]
+        total = checked_length(parts)
+
+        def chunk_at(position: int) -> tuple[protocol.Request, int] | None:
+            if position > total:
+                raise DeviceGarbled(f"{self.name}: claims {position} weights, {total} were sent; reset the board")
+            return load_chunk(parts, token, position, self.window, self.mac_bytes) if position < total else None
+
+        for _ in self._in_order(chunk_at, protocol.LoadAnswer, lambda answer: answer.next_offset):
+            pass
