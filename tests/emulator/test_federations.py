@@ -39,7 +39,9 @@ CASES: dict[str, tuple[str, ...]] = {
     **{f"{up} up, f16 down": (f"strategy.uplink={up}",) for up in TYPES},
     **{f"{up} up, f32 down": (f"strategy.uplink={up}", "strategy.downlink=f32") for up in TYPES},
     **{f"{up} up, i8 down, redrawn starts": (f"strategy.uplink={up}", *REDRAWN) for up in TYPES},
-    **{kind: (f"strategy.kind={kind}", *CLIPPED) for kind in ("tinyreptile", "reptile", "fedavg")},
+    # The baselines of the papers under the codec of TinyMetaFed.
+    **{kind: (f"strategy.kind={kind}", "strategy.downlink=f16", *CLIPPED) for kind in ("tinyreptile", "reptile", "fedavg")},
+    "each sample once": ("task.online=true", "strategy.uplink=i8"),
     "fedsgd": GRADIENT,
     "adam and the mean of all rounds": ("strategy.server=adam", "strategy.average_last=1"),
     **{f"selection by {kind}": (f"strategy.selection={kind}", "strategy.top_p=20") for kind in SELECTIONS},

@@ -87,11 +87,20 @@ _SERVERS: dict[str, _Section] = {
     "adam": {"alpha_max": 0.01},
     "yogi": {"alpha_max": 0.01},
 }
+PASSES = frozenset({"local_passes", "global_passes"})  # keys of [strategy] that count the passes of a round
 _TINYMETAFED_ONLY = ("local_learning_rate", "local_passes")
 
 
-def defaults(loss: str, strategy: str, task: str, server: str = "sgd") -> _Sections:
-    """The default values of an experiment by section; none for an unknown loss, which validation refuses."""
+def defaults(loss: str, strategy: str, task: str, server: str = "sgd", *, online: bool = False) -> _Sections:
+    """The default values of an experiment by section; none for an unknown loss, which validation refuses.
+
+    Args:
+        loss: ``model.loss``.
+        strategy: ``strategy.kind``.
+        task: ``task.kind``.
+        server: ``strategy.server``.
+        online: ``task.online``, with which a round has one pass.
+    """
     known = next((name for name in TARGETS if name == loss), None)
     if known is None:
         return {}
@@ -103,6 +112,8 @@ def defaults(loss: str, strategy: str, task: str, server: str = "sgd") -> _Secti
         for section, values in _STRATEGIES[strategy][learned].items():
             chosen[section] |= values
     chosen["strategy"] |= _SERVERS.get(server, {})
+    if online:
+        chosen["strategy"] |= dict.fromkeys(PASSES & chosen["strategy"].keys(), 1)
     if (asked := section_class(task)) is not None:
         chosen["evaluation"] |= asked.evaluation
     return chosen

@@ -16,6 +16,7 @@ from ..ops.running_statistics import LARGEST_INPUT, LEAST_VARIANCE
 from ..optional_messages.secure_messages import LEAST_PARTICIPANTS, SEATS
 from ..section import Section, SpecError, TomlTable, TomlValue
 from . import augment as augment_rules
+from . import online
 from .augment import AugmentSpec, PredictSpec
 from .data import DataSpec
 from .defaults import CLIENTS, defaults
@@ -203,7 +204,7 @@ def load(path: Path, overrides: Sequence[str] = (), settings: Mapping[str, TomlV
 
 def parse(raw: TomlTable, source: str) -> Experiment:
     """Validates a decoded experiment; ``source`` is its name in errors. Raises SpecError."""
-    for section, values in defaults(*(_key(raw, *key) for key in _DECIDING)).items():
+    for section, values in defaults(*(_key(raw, *key) for key in _DECIDING), online=online.is_asked(raw.get("task"))).items():
         given = raw.get(section, {})
         if isinstance(given, dict):
             raw = {**raw, section: {**values, **given}}
@@ -213,6 +214,7 @@ def parse(raw: TomlTable, source: str) -> Experiment:
         raise WrongKey(f"{source}: {explain(error, Experiment)}") from None
     if experiment.run.clients is None and not experiment.task.counts_clients:
         experiment = experiment.model_copy(update={"run": experiment.run.model_copy(update={"clients": CLIENTS})})
+    experiment = experiment.model_copy(update={"task": online.sized(experiment.task)})
     if isinstance(experiment.strategy, TinyOlSpec):
         experiment = experiment.model_copy(update={"run": experiment.run.model_copy(update={"rounds": 0})})
     if experiment.data.normalise is None:
@@ -319,6 +321,7 @@ def _check(experiment: Experiment, source: str) -> None:
     elif strategy.restart_rounds is not None:
         raise SpecError(f"{source}: strategy.restart_rounds works only with strategy.schedule = 'sgdr'")
     strategy.check(source)
+    online.check(task, strategy, source)
     _check_coding(experiment, source)
     _check_defence(strategy, run.devices_per_round, source)
     differ = {

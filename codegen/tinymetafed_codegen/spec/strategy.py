@@ -68,6 +68,11 @@ class SharingSpec(Section):
         return max(1, math.floor(n_global * self.top_p / 100 + 0.5))
 
     @property
+    def uses(self) -> tuple[int, int]:
+        """How many times a device trains on each support and on each query sample of a round."""
+        return self.global_passes, self.global_passes
+
+    @property
     def codes_values(self) -> bool:
         """Whether the values of deltas travel in Rice codes."""
         return self.uplink_coding == "rice"
@@ -115,6 +120,11 @@ class TinyMetaFedSpec(SharingSpec):
     downlink: ValueType = "f16"
     local_learning_rate: Rate
     local_passes: Passes
+
+    @property
+    def uses(self) -> tuple[int, int]:
+        """Support samples train the local layers, query samples the global ones."""
+        return self.local_passes, self.global_passes
 
 
 class TinyReptileSpec(SharingSpec):

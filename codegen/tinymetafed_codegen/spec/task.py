@@ -49,7 +49,8 @@ class TaskBase(Section):
     """Base class of [task] sections: sizes of three sample sets, and facts for firmware, budget and reports.
 
     ``sample_source`` names firmware/app/source_NAME.cpp; with "streamed" the host sends every sample. ``evaluation`` has
-    defaults of [evaluation] that replace those of the loss.
+    defaults of [evaluation] that replace those of the loss. ``online``: a device trains on each sample of a round once and
+    keeps none; see online.py.
     """
 
     sample_source: ClassVar[str] = "streamed"
@@ -62,6 +63,7 @@ class TaskBase(Section):
     support: int
     query: int
     adapt: int
+    online: bool = False
 
     @property
     @abstractmethod

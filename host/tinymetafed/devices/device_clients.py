@@ -181,6 +181,7 @@ class DeviceClients:
         clients: Sequence[int],
         count: int,
         on_client: Callable[[], None] = lambda: None,
+        test_of: Callable[[int], Samples] | None = None,
         *,
         keep: bool = False,
     ) -> list[Adapted]:
@@ -196,7 +197,9 @@ class DeviceClients:
                 on_client()
 
         def one(session: Session, client: int) -> Adapted:
-            adapted = adapt(session, self._task, Job(Program.ADAPT, recipe, strategy.experiment.run.seed, client, 0), download)
+            job = Job(Program.ADAPT, recipe, strategy.experiment.run.seed, client, 0)
+            test = self._task.test_samples(client, 0) if test_of is None else test_of(client)
+            adapted = adapt(session, self._task, job, download, test)
             if adapted.after.size and np.isnan(adapted.after).all() and not keep:
                 end(client)
                 raise Doubtful(f"{session.name}: training of client {client} failed", adapted, "failed")
@@ -256,9 +259,8 @@ def pulled(session: Session, token: int, recipe: Recipe, n: int, *, codes_values
     return delta.decode(session.pull(token, k), n=n, k=k, token=token, dtype=dtype)
 
 
-def adapt(session: Session, task: Task, job: Job, weights: list[Segment]) -> Adapted:
-    """One client's predictions on its test samples before and after adaptation. Raises LinkError."""
-    test = task.test_samples(job.client, job.round)
+def adapt(session: Session, task: Task, job: Job, weights: list[Segment], test: Samples) -> Adapted:
+    """One client's predictions on test samples before and after adaptation. Raises LinkError."""
     token = session.next_token()
     session.load(token, weights)
     before = _predict(session, task, test)

@@ -155,7 +155,12 @@ class Clients(Protocol):
         """
 
     def adapt(
-        self, weights: Floats, clients: Sequence[int], count: int, on_client: Callable[[], None] = lambda: None
+        self,
+        weights: Floats,
+        clients: Sequence[int],
+        count: int,
+        on_client: Callable[[], None] = lambda: None,
+        test_of: Callable[[int], Samples] | None = None,
     ) -> list[Adapted]:
         """Adapts each client and predicts its test samples before and after.
 
@@ -164,6 +169,7 @@ class Clients(Protocol):
             clients: Numbers of the clients.
             count: Number of samples that each client adapts with.
             on_client: Called after each client.
+            test_of: The samples to predict, by client; None for those that the task tests a client on.
 
         Returns:
             The adaptations, in the order of ``clients``.

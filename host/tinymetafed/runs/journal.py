@@ -118,12 +118,14 @@ class Showcase(StrictJson):
     """Measurements that are made once after the final meta-test.
 
     ``untrained``: the same clients adapting from the initial weights, without any training by others; None in older runs.
+    ``online``: their scores on each sample just before they train on it; None where they train on a sample several times.
     """
 
     d_curve: DCurve
     example: Example | None
     seconds: float
     untrained: Scores | None = None
+    online: Scores | None = None
 
 
 @dataclass(frozen=True)
@@ -139,9 +141,9 @@ class RunResult(StrictJson):
 
     ``bytes_down``, ``bytes_up``: bytes of training, framing and retries included, without samples. ``bytes_up_dense``: bytes
     of all global weights as float32, once per trained client and round. ``seconds``: training and tests, without
-    ``start_seconds``. ``collapsed``: that of the last evaluation. ``estimate``: None for a run without rounds. ``untrained``:
-    that of the Showcase. ``kept_round``: rounds trained until the weights that were kept as the best; None for the last ones.
-    ``privacy``: None for updates that are not private.
+    ``start_seconds``. ``collapsed``: that of the last evaluation. ``estimate``: None for a run without rounds. ``untrained``,
+    ``online``: those of the Showcase. ``kept_round``: rounds trained until the weights that were kept as the best; None for
+    the last ones. ``privacy``: None for updates that are not private.
     ``deltas``: the deltas of each board, () in a simulation and in older runs. ``bytes_down_full``: as of a round.
     ``averaged``: rounds whose mean the weights are; None for those after a single round.
     """
@@ -175,6 +177,7 @@ class RunResult(StrictJson):
     deltas: tuple[BoardDeltas, ...] = ()
     bytes_down_full: int | None = None
     averaged: int | None = None
+    online: Scores | None = None
 
     def as_json(self) -> dict[str, Any]:
         """The JSON value that ``--json`` prints; keys that a run has no value for are left out."""
@@ -191,6 +194,8 @@ class RunResult(StrictJson):
             del plain["bytes_down_full"]
         if self.averaged is None:
             del plain["averaged"]
+        if self.online is None:
+            del plain["online"]
         if self.meta_test.classes is None:
             del plain["meta_test"]["classes"]
         return plain

@@ -14,6 +14,7 @@ from ..federation import example_client, meta_test, rounds
 from ..federation.clients import Clients, TrainingFailed
 from ..federation.meta_test import Group, MetaTest
 from ..federation.observer import Observer
+from ..federation.predict_then_train import is_online, predict_then_train
 from ..federation.result import Evaluation, Scores
 from ..federation.rounds import Round
 from ..federation.standing import Guard
@@ -174,7 +175,16 @@ class RestOfRun:
                 example_client.example(*asked, self._tested),
             )
             untrained = self._untrained(last, run.trained)
-            self._run.append(Showcase(curve, example, time.monotonic() - started, untrained))
+            online = self._online(last, run.kept)
+            self._run.append(Showcase(curve, example, time.monotonic() - started, untrained, online))
+
+    def _online(self, final: Evaluation, weights: Floats) -> Scores | None:
+        """The final meta-test's clients, scored on each sample before they train on it; None if they train on it again."""
+        if not is_online(self._strategy):
+            return None
+        self._observer.stage("predicting each sample before training on it", final.n_tasks)
+        asked = (self._testers, self._strategy, self._setup.task, weights, final.n_tasks)
+        return predict_then_train(*asked, self._observer.advance, self._tested)
 
     def _untrained(self, final: Evaluation, trained: int) -> Scores:
         """The scores of the final meta-test's clients when they adapt from the initial weights."""

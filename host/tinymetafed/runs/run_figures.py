@@ -102,6 +102,7 @@ def result(strategy: Strategy, task: Task, run: RunData, boards: Catalogue, test
         versions=run.sessions[-1].versions,
         instructions_per_step=run.header.asked.instructions_per_step,
         untrained=drawn.untrained,
+        online=drawn.online,
         kept_round=run.kept_round if run.best is not None else None,
         privacy=privacy_accounting.spent(run),
         deltas=tuple(by_board(strategy.spec, run.measures())),

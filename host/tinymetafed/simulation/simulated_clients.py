@@ -90,10 +90,15 @@ class SimulatedClients:
         return served
 
     def adapt(
-        self, weights: Floats, clients: Sequence[int], count: int, on_client: Callable[[], None] = lambda: None
+        self,
+        weights: Floats,
+        clients: Sequence[int],
+        count: int,
+        on_client: Callable[[], None] = lambda: None,
+        test_of: Callable[[int], Samples] | None = None,
     ) -> list[Adapted]:
         """See Clients."""
-        return self._adapt(weights, clients, count, self._test, on_client, keep=False)
+        return self._adapt(weights, clients, count, test_of or self._test, on_client, keep=False)
 
     def adapt_and_keep(self, weights: Floats, clients: Sequence[int], count: int) -> list[Adapted]:
         """As ``adapt``, with the trained weights of each client."""

@@ -13,13 +13,15 @@ from small_runs import SINE, Quiet
 from tinymetafed.bench import BenchError
 from tinymetafed.experiments import paper, sweep
 from tinymetafed.experiments.figure import decades
-from tinymetafed.experiments.paper import document, hardware
-from tinymetafed.experiments.paper.document import Measured, paired, verdict
+from tinymetafed.experiments.paper import claims, document, hardware, tuning
+from tinymetafed.experiments.paper.ablation import verdict
 from tinymetafed.experiments.paper.hardware import Estimate
-from tinymetafed.experiments.paper.published import ABLATION, FINE_TUNING, NANO_33_BLE, SHOTS, Step
+from tinymetafed.experiments.paper.measured import USE_CASES, Measured, difference
+from tinymetafed.experiments.paper.published import ABLATION, FINE_TUNING, NANO_33_BLE, SHOTS, WEIGHTS, Step
 from tinymetafed.experiments.sweep import Row
 from tinymetafed.experiments.sweep.table import Spread
 from tinymetafed.federation.result import DCurve
+from tinymetafed.learn.comparisons import paired
 from tinymetafed.learn.metric import Metric
 from tinymetafed.runs.run_data import RunData
 
@@ -47,8 +49,16 @@ def row(cell: sweep.Cell, scores: list[float], bytes_: float) -> Row:
 
 def measured() -> Measured:
     planned = sweep.load(SWEEP)
-    rows = {c.name: row(c, [0.9 + i / 1000, 0.91, 0.92], 9000.0 - 500 * i) for i, c in enumerate(planned.cells)}
+    rows = {c.name: row(c, [0.9 + i / 1000, 0.91, 0.92], 9000.0 - 100 * i) for i, c in enumerate(planned.cells)}
     return Measured("Omniglot", planned, rows)
+
+
+def with_scores(**scores: list[float]) -> Measured:
+    """Rows with these scores, by the first letters of their names."""
+    planned = sweep.load(SWEEP)
+    names = {"ours": "TinyMetaFed P25 i8/f16", "base": "TinyReptile f32", "floor": "local-only"}
+    cells = {cell.name: cell for cell in planned.cells}
+    return Measured("Omniglot", planned, {names[key]: row(cells[names[key]], found, 9000.0) for key, found in scores.items()})
 
 
 @pytest.mark.parametrize(
@@ -63,12 +73,12 @@ def measured() -> Measured:
     ],
 )
 def test_a_step_reproduces_within_a_point_and_is_undecided_within_the_interval(differences: list[float], word: str) -> None:
-    assert verdict(Spread.of(differences), LATER, FIRST) == word
+    assert verdict(paired(dict(enumerate(differences)), dict.fromkeys(range(9), 0.0)), LATER, FIRST) == word
 
 
 def test_differences_are_those_of_the_same_seed() -> None:
     one, other = list(measured().rows.values())[:2]
-    assert paired(one, other).mean == pytest.approx(-0.001 / 3) and paired(one, one).mean == 0
+    assert difference(one, other).mean == pytest.approx(-0.001 / 3) and difference(one, one).mean == 0
 
 
 def test_the_documents_figures_come_from_the_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,14 +87,17 @@ def test_the_documents_figures_come_from_the_rows(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(hardware, "measure", lambda observer: [estimate])
     text = paper.write(tmp_path, tmp_path / "runs", 1, None, True, Quiet()).read_text()
     assert "This is a quick run: one seed, a 10th of the rounds" in text
-    assert text.count("Not run: no archive there") == 3  # two use cases and the sine waves
-    assert "| + schedule, P = 100 | 90.6 | 0.35 | 91.2 ± 1.9 |" in text
+    assert text.count("Not run: no archive there") == 4  # two use cases, a table of rates and the sine waves
+    assert "| + SGDR, P = 100 | 108,229 | 90.6 | 0.35 | 8,453 | 91.5 ± 1.3 | +0.1 |" in text
     assert "trains for 2.2 s; here it takes about 20 ms, and with the line 0.62 s" in text
     assert (
         "| TinyMetaFed i8 up, f16 down, here | 5,000 | 700 | 0.60 | 1,000,000 | 1,100,000 – 1,280,000 | 0.020 | 0.62 |" in text
     )
-    assert "TinyMetaFed P25 i8/f16, here | 20 + 20 + 20 | 20.0 | 60.0 | 70.0 | 80.0 | 90.0 | 95.1 |" in text
-    assert 'has a constant α of 0.2 instead, "+ schedule" the linear one from 0.5 to 0.' in text
+    assert "TinyMetaFed P25 i8/f16, here | 3 × 20 | 20.0 | 60.0 | 70.0 | 80.0 | 90.0 | 95.1 |" in text
+    assert "have a constant α of 0.2;\nSGDR starts at 0.5 in each of 5 cycles, 0.1 lower each time." in text
+    assert text.count("| TinyReptile f32, online |") == 2  # in the table of methods and in that of bytes
+    assert "| Omniglot | TinyMetaFed P25 i8/f16 against centralised |" in text
+    assert "| centralised | 91.1 ± 2.2 | -0.1 ± 0.3 | 60.0 | – | – | – | 2 | 3 of 3 |" in text, "no weights travel there"
     for name in ("pareto", "convergence"):
         ElementTree.parse(tmp_path / "paper" / f"{name}.svg")
 
@@ -104,6 +117,43 @@ def test_a_document_without_measurements_says_so(tmp_path: Path, monkeypatch: py
     assert "quick run" not in text and not (tmp_path / "paper").exists()
 
 
+def test_a_claim_has_its_seeds_its_test_and_a_verdict_after_the_correction_for_all_of_them() -> None:
+    noise = [0.01, -0.01, 0.002, -0.002, 0.005, -0.005, 0.0, 0.0]
+    clear = with_scores(ours=[0.92 + x for x in noise], base=[0.89 + x / 2 for x in noise], floor=[0.915 - x for x in noise])
+    found = claims.claims({case.key: clear if case.key == "omniglot" else missing("") for case in USE_CASES}, missing(""))
+    assert [(claim.text, claim.seeds, claim.difference, claim.corrected, claim.verdict) for claim in found] == [
+        ("TinyMetaFed P25 i8/f16 against TinyReptile f32", 8, "+3.0 ± 0.3", "< .001", "better"),
+        ("TinyMetaFed P25 i8/f16 against local-only", 8, "+0.5 ± 1.0", ".282", "undecided"),
+    ]
+    worse = with_scores(ours=[0.90 + x for x in noise], base=[0.92 + x / 2 for x in noise])
+    (claim,) = claims.claims({case.key: worse if case.key == "omniglot" else missing("") for case in USE_CASES}, missing(""))
+    assert claim.verdict == claims.WORSE
+
+
+def test_a_table_of_rates_says_which_setting_is_best_and_which_one_is_used() -> None:
+    planned = sweep.load(SWEEP.with_name("baselines-omniglot.toml"))
+    tried = [cell for cell in planned.cells if tuning.method_of(cell.name) == "local-only"]
+    rows = {cell.name: row(cell, [0.5 + i / 100, 0.6], 0.0) for i, cell in enumerate(tried)}
+    table = tuning.tuning(USE_CASES[0], Measured("", planned, rows), measured())
+    (line,) = table.lines
+    assert line.best == "full_passes=100, full_learning_rate=0.02" and len(line.settings) == 6
+    assert line.settings[0] == ("full_passes=10, full_learning_rate=0.01", "55.0 ± 63.5")
+    assert tuning.method_of("TinyReptile f32, online, alpha_max=0.5") == "TinyReptile f32, online"
+
+
+def test_every_method_that_is_tuned_has_six_settings_of_which_the_tables_use_one() -> None:
+    for case in USE_CASES:
+        if not case.tuning:
+            continue
+        tuned, used = (sweep.load(SWEEP.with_name(f"{name}.toml")) for name in (case.tuning, case.sweep))
+        assert (tuned.group, used.group, len(used.seeds)) == ("validation", "test", 8)
+        final = {cell.name: row(cell, [0.9, 0.9, 0.9], 0.0) for cell in used.cells}
+        rows = {cell.name: row(cell, [0.9, 0.9, 0.9], 0.0) for cell in tuned.cells}
+        lines = tuning.tuning(case, Measured("", tuned, rows), Measured("", used, final)).lines
+        assert len(lines) == 10 and {len(line.settings) for line in lines} == {6}
+        assert [line.method for line in lines if line.used == "–"] == []
+
+
 def test_axis_ticks_are_round_numbers() -> None:
     assert [text for _, text in decades([3.9, 6.1])] == ["10 kB", "20 kB", "50 kB", "100 kB", "200 kB", "500 kB", "1 MB"]
 
@@ -111,3 +161,4 @@ def test_axis_ticks_are_round_numbers() -> None:
 def test_published_figures_are_complete() -> None:
     assert {len(steps) for steps in ABLATION.values()} == {5} and {len(c) for c in FINE_TUNING.values()} == {len(SHOTS)}
     assert [round(one.seconds, 1) for one in NANO_33_BLE] == [18.7, 12.6, 6.9]
+    assert WEIGHTS.keys() == ABLATION.keys()

@@ -46,6 +46,24 @@ def test_cells_are_variants_times_grid(tmp_path: Path) -> None:
     assert chosen.cells[-1].manifest.n_global < chosen.cells[0].manifest.n_global
 
 
+def test_a_variants_own_grid_comes_in_place_of_the_files(tmp_path: Path) -> None:
+    chosen = planned(
+        tmp_path,
+        HEAD
+        + """
+        grid = { strategy.top_p = [10, 25] }
+        [[variant]]
+        name = "one"
+        [[variant]]
+        name = "other"
+        set = { run.rounds = 0 }
+        grid = { adaptation.full_passes = [1, 2, 3] }
+        """,
+    )
+    names = ["one, top_p=10", "one, top_p=25", "other, full_passes=1", "other, full_passes=2", "other, full_passes=3"]
+    assert [cell.name for cell in chosen.cells] == names
+
+
 def test_experiments_are_found_beside_the_file_and_a_variant_may_have_its_own(tmp_path: Path) -> None:
     (tmp_path / "own.toml").write_text(SINE.read_text())
     chosen = planned(tmp_path, HEAD + '[[variant]]\nname = "own"\nexperiment = "own.toml"\n')

@@ -156,10 +156,15 @@ class LyingClients:
         return served
 
     def adapt(
-        self, weights: Floats, clients: Sequence[int], count: int, on_client: Callable[[], None] = lambda: None
+        self,
+        weights: Floats,
+        clients: Sequence[int],
+        count: int,
+        on_client: Callable[[], None] = lambda: None,
+        test_of: Callable[[int], Samples] | None = None,
     ) -> list[Adapted]:
         """See Clients; those that are tested do not lie."""
-        return self._honest.adapt(weights, clients, count, on_client)
+        return self._honest.adapt(weights, clients, count, on_client, test_of)
 
     def _answer(self, boards: Sequence[int], honest: Sparse, weights: Floats, client: int, round_: int) -> tuple[int, Sparse]:
         """The first board's delta; if it is audited, that on which two boards agree first, as in devices/fleet.py."""

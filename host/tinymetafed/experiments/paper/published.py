@@ -31,13 +31,15 @@ class HardwareRound:
         return self.receive + self.train + self.send
 
 
-_STEPS = ("TinyReptile", "+ partial reconstruction, P = 100", "+ schedule, P = 100", "P = 75", "P = 50")
+_STEPS = ("TinyReptile", "+ partial reconstruction, P = 100", "+ SGDR, P = 100", "P = 75", "P = 50")
 
 
 def _ablation(*figures: tuple[float, float]) -> tuple[Step, ...]:
     return tuple(Step(name, *pair) for name, pair in zip(_STEPS, figures, strict=True))
 
 
+# 2307.06822, numbers of weights; that of presence follows from its layers
+WEIGHTS = {"omniglot": 108_229, "keywords": 105_124, "presence": 4_513}
 # 2307.06822, ablation; by use case
 ABLATION = {
     "omniglot": _ablation((91.4, 1), (90.0, 0.35), (90.6, 0.35), (89.4, 0.31), (87.3, 0.26)),

@@ -38,6 +38,7 @@ Settings = dict[str, TomlValue]  # by section.key
 class _VariantSpec(Section):
     name: str
     set: dict[str, Any] = Field(default_factory=dict)
+    grid: dict[str, Any] = Field(default_factory=dict)
     experiment: str | None = None
 
 
@@ -131,9 +132,13 @@ class Sweep:
         """The sweep with the first seed only and rounds divided by ``divisor``, for a quick check."""
         cells = []
         for cell in self.cells:
-            run = cell.experiment.run
+            run, strategy = cell.experiment.run, cell.experiment.strategy
             rounds = min(run.rounds, max(run.rounds // divisor, 1))
-            short = {"run": run.model_copy(update={"rounds": rounds})}
+            if (cycle := strategy.restart_rounds) is not None:  # as many cycles, all of them whole
+                cycles = run.rounds // cycle
+                rounds = max(rounds // cycles, 1) * cycles
+                strategy = strategy.model_copy(update={"restart_rounds": rounds // cycles})
+            short = {"run": run.model_copy(update={"rounds": rounds}), "strategy": strategy}
             cells.append(replace(cell, design=replace(cell.design, experiment=cell.experiment.model_copy(update=short))))
         return replace(self, seeds=self.seeds[:1], cells=tuple(cells))
 
@@ -188,20 +193,24 @@ def load(path: Path, data: Path | None = None, leave_out: int | None = None) -> 
 
 
 def _chosen(path: Path, file: _SweepSpec) -> Iterator[tuple[str, Settings, str | None]]:
-    """Name, settings and experiment of each cell: variants × grid."""
-    grid: dict[str, list[TomlValue]] = {}
-    for key, values in _flat(file.grid).items():
-        if not isinstance(values, list) or not values:
-            raise SweepError(f"{path}: grid.{key} = {values!r}: expected a list of the values to try")
-        grid[key] = values
-    points = [dict(zip(grid, choice, strict=True)) for choice in itertools.product(*grid.values())]
+    """Name, settings and experiment of each cell: variants × grid; a variant's own grid comes in place of the file's."""
     for variant in file.variant or [_VariantSpec(name="")]:
         over = _flat(variant.set)
-        for point in points:
+        for point in _points(path, variant.grid or file.grid):
             if both := sorted(over.keys() & point.keys()):
                 raise SweepError(f"{path}: variant '{variant.name}': {both[0]} is in the grid as well; leave it out of one")
             values = ", ".join(f"{key.rpartition('.')[2]}={_text(value)}" for key, value in point.items())
             yield ", ".join(part for part in (variant.name, values) if part) or path.stem, over | point, variant.experiment
+
+
+def _points(path: Path, given: Mapping[str, TomlValue]) -> list[Settings]:
+    """All combinations of a grid's values; a single empty one without a grid. Raises SweepError."""
+    grid: dict[str, list[TomlValue]] = {}
+    for key, values in _flat(given).items():
+        if not isinstance(values, list) or not values:
+            raise SweepError(f"{path}: grid.{key} = {values!r}: expected a list of the values to try")
+        grid[key] = values
+    return [dict(zip(grid, choice, strict=True)) for choice in itertools.product(*grid.values())]
 
 
 def _cell(path: Path, file: _SweepSpec, name: str, settings: Settings, experiment: str | None) -> Cell:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import statistics
+
 from tinymetafed_codegen import own_class
 from tinymetafed_codegen.manifest import ModelManifest
-from tinymetafed_codegen.protocol import MAX_PHASES, WireError
+from tinymetafed_codegen.protocol import MAX_PHASES, SampleSet, WireError
 from tinymetafed_codegen.spec import Experiment, OwnStrategySpec, SpecError
 
 from .fedsgd import FedSgd
@@ -85,6 +87,12 @@ def _check(own: Strategy) -> None:
                 f"strategy.kind = '{kind}': training() returns {len(recipe.phases)} phases; expected {fewest} to {MAX_PHASES}"
             )
         recipe.pack()
+        trained = [phase.sample_set for phase in recipe.phases for _ in range(phase.passes)]
+        if own.experiment.task.online and len(trained) > len(set(trained)):
+            raise SpecError(
+                f"strategy.kind = '{kind}': training() has several passes over {SampleSet(statistics.mode(trained)).name}, but "
+                "with task.online = true a device trains on each sample of a round once; give each set one pass, in one phase"
+            )
     except StrategyError as error:
         raise SpecError(f"strategy.kind = '{kind}': {error}") from None
     except WireError as error:

@@ -18,7 +18,7 @@ from .board_tables import DeltaRow, DeviceRow, EstimateRow, delta_rows, deltas_c
 from .score_charts import d_curve_chart, example_chart, learning_chart, looked_at, over_bytes_chart, spread_chart
 from .score_tables import ClassTable, ClientTable, class_table, client_table
 from .traffic_bars import TrafficBars, dense_values, down, per_client_round, samples, traffic_bars, up
-from .wording import Scale, count, duration, interval, sentence, size, tested, why_no_interval
+from .wording import Scale, count, duration, interval, sentence, size, tested, uses, why_no_interval
 
 MAX_EVENTS = 40  # interruptions that are listed
 
@@ -144,6 +144,10 @@ def _tiles(run: RunData, planned: int, scale: Scale) -> list[Tile]:
         said = f"; {why}" if (why := why_no_interval(test)) else ""
         context = f"{scale.text(test.before)} before; mean of {tested(test)} {who}{best}{said}"
         tiles.append(Tile(sentence(f"{scale.title} after adaptation"), scale.mean(test.after, interval(test)), context))
+        if (online := run.result.online) is not None:
+            context = f"{scale.text(online.before)} by the model that does not train; mean of {tested(online)}"
+            name = sentence(f"{scale.title} on each sample before training on it")
+            tiles.append(Tile(name, scale.mean(online.after, interval(online)), context))
     elif run.evaluations:
         last = run.evaluations[-1]
         context = f"{scale.text(last.before)} before; after {count(last.round)} rounds"
@@ -156,6 +160,7 @@ def _tiles(run: RunData, planned: int, scale: Scale) -> list[Tile]:
         tiles.append(Tile("Bytes per client and round", count(total), context))
     took = duration(sum(entry.seconds for entry in run.rounds))
     context = f"in {took}" if run.trained >= planned else f"of {count(planned)}, in {took}"
+    context += f"; {note}" if (note := uses(run.experiment())) else ""
     tiles.append(Tile("Rounds", count(run.trained), context))
     manifest = run.manifest
     weights = count(manifest.n_parameters)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tinymetafed_codegen.spec import Experiment
+from tinymetafed_codegen.spec import Experiment, OwnStrategySpec
 
 from ...federation.meta_test import by_client, confidence
 from ...federation.result import DCurve, Score, Scores
@@ -63,6 +63,16 @@ class Scale:
 def count(number: float) -> str:
     """A whole number with thousands separators."""
     return f"{number:,.0f}"
+
+
+def uses(experiment: Experiment) -> str:
+    """How many times a device trains on a sample of a round; "" without rounds, and for a strategy of the user's own."""
+    if experiment.run.rounds == 0 or isinstance(experiment.strategy, OwnStrategySpec):
+        return ""
+    if experiment.task.online:
+        return "each sample trains once and is not kept"
+    support, query = ("once" if passes == 1 else f"{passes} times" for passes in experiment.strategy.uses)
+    return f"each sample trains {support}" if support == query else f"a support sample trains {support}, a query sample {query}"
 
 
 def size(number: float) -> str:
