@@ -75,6 +75,7 @@ def model_hash(experiment: Experiment, net: Graph, given: Mapping[str, weights_f
         "level_load": _levels(experiment.strategy.downlink_levels),
         "coded_update": coded_messages.coded_schema_hash().hex() if experiment.strategy.codes_values else None,
         "download": difference_messages.difference_schema_hash().hex() if experiment.strategy.takes_differences else None,
+        "waves": experiment.task.waves.changed_ranges or None if experiment.task.waves else None,
         "augment": augmentation.description(experiment),
         "frozen": _digest([given[f"{op.name}.{parameter.name}"] for op, parameter in net.frozen]) if net.frozen else None,
     }

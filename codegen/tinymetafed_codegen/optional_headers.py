@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from numpy import float32
+
 from . import (
     augmentation,
     board_key,
@@ -255,6 +257,18 @@ def difference_headers(design: Design, command: str) -> dict[str, str]:
     }
 
 
+def wave_headers(design: Design, command: str) -> dict[str, str]:
+    """The text of sine_waves.hpp, by name; empty for firmware that makes no sine waves."""
+    waves = design.experiment.task.waves
+    if waves is None:
+        return {}
+    drawn = {"amplitude": waves.amplitude, "phase": waves.phase, "frequency": waves.frequency}
+    ranges = {
+        key: [float_literal(low), float_literal(float(float32(high) - float32(low)))] for key, (low, high) in drawn.items()
+    }
+    return {"sine_waves.hpp": render("sine_waves.hpp.j2", command=command, **ranges)}
+
+
 def augmentation_headers(design: Design, command: str) -> dict[str, str]:
     """The texts of augmentation.hpp and augment_facts.hpp; empty for firmware that trains samples as they come."""
     experiment = design.experiment
@@ -357,6 +371,7 @@ PARTS = (
     OptionalPart(("level_load.hpp", "level_facts.hpp"), level_load_headers),
     OptionalPart(("held_version.hpp", "difference_facts.hpp"), difference_headers),
     OptionalPart(("sample_parts.hpp", "sample_parts_facts.hpp"), part_headers),
+    OptionalPart(("sine_waves.hpp",), wave_headers),
     OptionalPart(("augmentation.hpp", "augment_facts.hpp"), augmentation_headers),
     OptionalPart(("averaging.hpp", "average_facts.hpp"), averaging_headers),
 )

@@ -64,7 +64,7 @@ def test_a_character_is_in_one_group(seed: int) -> None:
     require_apart(task, {kind: {c for client in found[kind] for c, _ in task.classes(client)} for kind in found})
     assert len(found) == 3
     many = Omniglot(OmniglotTask(kind="omniglot", ways=40), DATA, seed)
-    assert many.n_validation == 0 and len(many.test_characters) == 62
+    assert many.n_validation == 0 and len(many.split.test.characters) == 62
     assert many.group_of(VALIDATION) is ClientGroup.TEST
     with pytest.raises(DataError, match=r"no validation clients.*lower task\.ways"):
         Group.validation(many)

@@ -8,15 +8,18 @@ import zipfile
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from tinymetafed.federation.meta_test import Group
 from tinymetafed.learn.tasks import HELD_OUT, DataError, Task
-from tinymetafed.learn.tasks.omniglot import ROTATIONS, Omniglot, find_archives, read_characters, shrink
+from tinymetafed.learn.tasks.omniglot import Omniglot, find_archives, read_characters, shrink
+from tinymetafed.learn.tasks.omniglot_split import ROTATIONS, alphabet_of
 from tinymetafed_codegen.protocol import SampleSet
-from tinymetafed_codegen.spec import OmniglotTask
+from tinymetafed_codegen.spec import OmniglotTask, SpecError
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = Path(os.environ.get("TINYMETAFED_TEST_DATA", ROOT.parent / "shared" / "data"))
@@ -105,7 +108,8 @@ def test_inputs_are_levels_times_scale_exactly(omniglot: Omniglot) -> None:
 
 @needs_data
 def test_held_out_characters_are_62_and_never_meta_trained_on(omniglot: Omniglot) -> None:
-    train, test, validation = map(set, (omniglot.train_characters, omniglot.test_characters, omniglot.validation_characters))
+    parts = (omniglot.split.training, omniglot.split.test, omniglot.split.validation)
+    train, test, validation = (set(part.characters) for part in parts if part is not None)
     assert (len(train), len(test), len(validation)) == (180, 42, 20) and len(train | test | validation) == 242
     trained = [omniglot.classes(client) for client in range(500)]
     tested = [omniglot.classes(HELD_OUT + client) for client in range(100)]
@@ -119,14 +123,119 @@ def test_held_out_characters_are_62_and_never_meta_trained_on(omniglot: Omniglot
 @needs_data
 def test_another_seed_is_another_split(omniglot: Omniglot) -> None:
     other = task_of(DATA, seed=2)
-    assert set(other.test_characters) != set(omniglot.test_characters)
-    np.testing.assert_array_equal(task_of(DATA).test_characters, omniglot.test_characters)
+    assert set(other.split.test.characters) != set(omniglot.split.test.characters)
+    np.testing.assert_array_equal(task_of(DATA).split.test.characters, omniglot.split.test.characters)
 
 
 @needs_data
 def test_one_archive_splits_in_proportion() -> None:
     task = task_of(DATA / SMALL1)
-    assert [*map(len, (task.train_characters, task.test_characters, task.validation_characters))] == [101, 24, 11]
+    assert task.split.validation is not None
+    parts = (task.split.training, task.split.test, task.split.validation)
+    assert [len(part.characters) for part in parts] == [101, 24, 11]
+
+
+@needs_data
+def test_alphabets_by_name_are_held_out_whole() -> None:
+    task = task_of(DATA, split="alphabet", held_out_alphabets=("Sanskrit", "Tagalog"))
+    names = read_characters(find_archives(DATA)).names
+    assert len(task.split.test.characters) == 42 + 17 and task.split.validation is None
+    assert {alphabet_of(names[c]) for c in task.split.test.characters} == {"Sanskrit", "Tagalog"}
+    assert not {"Sanskrit", "Tagalog"} & {alphabet_of(names[c]) for c in task.split.training.characters}
+    assert all(set(describe(task, HELD_OUT + client)) <= {"Sanskrit", "Tagalog"} for client in range(50))
+    assert not any(set(describe(task, client)) & {"Sanskrit", "Tagalog"} for client in range(50))
+
+
+@needs_data
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"split": "alphabet", "held_out_alphabets": ("Sanskrit", "Tagalog"), "validation": ("Greek",)},
+        {"split": "alphabet", "held_out_alphabets": ("Sanskrit", "Tagalog", "Greek")},
+        {"split": "alphabet", "validation": 2},
+        {"split": "drawer", "adapt": 6},
+    ],
+)
+def test_validation_has_other_alphabets_than_the_test(keys: dict[str, Any]) -> None:
+    task = task_of(DATA, **keys)
+    names = read_characters(find_archives(DATA)).names
+    assert task.split.validation is not None
+    tested, validating, trained = (
+        {alphabet_of(names[c]) for c in part.characters}
+        for part in (task.split.test, task.split.validation, task.split.training)
+    )
+    assert tested and validating and not tested & validating
+    assert keys["split"] == "drawer" or not trained & (tested | validating)
+    client = Group.validation(task).client(3)
+    assert set(describe(task, client)) <= validating and set(task.units(client)) <= validating
+    if keys["split"] == "drawer":
+        assert (
+            len(images(task.test_samples(client, 0).levels) & images(task.samples(client, 0, SampleSet.ADAPT, 30).levels)) == 0
+        )
+        assert set(task.split.validation.drawers) == set(task.split.test.drawers)
+
+
+@needs_data
+def test_without_names_the_seed_draws_a_quarter_of_the_alphabets() -> None:
+    names = read_characters(find_archives(DATA)).names
+    drawn = {
+        seed: frozenset(alphabet_of(names[c]) for c in task_of(DATA, seed, split="alphabet", ways=2).split.test.characters)
+        for seed in range(6)
+    }
+    assert {len(each) for each in drawn.values()} == {2} and len(set(drawn.values())) > 1
+
+
+def describe(task: Omniglot, client: int) -> list[str]:
+    return [alphabet_of(character) for character in task.describe(client).split(", ")]
+
+
+@needs_data
+def test_unseen_drawers_draw_seen_characters() -> None:
+    task = task_of(DATA, split="drawer", adapt=6)
+    training, test = task.split.training, task.split.test
+    assert len(training.characters) == 242 and set(test.characters) <= set(training.characters)
+    assert sorted([*training.drawers, *test.drawers]) == list(range(20)) and len(test.drawers) == 10
+    trained = images(
+        np.concatenate([task.samples(0, r, s, 25).levels for r in range(3) for s in (SampleSet.SUPPORT, SampleSet.QUERY)])
+    )
+    drawings = read_characters(find_archives(DATA)).levels
+    turned = {
+        np.rot90(drawings[c, drawer], turns)[..., None].tobytes() for c, turns in task.classes(0) for drawer in training.drawers
+    }
+    assert trained == turned  # all of these people, and nobody else
+    tested = images(task.test_samples(HELD_OUT, 0).levels) | images(task.samples(HELD_OUT, 0, SampleSet.ADAPT, 30).levels)
+    assert tested == {drawings[c, drawer][..., None].tobytes() for c, _ in task.classes(HELD_OUT) for drawer in test.drawers}
+
+
+@needs_data
+def test_an_unknown_alphabet_is_refused_with_the_list() -> None:
+    with pytest.raises(DataError, match=r"task\.held_out_alphabets names 'Sanscrit'.*did you mean 'Sanskrit'\?") as caught:
+        task_of(DATA, split="alphabet", held_out_alphabets=("Sanscrit",))
+    for name in ("Balinese", "Early_Aramaic", "Greek", "Japanese_(katakana)", "Korean", "Latin", "Sanskrit", "Tagalog"):
+        assert name in str(caught.value)
+    everything = tuple(str(caught.value).rpartition("there are: ")[2].split(", "))
+    with pytest.raises(DataError, match=r"all alphabets are held out.*name fewer in task\.held_out_alphabets"):
+        task_of(DATA, split="alphabet", held_out_alphabets=everything)
+    with pytest.raises(DataError, match=r"Latin is in task\.held_out_alphabets and in task\.validation"):
+        task_of(DATA, split="alphabet", held_out_alphabets=("Latin",), validation=("Latin",))
+    with pytest.raises(DataError, match="17 ways or fewer"):
+        task_of(DATA, split="alphabet", held_out_alphabets=("Tagalog",), ways=18)
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"held_out_alphabets": ("Latin",)}, "task.held_out_alphabets is for alphabets, but task.split = 'character'"),
+        (
+            {"split": "drawer"},
+            "task.adapt = 8 and 4 to test need 12 drawings.*unseen clients have 10.*set task.adapt = 6 or fewer",
+        ),
+        ({"split": "drawer", "adapt": 6, "support": 6}, r"support \+ task.query = 11, but each character has 10 drawings, as"),
+    ],
+)
+def test_keys_that_contradict_the_split_are_refused(keys: dict[str, Any], message: str) -> None:
+    with pytest.raises(SpecError, match=message):
+        OmniglotTask(kind="omniglot", **keys).check("e.toml")
 
 
 @needs_data
@@ -211,7 +320,7 @@ def test_an_archive_of_another_version_is_refused_unless_its_own_path_is_given(t
     other = write_archive(tmp_path / "images_background_small1.zip", characters(20))
     with pytest.raises(DataError, match=r"small1\.zip: damaged, or another version than https://.*SHA-256.*f38eb80f.*--data"):
         task_of(tmp_path)
-    assert len(task_of(other).train_characters) == 15
+    assert len(task_of(other).split.training.characters) == 15
     whole = write_archive(tmp_path / "images_background.zip", characters(30))
     assert find_archives(tmp_path) == [whole]  # it contains the small ones
 

@@ -11,6 +11,7 @@ from tinymetafed.learn import prng
 from tinymetafed.learn.tasks import HELD_OUT, Task, is_held_out
 from tinymetafed.learn.tasks.sine import Sine
 from tinymetafed_codegen.protocol import SampleSet, Stream
+from tinymetafed_codegen.spec import SineTask, SpecError
 
 clients = st.integers(0, 2 * HELD_OUT)
 words = st.integers(0, 2**32 - 1)
@@ -19,7 +20,7 @@ words = st.integers(0, 2**32 - 1)
 @given(words, clients, st.integers(0, 100_000), st.sampled_from(SampleSet))
 def test_waves_and_points_lie_in_the_published_ranges(seed: int, client: int, round: int, sample_set: SampleSet) -> None:
     task = Sine(seed)
-    amplitude, phase = task.wave(client)
+    amplitude, phase, _ = task.wave(client)
     samples = task.samples(client, round, sample_set, 16)
     assert np.float32(0.1) <= amplitude <= 5 and 0 <= phase <= np.float32(np.pi)
     assert samples.inputs.dtype == samples.targets.dtype == np.float32
@@ -34,7 +35,7 @@ def test_amplitude_phase_and_x_follow_the_boards_float32_arithmetic() -> None:
     unit = np.float32(2.0**-24)
     amplitude = np.float32(0.1) + np.float32(4.9) * (np.float32(u[0] >> 8) * unit)
     phase = np.float32(3.14159274) * (np.float32(v[0] >> 8) * unit)
-    assert task.wave(client) == (amplitude, phase)
+    assert task.wave(client) == (amplitude, phase, 1)
     samples = task.samples(client, round, SampleSet.QUERY, 5)
     for i in range(5):
         u, _ = prng.draw(7, client, round, Stream.QUERY, np.array([i]))
@@ -45,6 +46,26 @@ def test_ranges_are_filled() -> None:
     waves = np.array([Sine(1).wave(client) for client in range(2000)])
     assert waves[:, 0].min() < 0.2 and waves[:, 0].max() > 4.9 and abs(waves[:, 0].mean() - 2.55) < 0.1
     assert waves[:, 1].min() < 0.05 and waves[:, 1].max() > 3.09 and abs(waves[:, 1].mean() - np.pi / 2) < 0.1
+
+
+def test_ranges_are_those_of_the_experiment() -> None:
+    spec = SineTask(kind="sine", amplitude=(2, 3), phase=(-1, 1), frequency=(0.5, 2))
+    waves = np.array([Sine(1, spec=spec).wave(client) for client in range(2000)])
+    for column, (low, high) in zip(waves.T, (spec.amplitude, spec.phase, spec.frequency), strict=True):
+        margin = 0.02 * (high - low)
+        assert low <= column.min() < low + margin and high - margin < column.max() <= high
+    assert np.abs(np.corrcoef(waves.T)[np.triu_indices(3, 1)]).max() < 0.1
+    amplitude, phase, frequency = waves[7]
+    samples = Sine(1, spec=spec).samples(7, 0, SampleSet.SUPPORT, 8)
+    np.testing.assert_allclose(samples.targets, amplitude * np.sin(frequency * samples.inputs + phase), atol=1e-5)
+    fixed = Sine(1, spec=SineTask(kind="sine", amplitude=(2, 2), frequency=(3, 3))).wave(9)
+    assert (fixed.amplitude, fixed.frequency) == (2, 3)
+    assert "sin(3.00 x + " in Sine(1, spec=SineTask(kind="sine", frequency=(3, 3))).describe(0)
+
+
+def test_a_range_that_ends_below_its_beginning_is_refused_by_key() -> None:
+    with pytest.raises(SpecError, match=r"e.toml: task.frequency = \[2, 1\] ends below its beginning"):
+        SineTask(kind="sine", frequency=(2, 1)).check("e.toml")
 
 
 def test_sets_and_rounds_differ_and_more_samples_begin_with_fewer() -> None:
@@ -78,6 +99,6 @@ def test_score_is_the_mean_squared_error_and_infinite_for_divergence() -> None:
 
 def test_it_is_a_task_and_describes_its_wave() -> None:
     task: Task = Sine(1)
-    amplitude, phase = Sine(1).wave(4)
+    amplitude, phase, _ = Sine(1).wave(4)
     assert task.describe(4) == f"y = {amplitude:.2f} sin(x + {phase:.2f})"
     assert not is_held_out(HELD_OUT - 1) and is_held_out(HELD_OUT)

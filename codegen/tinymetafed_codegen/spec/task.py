@@ -56,7 +56,6 @@ class TaskBase(Section):
     sample_source: ClassVar[str] = "streamed"
     path_keys: ClassVar[tuple[str, ...]] = ()  # keys that name files, relative to the experiment file until it is loaded
     evaluation: ClassVar[Mapping[str, int]] = MappingProxyType({})
-    reads_data: ClassVar[bool] = True  # False where the task makes its samples from random numbers alone
     more_validation: ClassVar[str] = "hold out three clients or more"  # what to do where there are no validation clients
     of_time: ClassVar[bool] = False  # whether inputs are spectrograms [bands, frames, channels]
 
@@ -70,6 +69,11 @@ class TaskBase(Section):
     @abstractmethod
     def title(self) -> str:
         """The task's name in reports."""
+
+    @property
+    def reads_data(self) -> bool:
+        """Whether the task reads data; otherwise it makes its samples from random numbers alone."""
+        return True
 
     @property
     def bytes_per_input(self) -> int:
@@ -111,6 +115,11 @@ class TaskBase(Section):
         return None
 
     @property
+    def waves(self) -> SineTask | None:
+        """The ranges of the sine waves that boards make; None where they make none."""
+        return None
+
+    @property
     def board_sound(self) -> tuple[SoundOptions | None, int | None]:
         """How boards make features of sound, and its sampling rate in Hz; None and None where they do not."""
         return None, None
@@ -139,8 +148,19 @@ class TaskBase(Section):
         """Checks rules over several keys. Raises SpecError; ``source`` is the experiment's name in its text."""
 
 
+PUBLISHED_WAVES = {"amplitude": (0.1, 5.0), "phase": (0.0, 3.14159274), "frequency": (1.0, 1.0)}  # Finn et al. 2017, 5.1
+_Amplitude = Annotated[float, Field(ge=0, le=1_000)]
+_Angle = Annotated[float, Field(ge=-100, le=100)]  # an angle beyond 1e4 would have no sine in float32
+_Frequency = Annotated[float, Field(ge=0, le=100)]
+_ANY_SEQUENCE = Field(strict=False)
+
+
 class SineTask(TaskBase):
-    """One sine wave per client, y = a sin(x + phase); boards compute the samples from the client's random numbers."""
+    """One sine wave per client, y = a sin(f x + phase); boards compute the samples from the client's random numbers.
+
+    ``amplitude``, ``phase`` and ``frequency``: the lowest and the highest value of a uniform draw per client. The phase is in
+    radians, the frequency f in radians per unit of x.
+    """
 
     title: ClassVar[str] = "Sine waves"
     sample_source: ClassVar[str] = "sine"
@@ -150,25 +170,63 @@ class SineTask(TaskBase):
     support: Count = 16
     query: Count = 16
     adapt: Count = 8
+    amplitude: Annotated[tuple[_Amplitude, _Amplitude], _ANY_SEQUENCE] = PUBLISHED_WAVES["amplitude"]
+    phase: Annotated[tuple[_Angle, _Angle], _ANY_SEQUENCE] = PUBLISHED_WAVES["phase"]
+    frequency: Annotated[tuple[_Frequency, _Frequency], _ANY_SEQUENCE] = PUBLISHED_WAVES["frequency"]
 
     @property
     def shapes(self) -> TaskShapes:
         """Input [1], one output."""
         return TaskShapes((1,), 1, "mse")
 
+    @property
+    def waves(self) -> SineTask:
+        """These ranges."""
+        return self
+
+    @property
+    def changed_ranges(self) -> dict[str, list[float]]:
+        """The ranges that are not the published ones, by key."""
+        return {key: list(getattr(self, key)) for key, usual in PUBLISHED_WAVES.items() if getattr(self, key) != usual}
+
+    def check(self, source: str) -> None:
+        """Refuses a range that ends before it begins."""
+        for key in PUBLISHED_WAVES:
+            low, high = getattr(self, key)
+            if low > high:
+                raise SpecError(f"{source}: task.{key} = [{low:g}, {high:g}] ends below its beginning; write [lowest, highest]")
+
+
+Validation = Annotated[int, Field(ge=0, le=1 << 20)] | Annotated[tuple[str, ...], Field(min_length=1, strict=False)]
+
 
 class OmniglotTask(TaskBase):
-    """``ways`` random characters per client, streamed by the host; ``support``, ``query`` and ``adapt`` are per character."""
+    """``ways`` random characters per client, streamed by the host; ``support``, ``query`` and ``adapt`` are per character.
+
+    ``split``: what unseen clients are unseen in: their characters ("character"), all characters of their alphabets
+    ("alphabet"), or the people who drew them ("drawer"), whose characters are seen. ``held_out_alphabets``: the alphabets of
+    unseen clients; without it ``run.seed`` selects a quarter of them. ``validation``: alphabets that are taken from those for
+    training to serve validation: their names, or how many. Without it they are a third of three or more held-out ones. Of
+    characters a third of the held-out ones serves validation, of drawers those of a quarter of the alphabets.
+    """
 
     title: ClassVar[str] = "Omniglot characters"
     bytes_per_input: ClassVar[int] = 1  # grey levels
-    more_validation: ClassVar[str] = "lower task.ways, so that both groups have enough characters"
+    drawings: ClassVar[int] = 20  # of each character, by as many people
+    test_shots: ClassVar[int] = 4  # test samples per character
+    unseen_drawers: ClassVar[int] = 10  # with split = "drawer", of each alphabet
+    more_validation: ClassVar[str] = "lower task.ways, or with task.split = 'alphabet' set task.validation"
 
     kind: Literal["omniglot"]
     ways: Annotated[int, Field(ge=2, le=100)] = 5
     support: Annotated[int, Field(ge=1, le=16)] = 5
     query: Annotated[int, Field(ge=1, le=16)] = 5
     adapt: Annotated[int, Field(ge=1, le=16)] = 8
+    split: Literal["character", "alphabet", "drawer"] = "character"
+    held_out_alphabets: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(min_length=1, strict=False)] | None = (
+        None
+    )
+    validation: Validation | None = None
 
     @property
     def shapes(self) -> TaskShapes:
@@ -180,15 +238,33 @@ class OmniglotTask(TaskBase):
         """Number of characters of a client."""
         return self.ways
 
+    @property
+    def smallest_pool(self) -> int:
+        """Drawings of a character that an unseen client has."""
+        return self.unseen_drawers if self.split == "drawer" else self.drawings
+
     def check(self, source: str) -> None:
-        """Refuses more samples than the 20 drawings of a character."""
-        if self.support + self.query > 20:
+        """Refuses more samples than a character has drawings, and alphabets where the split is not by alphabet."""
+        for key in ("held_out_alphabets", "validation"):
+            if getattr(self, key) is not None and self.split != "alphabet":
+                raise SpecError(
+                    f"{source}: task.{key} is for alphabets, but task.split = '{self.split}'; set task.split = 'alphabet', or "
+                    "leave it out"
+                )
+        trained = self.drawings - (self.unseen_drawers if self.split == "drawer" else 0)
+        why = f", as task.split = 'drawer' keeps those of {self.unseen_drawers} people for unseen clients"
+        note = why if self.split == "drawer" else ""
+        if self.support + self.query > trained:
             raise SpecError(
-                f"{source}: task.support + task.query = {self.support + self.query}, but each character has 20 drawings"
+                f"{source}: task.support + task.query = {self.support + self.query}, but each character has {trained} "
+                f"drawings{note}"
             )
-
-
-Validation = Annotated[int, Field(ge=0, le=1 << 20)] | Annotated[tuple[str, ...], Field(min_length=1, strict=False)]
+        if (needed := self.adapt + self.test_shots) > self.smallest_pool:
+            raise SpecError(
+                f"{source}: task.adapt = {self.adapt} and {self.test_shots} to test need {needed} drawings of each character, "
+                f"but unseen clients have {self.smallest_pool}{note}; set task.adapt = {self.smallest_pool - self.test_shots} "
+                "or fewer"
+            )
 
 
 class KeywordsTask(TaskBase):
@@ -244,26 +320,51 @@ class KeywordsTask(TaskBase):
             )
 
 
+Sensor = Literal["CO2", "light", "temperature", "motion"]
+
+
 class PresenceTask(TaskBase):
-    """One simulated room per client, occupied or empty, streamed by the host; sample counts are per class."""
+    """One simulated room per client, occupied or empty, streamed by the host; sample counts are per class.
+
+    ``sensors``: those of a room, each of which gives its value and its change over ten minutes. ``unseen``: whether unseen
+    clients are "simulated" rooms, too, or a real one, "recorded": the office of UCI's "Occupancy Detection", whose three
+    periods are tested, each after adapting in the other two.
+    """
 
     title: ClassVar[str] = "Presence in rooms"
-    reads_data: ClassVar[bool] = False
 
     kind: Literal["presence"]
     support: Annotated[int, Field(ge=1, le=1_000)] = 8
     query: Annotated[int, Field(ge=1, le=1_000)] = 8
     adapt: Annotated[int, Field(ge=1, le=1_000)] = 8
+    sensors: Annotated[tuple[Sensor, ...], Field(min_length=1, strict=False)] = get_args(Sensor)
+    unseen: Literal["simulated", "recorded"] = "simulated"
+
+    @property
+    def reads_data(self) -> bool:
+        """Whether unseen clients are recorded."""
+        return self.unseen == "recorded"
 
     @property
     def shapes(self) -> TaskShapes:
-        """Values and changes of four sensors; one output for an empty room, one for an occupied room."""
-        return TaskShapes((8,), 2, "softmax_cross_entropy")
+        """Values and changes of the sensors; one output for an empty room, one for an occupied room."""
+        return TaskShapes((2 * len(self.sensors),), 2, "softmax_cross_entropy")
 
     @property
     def classes(self) -> int:
         """Empty and occupied."""
         return 2
+
+    def check(self, source: str) -> None:
+        """Refuses a sensor that is named twice, and motion where the real room has none."""
+        if len(set(self.sensors)) < len(self.sensors):
+            raise SpecError(f"{source}: task.sensors = {list(self.sensors)} names one twice; name each once")
+        if self.unseen == "recorded" and "motion" in self.sensors:
+            others = [sensor for sensor in self.sensors if sensor != "motion"] or ["CO2", "light", "temperature"]
+            raise SpecError(
+                f"{source}: task.unseen = 'recorded' is a room without a motion sensor; set task.sensors = {others} and "
+                f"model.input = [{2 * len(others)}]"
+            )
 
 
 InputFormat = Literal["float32", "uint8"]

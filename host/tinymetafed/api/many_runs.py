@@ -12,7 +12,7 @@ from tinymetafed_codegen.markdown_text import markdown_text
 
 from ..experiments import paper as paper_document
 from ..experiments import sweep as sweeps
-from ..experiments.sweep import Row, table
+from ..experiments.sweep import LeftOut, Row, left_out_table, table
 from .loaded_experiment import data_path
 from .progress import ProgressOption, watching
 
@@ -21,13 +21,27 @@ from .progress import ProgressOption, watching
 class SweepTable:
     """A sweep's results, one row per combination of options; ``folder`` has the runs, table.md and table.csv.
 
-    ``left_out``: name and reason of each combination that has too few clients for its rounds.
+    ``left_out``: name and reason of each combination that has too few clients for its rounds. ``clients``: where the sweep
+    leaves clients out in turn, the scores of each; the folder then has clients.csv, too.
     """
 
     name: str
     folder: Path
     rows: tuple[Row, ...]
     left_out: tuple[tuple[str, str], ...] = ()
+    clients: tuple[LeftOut, ...] = ()
+
+    def client_headings(self) -> list[str]:
+        """The headings of ``client_cells``."""
+        return left_out_table.headings(self.clients)
+
+    def client_cells(self) -> list[list[str]]:
+        """A row per client that was left out, then mean, 95 % interval and number of clients; two columns per variant."""
+        return left_out_table.cells(self.clients)
+
+    def client_legend(self) -> str:
+        """A sentence that explains the figures of clients."""
+        return left_out_table.legend(self.clients)
 
     def cells(self) -> list[list[str]]:
         """The rows as text: name, seeds, before, after, SD, confidence interval, each seed, bytes down, up, samples, cost."""
@@ -46,8 +60,9 @@ class SweepTable:
         return table.notes(self.rows, self.left_out)
 
     def markdown(self) -> str:
-        """The table as Markdown."""
-        return table.markdown(self.rows, self.left_out)
+        """The table as Markdown; where clients were left out, the table of clients before it."""
+        clients = f"{left_out_table.markdown(self.clients)}\n" if self.clients else ""
+        return clients + table.markdown(self.rows, self.left_out)
 
 
 def sweep(
@@ -56,6 +71,7 @@ def sweep(
     out: str | Path | None = None,
     jobs: int | None = None,
     data: str | Path | None = None,
+    leave_out: int | None = None,
     progress: ProgressOption = True,
 ) -> SweepTable:
     """Simulates an experiment over options and seeds on all cores; after an interruption the same call continues.
@@ -65,6 +81,8 @@ def sweep(
         out: Folder for runs and tables; None for runs/sweep-NAME.
         jobs: Runs at a time; None for one per core.
         data: Folder of the task's data; None for the usual place.
+        leave_out: Clients that a run holds out, so that each client is unseen in one run of every seed and variant: 1 for
+            leave-one-out. None for the file's ``leave_out``.
         progress: As in ``simulate``.
 
     Returns:
@@ -73,13 +91,13 @@ def sweep(
 
     Raises:
         UsageError: ``data`` is given and the task reads none.
+        DataError: The data of a sweep that leaves clients out cannot be read.
         SweepError: The sweep file is invalid. SweepFailed: the folder belongs to another sweep, or a run failed.
     """
     path = Path(file)
-    planned = sweeps.load(path)
-    own = None
-    for cell in planned.cells:
-        own = data_path(cell.experiment.task, data)
+    planned = sweeps.load(path, _path(data), leave_out)
+    reading = [cell.experiment.task for cell in planned.cells if cell.experiment.task.reads_data]
+    own = data_path((reading or [planned.cells[0].experiment.task])[0], data)
     folder = Path("runs") / f"sweep-{path.stem}" if out is None else Path(out)
     failed: dict[Path, str] = {}
     try:
@@ -94,7 +112,10 @@ def sweep(
 def sweep_table(planned: sweeps.Sweep, folder: Path, failed: dict[Path, str]) -> SweepTable:
     """The table of the finished runs in a sweep's folder; also writes it there as table.md and table.csv."""
     rows: Sequence[Row] = sweeps.rows(planned, folder, failed)
-    found = SweepTable(planned.path.stem, folder, tuple(rows), planned.left_out)
+    clients = sweeps.left_out(rows)
+    found = SweepTable(planned.path.stem, folder, tuple(rows), planned.left_out, clients)
+    if clients:
+        write_if_changed(folder / "clients.csv", left_out_table.csv_text(clients))
     write_if_changed(folder / "table.csv", table.csv_text(rows))
     write_if_changed(folder / "table.md", f"# {markdown_text(found.name)}\n\n{found.markdown()}")
     return found

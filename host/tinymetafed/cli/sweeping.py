@@ -26,6 +26,15 @@ def sweep(
     ] = None,
     jobs: JobsOption = None,
     data: DataOption = None,
+    leave_out: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Hold out N clients in a run, so that every client is unseen once: 1 is leave-one-out.",
+            show_default="leave_out of the file, or none",
+        ),
+    ] = None,
     json_: JsonOption = False,
 ) -> None:
     """Simulate an experiment over options and seeds on all cores and write one table of results.
@@ -35,18 +44,42 @@ def sweep(
     continues:
 
     tinymetafed sweep examples/sweeps/sine.toml
+
+    With --leave-out the table has a row for each client of a folder, or each speaker, in runs that did not train on it:
+
+    tinymetafed sweep examples/sweeps/people.toml --leave-out 1 --data FOLDER
     """
     try:
-        table = tmf.sweep(file, out=out, jobs=jobs, data=data)
+        table = tmf.sweep(file, out=out, jobs=jobs, data=data, leave_out=leave_out)
     except KeyboardInterrupt:
         notes.print("Finished runs are kept; the same command continues.")
         raise
     if json_:
         cells = [row.as_json() for row in table.rows]
-        print(json.dumps({"sweep": str(file), "folder": str(table.folder), "cells": cells, "left_out": dict(table.left_out)}))
+        shown = {"sweep": str(file), "folder": str(table.folder), "cells": cells, "left_out": dict(table.left_out)}
+        print(json.dumps(shown | {"clients": [client.as_json() for client in table.clients]}))
         return
-    _show(table)
-    results().print(f"  {table.folder / 'table.md'}, {table.folder / 'table.csv'}", soft_wrap=True)
+    if table.clients:
+        _show_clients(table)
+    else:
+        _show(table)
+    written = ["table.md", "table.csv", *(["clients.csv"] if table.clients else [])]
+    results().print(f"  {', '.join(str(table.folder / name) for name in written)}", soft_wrap=True)
+
+
+def _show_clients(table: tmf.SweepTable) -> None:
+    shown = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    first, *others = table.client_headings()
+    shown.add_column(first, overflow="fold")
+    for heading in others:
+        shown.add_column(heading, justify="right")
+    for line in table.client_cells():
+        shown.add_row(*line)
+    console = results()
+    console.print(f"{table.name}: {table.client_legend()}")
+    console.print(shown)
+    for note in table.notes():
+        console.print(f"  {note}", soft_wrap=True)
 
 
 def _show(table: tmf.SweepTable) -> None:

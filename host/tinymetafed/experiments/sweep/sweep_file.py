@@ -1,4 +1,4 @@
-"""Reads a sweep file into runs, variants × grid × seeds, and checks all of them before the first one starts."""
+"""Reads a sweep file into runs, variants × grid × clients left out × seeds, and checks all before the first one starts."""
 
 from __future__ import annotations
 
@@ -23,9 +23,11 @@ from tinymetafed_codegen.spec import load as load_experiment
 from tinymetafed_codegen.spec.mistakes import explain
 
 from ...learn.strategies import open_strategy
+from ...learn.tasks.task_registry import open_task
 from ...runs.foreign_parts import of_experiment, remember
 from ...runs.setup import design_of
 from .. import SweepError
+from .folds import HELD_OUT_KEY, folds, settings
 
 SEED = "run.seed"
 GROUP = "evaluation.group"
@@ -41,7 +43,10 @@ class _VariantSpec(Section):
 
 
 class _SweepSpec(Section):
+    """The keys of a sweep file. ``leave_out``: clients that a run holds out; each is unseen in one run of a seed."""
+
     experiment: str | None = None
+    leave_out: Annotated[int, Field(ge=1)] | None = None
     group: Literal["test", "validation"] = "test"
     baseline: str | None = None
     seeds: Annotated[list[Annotated[int, Field(ge=0, lt=1 << 32)]], Field(min_length=1)]
@@ -51,11 +56,16 @@ class _SweepSpec(Section):
 
 @dataclass(frozen=True)
 class Cell:
-    """One combination of options: its experiment file and its design."""
+    """One combination of options: its experiment file and its design.
+
+    ``variant``: its name without the clients that are left out. ``left_out``: their names; () where a sweep leaves out none.
+    """
 
     name: str
     source: Path
     design: Design = field(repr=False)
+    variant: str = ""
+    left_out: tuple[str, ...] = ()
 
     @property
     def experiment(self) -> Experiment:
@@ -133,11 +143,24 @@ class Sweep:
         return replace(self, seeds=self.seeds[:1], cells=tuple(cells))
 
 
-def load(path: Path) -> Sweep:
-    """Reads a sweep file and checks every cell of it. Raises SweepError if it is invalid or no cell has enough clients."""
+def load(path: Path, data: Path | None = None, leave_out: int | None = None) -> Sweep:
+    """Reads a sweep file and checks every cell of it.
+
+    Args:
+        path: The file.
+        data: The task's data, which have the names of the clients to leave out; None for the usual place.
+        leave_out: In place of ``leave_out`` in the file; None for that.
+
+    Returns:
+        The sweep.
+
+    Raises:
+        SweepError: The file is invalid, or no cell has enough clients.
+        DataError: The data of a sweep that leaves clients out cannot be read.
+    """
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
-        file = _SweepSpec.model_validate(raw)
+        file = _SweepSpec.model_validate(raw if leave_out is None else raw | {"leave_out": leave_out})
     except FileNotFoundError:
         remedy = suggestion(path, "examples/sweeps has some to start from")
         raise SweepError(f"{path}: no such sweep file; {remedy}") from None
@@ -153,7 +176,8 @@ def load(path: Path) -> Sweep:
     left_out: list[tuple[str, str]] = []
     for name, over, base in _chosen(path, file):
         try:
-            cells.append(_cell(path, file, name, over, base))
+            cell = _cell(path, file, name, over, base)
+            cells += _leaving_out(path, file, cell, over, base, data) if file.leave_out else [cell]
         except TooFewClients as error:
             left_out.append((name, str(error)))
     if not cells:
@@ -209,6 +233,40 @@ def _cell(path: Path, file: _SweepSpec, name: str, settings: Settings, experimen
     except SpecError as error:
         raise SweepError(f"{path}: '{name}': {error}") from None
     return Cell(name, source, designed)
+
+
+def _leaving_out(
+    path: Path, file: _SweepSpec, cell: Cell, chosen: Settings, experiment: str | None, data: Path | None
+) -> list[Cell]:
+    """A cell for each group of clients that is left out together. Raises SweepError, DataError."""
+    assert file.leave_out is not None
+    if HELD_OUT_KEY in chosen:
+        raise SweepError(f"{path}: '{cell.name}': {HELD_OUT_KEY} cannot be set, leave_out sets it; leave one of them out")
+    validation = getattr(cell.experiment.task, "validation", None)
+    kept = validation if isinstance(validation, tuple) else ()
+    names = [name for name in open_task(cell.experiment, data).names_to_hold_out if name not in kept]
+    if not names:
+        raise SweepError(
+            f"{path}: '{cell.name}': leave_out needs clients that have names, those of a folder or the speakers of keywords, "
+            f"but task.kind = '{cell.experiment.task.kind}'; remove leave_out"
+        )
+    if file.leave_out >= len(names):
+        raise SweepError(f"{path}: leave_out = {file.leave_out} of {len(names)} clients leaves nobody to train on; lower it")
+    keeps = validation is not None
+    return [
+        replace(
+            _cell(
+                path,
+                file,
+                f"{cell.name}, without {' '.join(fold)}",
+                chosen | settings(fold, keeps_validation=keeps),
+                experiment,
+            ),
+            variant=cell.name,
+            left_out=fold,
+        )
+        for fold in folds(names, file.leave_out, file.seeds[0])
+    ]
 
 
 def _flat(nested: Mapping[str, TomlValue], prefix: str = "") -> Settings:

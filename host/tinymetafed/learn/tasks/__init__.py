@@ -93,6 +93,7 @@ class Task(StatesFacts, ABC):
         data_sha256: SHA-256 of data that the user may change, hexadecimal; "" where the data are fixed.
         class_names: The names of the classes, in the order of their indices, where a class means the same to every client;
             otherwise (), and results are not shown by class.
+        names_to_hold_out: Names that ``task.held_out`` may have, of clients or speakers; () where the task takes none.
         code_sha256: SHA-256 of the Python file of a user's own task, hexadecimal; "" for a built-in task.
         column_names: Names of the features of a row of the user's data; empty where they have none.
         feature_note: One line about the numbers of a sample of the user's data and their order; "" where the task makes them.
@@ -107,6 +108,7 @@ class Task(StatesFacts, ABC):
     chooses: bool = False
     data_sha256: str = ""
     code_sha256: str = ""
+    names_to_hold_out: Sequence[str] = ()
     class_names: Sequence[str] = ()
     column_names: Sequence[str] = ()
     feature_note: str = ""

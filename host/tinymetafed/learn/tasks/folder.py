@@ -138,6 +138,7 @@ class Folder(Task):
         unseen = [client for is_held_out, client in read if is_held_out]
         unseen.sort(key=lambda client: client.name in reading.validation)  # stable: those for validation come last
         task = cls(spec, shapes, seed, trained, unseen, None if spec.source is None else clients or 0)
+        task.names_to_hold_out = () if spec.source else [client.name for client in reading.clients]
         if spec.validation is not None:
             task.validation_clients = len(reading.validation)
         task.notes = (*reading.notes, *reading.warnings)

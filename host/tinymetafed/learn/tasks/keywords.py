@@ -40,6 +40,7 @@ class Keywords(Ways):
         where = f"{data or corpus.archive.name}: {corpus.title}"
         self.data_sha256 = recordings.sha256
         self._names = recordings.words
+        self.names_to_hold_out = () if spec.split == "word" else recordings.speakers
         self._personal = corpus.personal
         self._sides = split_keywords(recordings, spec, seed, where, chooses)
         if (short := self._short(recordings, spec)) and spec.validation is None and ClientGroup.VALIDATION in self._sides:

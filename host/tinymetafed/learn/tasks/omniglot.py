@@ -18,16 +18,13 @@ from PIL import Image, UnidentifiedImageError
 from tinymetafed_codegen.protocol import Stream
 from tinymetafed_codegen.spec import CLIENTS, OmniglotTask, RunSpec, TaskShapes
 
-from .. import prng
-from ..client_groups import ClientGroup, validation_share
 from . import Bytes, DataError
 from .archives import Archive, downloaded, files, sha256_of
+from .omniglot_split import Part, alphabet_of, split_characters
 from .ways import Ways, shuffle
 
-DRAWERS = 20
+DRAWERS = OmniglotTask.drawings
 SIDE, ORIGINAL_SIDE = 28, 105
-ROTATIONS = 4  # quarter turns of a character; each is a class of its own, in meta-training only
-HELD_OUT_SHARE = 62 / 242  # share of the characters that is held out
 SOURCE = "https://github.com/brendenlake/omniglot"
 _FILES = "https://raw.githubusercontent.com/brendenlake/omniglot/master/python/"
 SMALL_SETS = (
@@ -113,15 +110,16 @@ def shrink(ink: Bytes) -> Bytes:
 class Omniglot(Ways):
     """N-way classification of characters; every client has its own ``ways`` classes (Santoro et al. 2016).
 
-    ``seed`` splits the characters: about a quarter (62 of 242 in the small archives) is for held-out clients, unrotated, a
-    third of it for validation. The others are for meta-training, where each of four rotations is a class. Within a round,
-    different people drew a character's support and query samples; the same holds for its ADAPT and test samples.
+    ``task.split`` says what held-out clients are unseen in; ``seed`` draws about a quarter of the characters (62 of 242 in the
+    small archives) or of the alphabets, or half of the drawers, unless the experiment names the alphabets; some of these are
+    for validation. Each of four rotations of a character is a class in meta-training; held-out clients have them unrotated.
+    Within a round, different people drew a character's support and query samples; so they did its ADAPT and test samples.
 
     Attributes:
-        train_characters, validation_characters, test_characters: The characters of each group of clients, as sorted indices.
+        split: The characters and drawers of each group of clients.
     """
 
-    test_shots = 4
+    test_shots = OmniglotTask.test_shots
     unit = "alphabet"
 
     def __init__(self, spec: OmniglotTask, data: Path | None, seed: int, clients: int = CLIENTS) -> None:
@@ -131,25 +129,9 @@ class Omniglot(Ways):
         with _reading:
             self._characters = _characters_of(tuple(archives), content)
         self.data_sha256 = hashlib.sha256(" ".join(content).encode()).hexdigest()
-        super().__init__(spec, spec.shapes, seed, clients, DRAWERS)
-        n = len(self._characters.names)
-        n_test = round(n * HELD_OUT_SHARE)
-        if spec.ways > n_test:
-            raise DataError(
-                f"{', '.join(map(str, archives))}: {n} characters, {n_test} of them held out for meta-testing, are not "
-                f"enough for {spec.ways} ways: add archives from {SOURCE} or ask for {n_test} ways or fewer"
-            )
-        order = prng.permutation(seed, 0, 0, Stream.DATA_SPLIT, n)
-        n_validation = validation_share(n_test, needed=spec.ways)
-        self.validation_clients = None if n_validation else 0
-        self.test_characters = np.sort(order[: n_test - n_validation])
-        self.validation_characters = np.sort(order[n_test - n_validation : n_test])
-        self.train_characters = np.sort(order[n_test:])
-        self._characters_for = {
-            ClientGroup.TRAINING: self.train_characters,
-            ClientGroup.VALIDATION: self.validation_characters,
-            ClientGroup.TEST: self.test_characters,
-        }
+        super().__init__(spec, spec.shapes, seed, clients, spec.smallest_pool)
+        self.split = split_characters(self._characters.names, spec, seed, ", ".join(map(str, archives)))
+        self.validation_clients = None if self.split.validation else 0
 
     @classmethod
     def open(cls, spec: OmniglotTask, run: RunSpec, shapes: TaskShapes, data: Path | None) -> Self:
@@ -158,19 +140,23 @@ class Omniglot(Ways):
 
     def classes(self, client: int) -> list[tuple[int, int]]:
         """The client's classes as (character, quarter turns), in the order of their targets."""
-        group = self.group_of(client)
-        characters = self._characters_for[group]
-        rotations = ROTATIONS if group is ClientGroup.TRAINING else 1
-        order = shuffle(self.seed, client, 0, Stream.CLIENT_TASK, len(characters) * rotations)
-        return [(int(characters[c // rotations]), int(c % rotations)) for c in order[: self.output_size]]
+        part = self._part(client)
+        order = shuffle(self.seed, client, 0, Stream.CLIENT_TASK, len(part.characters) * part.rotations)
+        chosen = order[: self.output_size]
+        return [(int(part.characters[c // part.rotations]), int(c % part.rotations)) for c in chosen]
 
     def pools(self, client: int) -> Sequence[Bytes]:
-        """All drawings of each of the client's characters, rotated by its quarter turns."""
-        return [np.rot90(self._characters.levels[c], turns, (1, 2))[..., None] for c, turns in self.classes(client)]
+        """The drawings of each of the client's characters by the people of its part, rotated by its quarter turns."""
+        drawers = self._part(client).drawers
+        return [np.rot90(self._characters.levels[c][drawers], turns, (1, 2))[..., None] for c, turns in self.classes(client)]
+
+    def _part(self, client: int) -> Part:
+        return self.split.of(self.group_of(client))
 
     def pool_units(self, client: int) -> Sequence[Sequence[str]]:
         """The alphabet of each of the client's characters: its characters look alike, and the same people drew them."""
-        return [[self._characters.names[c].partition("/")[0]] * DRAWERS for c, _ in self.classes(client)]
+        drawings = len(self._part(client).drawers)
+        return [[alphabet_of(self._characters.names[c])] * drawings for c, _ in self.classes(client)]
 
     def describe(self, client: int) -> str:
         """The client's characters and their rotations."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -13,9 +14,10 @@ from tinymetafed_codegen.protocol import SampleSet, Stream
 from tinymetafed_codegen.spec import CLIENTS, PresenceTask, RunSpec, TaskShapes
 
 from .. import prng
-from . import UNLIMITED, Floats, Samples, Task
+from . import HELD_OUT, UNLIMITED, Floats, Samples, Task, is_held_out
+from .recorded_room import Period, RecordedRoom, read_room
 
-SENSORS = ("CO2", "light", "temperature", "motion")
+SENSORS: tuple[str, ...] = PresenceTask.model_fields["sensors"].default
 TEST_MOMENTS = 100
 DEFAULTS = PresenceTask(kind="presence")
 OUTDOOR_PPM = 420.0
@@ -75,20 +77,38 @@ RANGES = {
 class Presence(Task):
     """Binary classification of moments in a room, empty (0) or occupied (1), in turn.
 
-    A moment has 8 features: the values of the four SENSORS and their changes over ten minutes. It lies some time after people
-    came or left, so that CO2 and temperature still approach their steady states. Rooms differ in size, ventilation, hours of
-    use, windows and lamps, and their sensors differ in offset and drift.
+    A moment has the values of the sensors and their changes over ten minutes. It lies some time after people came or left, so
+    that CO2 and temperature still approach their steady states. Rooms differ in size, ventilation, hours of use, windows and
+    lamps, and their sensors differ in offset and drift.
+
+    With ``task.unseen = "recorded"`` held-out client t is a period of a real room, number t modulo their count. It is tested on
+    100 moments of that period, and adapts with moments of the others; every t draws others.
     """
 
-    def __init__(self, seed: int, clients: int = CLIENTS, spec: PresenceTask = DEFAULTS) -> None:
+    spec: PresenceTask
+
+    def __init__(
+        self, seed: int, clients: int = CLIENTS, spec: PresenceTask = DEFAULTS, recorded: RecordedRoom | None = None
+    ) -> None:
         super().__init__(spec, spec.shapes, seed, clients)
         self.adapt_limit = UNLIMITED
         self.class_names = ("empty", "occupied")
+        places = [SENSORS.index(sensor) for sensor in spec.sensors]
+        self._features = [*places, *(len(SENSORS) + place for place in places)]
+        self._recorded = recorded
+        if recorded is not None:
+            self._periods = [_recorded_samples(period, spec.sensors) for period in recorded.periods]
+            self.unseen_clients = len(self._periods)
+            self.adapt_limit = 2 * min(len(pool) for period in range(len(self._periods)) for pool in self._elsewhere(period))
+            self.validation_clients = 0
+            self.unit = "room"
+            self.data_sha256, self.notes = recorded.sha256, recorded.notes
 
     @classmethod
     def open(cls, spec: PresenceTask, run: RunSpec, shapes: TaskShapes, data: Path | None) -> Self:
-        """Creates the task; there are no data to read."""
-        return cls(run.seed, run.clients or CLIENTS, spec)
+        """Creates the task, and reads the recording of a real room where it has one. Raises DataError."""
+        recorded = read_room(data, spec.sensors) if spec.unseen == "recorded" else None
+        return cls(run.seed, run.clients or CLIENTS, spec, recorded)
 
     def room(self, client: int) -> Room:
         """The room of a client."""
@@ -98,22 +118,70 @@ class Presence(Task):
         return Room(**{name: low + (high - low) * share for (name, (low, high)), share in ranges})
 
     def samples(self, client: int, round: int, sample_set: SampleSet, count: int) -> Samples:
-        """``count`` fresh moments of the client's room."""
+        """``count`` fresh moments of the client's room; in a recorded one different ones, of periods that it is not tested on.
+
+        Raises ValueError for more moments than a recorded room has.
+        """
+        if self._recorded is not None and is_held_out(client):
+            return self._drawn(self._elsewhere(self._period(client)), client, round, Stream(sample_set), count)
         occupied = np.arange(count) % 2
         inputs = _measured(self.room(client), occupied, _Draws(self.seed, client, round, Stream(sample_set), count))
-        return Samples(inputs, occupied.astype(np.float32)[:, None])
+        return Samples(inputs[:, self._features], occupied.astype(np.float32)[:, None])
 
     def test_samples(self, client: int, round: int) -> Samples:
         """100 moments, from a random stream of their own."""
+        if self._recorded is not None and is_held_out(client):
+            return self._drawn(self._periods[self._period(client)], client, round, Stream.TEST, TEST_MOMENTS)
         return self.samples(client, round, SampleSet.TEST, TEST_MOMENTS)
 
+    def samples_to_score(self, client: int, adapted: int) -> Samples:
+        """The test samples; of a recorded room all moments of its period, most of them empty."""
+        if self._recorded is None or not is_held_out(client):
+            return self.test_samples(client, 0)
+        empty, occupied = self._periods[self._period(client)]
+        targets = np.repeat(np.array([0, 1], np.float32), [len(empty), len(occupied)])
+        return Samples(np.concatenate([empty, occupied]), targets[:, None])
+
+    def units(self, client: int) -> Sequence[str]:
+        """The room; all periods of the recorded one are one."""
+        return ("the office",) if self._recorded is not None else super().units(client)
+
     def describe(self, client: int) -> str:
-        """The room's size, ventilation, people and hours of use."""
+        """The room's size, ventilation, people and hours of use; of a recorded room the period."""
+        if self._recorded is not None and is_held_out(client):
+            return f"an office, {self._recorded.periods[self._period(client)].name}"
         room = self.room(client)
         return (
             f"{room.volume:.0f} m³, {room.air_changes:.1f} air changes per hour, {room.people:.0f} people, "
             f"used around {room.middle_of_use:.0f}:00"
         )
+
+    def _period(self, client: int) -> int:
+        return (client - HELD_OUT) % len(self._periods)
+
+    def _elsewhere(self, period: int) -> tuple[Floats, Floats]:
+        """The empty and the occupied moments of all periods but this one."""
+        others = [pools for i, pools in enumerate(self._periods) if i != period]
+        return np.concatenate([empty for empty, _ in others]), np.concatenate([occupied for _, occupied in others])
+
+    def _drawn(self, pools: tuple[Floats, Floats], client: int, round: int, stream: Stream, count: int) -> Samples:
+        """Different moments, empty and occupied ones in turn."""
+        if count > 2 * min(map(len, pools)):
+            raise ValueError(f"{count} moments; at most {2 * min(map(len, pools))}")
+        order = prng.permutation(self.seed, client, round, stream, sum(map(len, pools)))
+        n_empty = len(pools[0])
+        chosen = pools[0][order[order < n_empty]][: -(-count // 2)], pools[1][order[order >= n_empty] - n_empty][: count // 2]
+        inputs = np.empty((count, *self.input_shape), np.float32)
+        inputs[0::2], inputs[1::2] = chosen
+        return Samples(inputs, (np.arange(count, dtype=np.float32) % 2)[:, None])
+
+
+def _recorded_samples(period: Period, sensors: Sequence[str]) -> tuple[Floats, Floats]:
+    """The features of a period's empty moments, and of its occupied ones, float32 [moments, 2 · sensors]."""
+    values = [scaled(sensor, period.values[:, i]) for i, sensor in enumerate(sensors)]
+    changes = [scaled_change(sensor, period.changes[:, i]) for i, sensor in enumerate(sensors)]
+    features = np.stack([*values, *changes], axis=1).astype(np.float32)
+    return features[~period.occupied], features[period.occupied]
 
 
 class _Draws:
@@ -176,15 +244,34 @@ def _measured(room: Room, occupied: NDArray[np.int64], draws: _Draws) -> Floats:
     motion = np.where(used, room.motion_when_used, room.motion_when_empty)
     begun = np.where(just_now, np.where(used, motion, -motion), 0)
 
-    # Scaled to about -1 to 1.
     features = (
-        (co2 - 800) / 400,
-        light / 300 - 1,
-        (temperature + 0.4 * draws.noise() - 22) / 3,
+        scaled("CO2", co2),
+        scaled("light", light),
+        scaled("temperature", temperature + 0.4 * draws.noise()),
         2 * np.clip(motion + 0.15 * draws.noise(), 0, 1) - 1,
-        (co2_change + 35 * draws.noise()) / 60,
-        (room.light_gain * np.where(just_now, switched, 0) + 15 * draws.noise()) / 100,
-        4 * (np.where(used, warm_up, -warm_up) * room.warming * 0.1 + 0.1 * draws.noise()),
+        scaled_change("CO2", co2_change + 35 * draws.noise()),
+        scaled_change("light", room.light_gain * np.where(just_now, switched, 0) + 15 * draws.noise()),
+        scaled_change("temperature", np.where(used, warm_up, -warm_up) * room.warming * 0.1 + 0.1 * draws.noise()),
         np.clip(begun + 0.25 * draws.noise(), -1, 1),
     )
     return np.stack(features, axis=1).astype(np.float32)
+
+
+def scaled(sensor: str, value: Numbers) -> Numbers:
+    """A sensor's value in ppm, lux or °C, scaled to about -1 to 1."""
+    match sensor:
+        case "CO2":
+            return (value - 800) / 400
+        case "light":
+            return value / 300 - 1
+    return (value - 22) / 3
+
+
+def scaled_change(sensor: str, change: Numbers) -> Numbers:
+    """A change over ten minutes in ppm, lux or °C, scaled to about -1 to 1."""
+    match sensor:
+        case "CO2":
+            return change / 60
+        case "light":
+            return change / 100
+    return 4 * change

@@ -1,9 +1,9 @@
-"""The task ``sine``: every client is a sine wave with its own amplitude and phase; boards compute the samples themselves."""
+"""The task ``sine``: every client is a sine wave of its own; boards compute the samples themselves."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 
@@ -16,17 +16,26 @@ from . import UNLIMITED, Floats, Samples, Task
 DEFAULTS = SineTask(kind="sine")
 TEST_POINTS = 100
 LOWEST_X, X_SPAN = np.float32(-5.0), np.float32(10.0)
-LOWEST_AMPLITUDE, AMPLITUDE_SPAN = np.float32(0.1), np.float32(4.9)
-PHASE_SPAN = np.float32(3.14159274)
 _GRID = np.linspace(LOWEST_X, LOWEST_X + X_SPAN, TEST_POINTS, dtype=np.float32)
 
 
-class Sine(Task):
-    """y = amplitude * sin(x + phase), amplitude in [0.1, 5], phase in [0, π], x in [-5, 5] (Finn et al. 2017, 5.1).
+class Wave(NamedTuple):
+    """A client's wave: amplitude, phase in radians, frequency in radians per unit of x."""
 
-    firmware/app/source_sine.cpp implements the same task. Amplitude, phase and x are bit-identical. The board computes the sine
+    amplitude: np.float32
+    phase: np.float32
+    frequency: np.float32
+
+
+class Sine(Task):
+    """y = amplitude * sin(frequency * x + phase), x in [-5, 5]; each is drawn uniformly from its range in the experiment.
+
+    By default amplitude is in [0.1, 5], phase in [0, π], and frequency is 1 (Finn et al. 2017, 5.1). The file source_sine.cpp
+    in firmware/app implements the same task. Amplitude, phase, frequency and x are bit-identical. The board computes the sine
     with a float32 polynomial and the host in float64, so y agrees only within float32 rounding.
     """
+
+    spec: SineTask
 
     def __init__(self, seed: int, clients: int = CLIENTS, spec: SineTask = DEFAULTS) -> None:
         super().__init__(spec, spec.shapes, seed, clients)
@@ -38,13 +47,11 @@ class Sine(Task):
         """Creates the task; there are no data to read."""
         return cls(run.seed, run.clients or CLIENTS, spec)
 
-    def wave(self, client: int) -> tuple[np.float32, np.float32]:
-        """Amplitude and phase (radians) of a client's wave."""
-        amplitude, phase = prng.draw(self.seed, client, 0, Stream.CLIENT_TASK, np.arange(1, dtype=np.uint32))
-        return (
-            LOWEST_AMPLITUDE + AMPLITUDE_SPAN * prng.uniform(amplitude)[0],
-            PHASE_SPAN * prng.uniform(phase)[0],
-        )
+    def wave(self, client: int) -> Wave:
+        """A client's wave."""
+        (amplitude, other), (phase, _) = prng.draw(self.seed, client, 0, Stream.CLIENT_TASK, np.arange(2, dtype=np.uint32))
+        spec = self.spec
+        return Wave(_within(spec.amplitude, amplitude), _within(spec.phase, phase), _within(spec.frequency, other))
 
     def samples(self, client: int, round: int, sample_set: SampleSet, count: int) -> Samples:
         """``count`` fresh points of the client's wave, x uniform."""
@@ -59,10 +66,17 @@ class Sine(Task):
 
     def describe(self, client: int) -> str:
         """The wave's formula."""
-        amplitude, phase = self.wave(client)
-        return f"y = {amplitude:.2f} sin(x + {phase:.2f})"
+        wave = self.wave(client)
+        x = "x" if wave.frequency == 1 else f"{wave.frequency:.2f} x"
+        return f"y = {wave.amplitude:.2f} sin({x} + {wave.phase:.2f})"
 
     def _on_wave(self, client: int, x: Floats) -> Samples:
-        amplitude, phase = self.wave(client)
-        y = np.float64(amplitude) * np.sin(x.astype(np.float64) + np.float64(phase))
+        amplitude, phase, frequency = (np.float64(value) for value in self.wave(client))
+        y = amplitude * np.sin(frequency * x.astype(np.float64) + phase)
         return Samples(x[:, None], y.astype(np.float32)[:, None])
+
+
+def _within(drawn_from: tuple[float, float], word: np.uint32) -> np.float32:
+    """The number of a random word in a range, in the float32 arithmetic of boards."""
+    low, high = np.float32(drawn_from[0]), np.float32(drawn_from[1])
+    return np.float32(low + (high - low) * prng.uniform(np.array([word]))[0])
