@@ -88,6 +88,7 @@ def in_use_at_once(arena: Plan) -> int:
 # Bytes of the arena, all of them the most that is in use at one step. Before the search, digits took 16,896, omniglot 20,864.
 BYTES_OF_EXAMPLES = {
     "activity": 7_920,
+    "activity-shared": 6_080,
     "bench-board": 512,
     "bench-conv": 18_816,
     "bench-separable": 81_536,
@@ -96,6 +97,7 @@ BYTES_OF_EXAMPLES = {
     "omniglot": 18_816,
     "omniglot-paper-size": 90_624,
     "presence": 800,
+    "presence-recorded": 800,
     "sine": 512,
 }
 BYTES_OF_NETS = {

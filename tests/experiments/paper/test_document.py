@@ -13,7 +13,7 @@ from small_runs import SINE, Quiet
 from tinymetafed.bench import BenchError
 from tinymetafed.experiments import paper, sweep
 from tinymetafed.experiments.figure import decades
-from tinymetafed.experiments.paper import claims, document, hardware, tuning
+from tinymetafed.experiments.paper import claims, document, hardware, tried_rates
 from tinymetafed.experiments.paper.ablation import verdict
 from tinymetafed.experiments.paper.hardware import Estimate
 from tinymetafed.experiments.paper.measured import USE_CASES, Measured, difference
@@ -132,13 +132,13 @@ def test_a_claim_has_its_seeds_its_test_and_a_verdict_after_the_correction_for_a
 
 def test_a_table_of_rates_says_which_setting_is_best_and_which_one_is_used() -> None:
     planned = sweep.load(SWEEP.with_name("baselines-omniglot.toml"))
-    tried = [cell for cell in planned.cells if tuning.method_of(cell.name) == "local-only"]
+    tried = [cell for cell in planned.cells if tried_rates.method_of(cell.name) == "local-only"]
     rows = {cell.name: row(cell, [0.5 + i / 100, 0.6], 0.0) for i, cell in enumerate(tried)}
-    table = tuning.tuning(USE_CASES[0], Measured("", planned, rows), measured())
+    table = tried_rates.table(USE_CASES[0], Measured("", planned, rows), measured())
     (line,) = table.lines
     assert line.best == "full_passes=100, full_learning_rate=0.02" and len(line.settings) == 6
     assert line.settings[0] == ("full_passes=10, full_learning_rate=0.01", "55.0 ± 63.5")
-    assert tuning.method_of("TinyReptile f32, online, alpha_max=0.5") == "TinyReptile f32, online"
+    assert tried_rates.method_of("TinyReptile f32, online, alpha_max=0.5") == "TinyReptile f32, online"
 
 
 def test_every_method_that_is_tuned_has_six_settings_of_which_the_tables_use_one() -> None:
@@ -149,7 +149,7 @@ def test_every_method_that_is_tuned_has_six_settings_of_which_the_tables_use_one
         assert (tuned.group, used.group, len(used.seeds)) == ("validation", "test", 8)
         final = {cell.name: row(cell, [0.9, 0.9, 0.9], 0.0) for cell in used.cells}
         rows = {cell.name: row(cell, [0.9, 0.9, 0.9], 0.0) for cell in tuned.cells}
-        lines = tuning.tuning(case, Measured("", tuned, rows), Measured("", used, final)).lines
+        lines = tried_rates.table(case, Measured("", tuned, rows), Measured("", used, final)).lines
         assert len(lines) == 10 and {len(line.settings) for line in lines} == {6}
         assert [line.method for line in lines if line.used == "–"] == []
 

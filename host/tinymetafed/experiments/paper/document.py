@@ -19,7 +19,7 @@ from ...learn.metric import Metric
 from ...learn.tasks import DataError
 from .. import sweep
 from ..sweep import table
-from . import ablation, baselines, claims, hardware, plots, tuning
+from . import ablation, baselines, claims, hardware, plots, tried_rates
 from .hardware import Estimate
 from .measured import BASE, DEFAULT, ONLINE, USE_CASES, Measured, bytes_of_round, bytes_text, plus_minus, share_text
 from .published import ABLATION, FINE_TUNING, NANO_33_BLE, SHOTS
@@ -76,7 +76,7 @@ def write(out: Path, runs: Path, jobs: int, data: Path | None, quick: bool, obse
         level=LEVEL,
         worse=[each for each in found if each.verdict == claims.WORSE],
         methods=[baselines.methods(case, cases[case.key]) for case in USE_CASES],
-        tunings=[tuning.tuning(case, rates, cases[case.key]) for case, rates in tuned],
+        tunings=[tried_rates.table(case, rates, cases[case.key]) for case, rates in tuned],
         ablations=[each for case in USE_CASES for each in ablation.tables(case, cases[case.key])],
         constant=_variant(cases["omniglot"], ablation.STEPS[1]).strategy,
         restarts=restarts.strategy,

@@ -21,7 +21,7 @@ class TuningLine:
 
 @dataclass(frozen=True)
 class TuningTable:
-    """The tuning of a use case as text; ``missing`` says why there is none."""
+    """The rates that were tried for a use case, as text; ``missing`` says why there is none."""
 
     title: str
     about: str
@@ -29,7 +29,7 @@ class TuningTable:
     lines: list[TuningLine]
 
 
-def tuning(case: UseCase, tuned: Measured, measured: Measured) -> TuningTable:
+def table(case: UseCase, tuned: Measured, measured: Measured) -> TuningTable:
     """The table of a tuning sweep.
 
     Args:
