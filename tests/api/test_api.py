@@ -80,7 +80,7 @@ def test_code_is_generated(tmp_path: Path) -> None:
     made = tmf.codegen(tmf.load(SINE), "mps2", tmp_path)
     assert {path.name for path in made.changed} == {
         "adaptation.hpp", "board.hpp", "device_facts.hpp", "model.hpp", "op_headers.hpp", "own_program.hpp", "protocol.hpp",
-        "status.hpp", "manifest.json"
+        "sine_waves.hpp", "status.hpp", "manifest.json"
     }  # fmt: skip
     assert tmf.codegen(tmf.load(SINE), "mps2", tmp_path).changed == ()
 

@@ -227,7 +227,7 @@ def test_codegen_prints_its_manifest(command: Command, tmp_path: Path) -> None:
     found = json_object(command("codegen", SINE, "--board", "mps2", "-o", tmp_path / "out", "--json"))
     assert found["board"] == "mps2" and found["ram_total"] < found["ram_available"]
     written = {"protocol.hpp", "status.hpp", "board.hpp", "model.hpp", "op_headers.hpp", "manifest.json"}
-    written |= {"device_facts.hpp", "adaptation.hpp", "own_program.hpp"}
+    written |= {"device_facts.hpp", "adaptation.hpp", "own_program.hpp", "sine_waves.hpp"}
     assert {path.name for path in (tmp_path / "out").iterdir()} == written
 
 

@@ -30,7 +30,7 @@ def test_the_generated_model_is_the_golden_one(tmp_path: Path) -> None:
 
 
 def test_generating_again_writes_nothing(tmp_path: Path) -> None:
-    assert len(emit.write(designed(), tmp_path, "test")) == 9
+    assert len(emit.write(designed(), tmp_path, "test")) == 10
     before = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
     assert emit.write(designed(), tmp_path, "test") == []
     assert before == {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}

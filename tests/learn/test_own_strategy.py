@@ -24,7 +24,9 @@ DOCUMENT = find("docs/strategies.md").read_text(encoding="utf-8")
 
 
 def block(language: str) -> str:
-    (found,) = re.findall(rf"(?ms)^```{language}\n(.*?)^```$", DOCUMENT)
+    """The block of the part about a strategy of one's own."""
+    (part,) = re.findall(r"(?ms)^## A strategy of your own\n(.*?)(?=^## |\Z)", DOCUMENT)
+    (found,) = re.findall(rf"(?ms)^```{language}\n(.*?)^```$", part)
     return str(found)
 
 

@@ -25,6 +25,7 @@ from small_runs import SINE, Quiet, sine
 from tinymetafed.devices import running
 from tinymetafed.devices.firmware import Firmware
 from tinymetafed.devices.running import build_firmware
+from tinymetafed.federation import example_client
 from tinymetafed.federation import meta_test as evaluate
 from tinymetafed.federation import rounds as server
 from tinymetafed.federation.meta_test import MetaTest
@@ -264,7 +265,7 @@ def test_a_run_interrupted_in_its_meta_test_repeats_only_that(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(evaluate, "example", interrupted)
+        patch.setattr(example_client, "example", interrupted)
         training.resume(trained, Quiet())
     assert [entry.round for entry in read_run(trained).evaluations] == [EVERY, 2 * EVERY, ROUNDS]
     result = training.resume(trained, Quiet())

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from tinymetafed_codegen import protocol
+from tinymetafed_codegen.level_format import LevelFormat
 from tinymetafed_codegen.optional_messages import difference_messages, level_messages
 from tinymetafed_codegen.protocol import Status
 
@@ -55,8 +56,7 @@ class WeightsDown(Questions):
 
     def _full(self, segments: Sequence[Segment]) -> int:
         """Bytes on the line of all weights."""
-        levels = segments[0].levels if segments else None
-        if levels is None:
+        if (levels := _levels(segments)) is None:
             return loads_on_wire(segments, self.window, self.mac_bytes)[1]
         messages = LeveledWeights.of(segments, levels).messages(self._level_capacity)
         return levels_on_wire(messages, self.mac_bytes)[1]
@@ -109,8 +109,7 @@ class WeightsDown(Questions):
     def _load_all(self, token: int, segments: Sequence[Segment]) -> None:
         parts = [segment for segment in segments if segment.data]
         total = checked_length(parts)
-        levels = parts[0].levels if parts else None
-        leveled = None if levels is None else LeveledWeights.of(parts, levels)
+        leveled = None if (levels := _levels(parts)) is None else LeveledWeights.of(parts, levels)
 
         def chunk_at(position: int) -> tuple[protocol.Request, int] | None:
             if position > total:
@@ -125,3 +124,8 @@ class WeightsDown(Questions):
             deque(self._in_order(chunk_at, protocol.LoadAnswer, lambda answer: answer.next_offset), maxlen=0)
         else:
             deque(self._in_order(chunk_at, level_messages.LevelsLoaded, lambda answer: answer.next_offset), maxlen=0)
+
+
+def _levels(segments: Sequence[Segment]) -> LevelFormat | None:
+    """How segments travel as levels; None for those that travel as they are, as segments of another class do."""
+    return next((segment.levels for segment in segments if isinstance(segment, Segment)), None)
