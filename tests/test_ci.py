@@ -111,10 +111,11 @@ def test_the_files_that_key_the_cache_exist() -> None:
     assert all((ROOT / name).is_file() for name in re.findall(r"'([^']+)'", files))
 
 
-def test_ci_runs_what_make_test_leaves_out() -> None:
+def test_the_workflow_runs_what_make_test_leaves_out(jobs: dict[str, Any]) -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     assert re.search(r"(?m)^test-all: .*\n\t\$\(BIN\)/pytest$", makefile), "test-all deselects nothing"
-    assert "\nstep make test-all " in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    assert "\nstep make test " in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    assert "make test-all" in commands(jobs["renode"])
 
 
 @pytest.mark.parametrize("name", sorted(EXHAUSTIVE))
