@@ -6,9 +6,12 @@ from .augment import AugmentSpec, PredictSpec
 from .data import DataSpec, Normalise
 from .defaults import CLIENTS
 from .experiment import EvaluationSpec, Experiment, RunSpec, TooFewClients, WrongKey, dump, folder_task, load, parse
+from .folder_task import ColumnName, FolderTask
 from .model import ModelSpec
+from .own_task_spec import OwnTaskSpec
 from .paths import PUBLISHED, anchor, anchored, portable, relative
 from .privacy import PrivacySpec
+from .sampled_tasks import KeywordsTask, OmniglotTask, PresenceTask, SineTask
 from .strategy import (
     AdaptationSpec,
     FedAvgSpec,
@@ -20,20 +23,8 @@ from .strategy import (
     TinyOlSpec,
     TinyReptileSpec,
 )
-from .task import (
-    SPECTROGRAM,
-    TASKS,
-    ColumnName,
-    FolderTask,
-    KeywordsTask,
-    OmniglotTask,
-    OwnTaskSpec,
-    PresenceTask,
-    SineTask,
-    SoundOptions,
-    TaskBase,
-    TaskSpec,
-)
+from .task import TASKS, TaskSpec
+from .task_base import SPECTROGRAM, SoundOptions, TaskBase
 from .task_facts import StatesFacts, TaskFacts, TaskOptions, TaskShapes
 
 __all__ = [

@@ -21,12 +21,13 @@ from .augment import AugmentSpec, PredictSpec
 from .coding import check_coding
 from .data import DataSpec
 from .defaults import CLIENTS, defaults
+from .folder_task import FolderTask
 from .mistakes import explain
 from .model import ModelSpec
 from .paths import anchored
 from .privacy import PrivacySpec
 from .strategy import AdaptationSpec, StrategySpec, TinyOlSpec
-from .task import FolderTask, TaskSpec
+from .task import TaskSpec
 
 
 class TooFewClients(SpecError):

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from ..section import SpecError
 from .defaults import PASSES
 from .strategy import SharingSpec
-from .task import TaskBase
+from .task_base import TaskBase
 
 SAMPLES = 10  # of the support set and of the query set, over all classes (Ren et al., arXiv 2307.06822)
 

@@ -33,12 +33,13 @@ SEED = "run.seed"
 GROUP = "evaluation.group"
 
 Settings = dict[str, TomlValue]  # by section.key
+_Table = dict[str, Any]  # as a TOML file has it, before its keys are checked
 
 
 class _VariantSpec(Section):
     name: str
-    set: dict[str, Any] = Field(default_factory=dict)
-    grid: dict[str, Any] = Field(default_factory=dict)
+    set: _Table = Field(default_factory=dict)
+    grid: _Table = Field(default_factory=dict)
     experiment: str | None = None
 
 
@@ -50,7 +51,7 @@ class _SweepSpec(Section):
     group: Literal["test", "validation"] = "test"
     baseline: str | None = None
     seeds: Annotated[list[Annotated[int, Field(ge=0, lt=1 << 32)]], Field(min_length=1)]
-    grid: dict[str, Any] = Field(default_factory=dict)
+    grid: _Table = Field(default_factory=dict)
     variant: list[_VariantSpec] = Field(default_factory=list)
 
 
