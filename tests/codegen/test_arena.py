@@ -95,6 +95,8 @@ BYTES_OF_EXAMPLES = {
     "digits": 15_360,
     "digits-paper-size": 298_992,
     "omniglot": 18_816,
+    "omniglot-lean": 18_816,
+    "omniglot-lean-average": 18_816,
     "omniglot-paper-size": 90_624,
     "presence": 800,
     "presence-recorded": 800,
