@@ -143,7 +143,7 @@ def tune(
         return spec.load(Path(experiment.source), experiment.changes, settings=settings)
 
     chosen = experiment.spec
-    asked = searches.default_file(chosen) if space is None else searches.read(Path(space), chosen, settled)
+    asked = searches.default_file(chosen, settled) if space is None else searches.read(Path(space), chosen, settled)
     if not asked.space:
         raise TuneError(f"{experiment.source}: none of the keys with default ranges is in use; name some in a file for --space")
     plan = searches.Plan(chosen, Path(experiment.source), settled, asked, board, seed)

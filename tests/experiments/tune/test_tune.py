@@ -133,12 +133,25 @@ def test_a_file_that_cannot_be_searched_is_refused_by_its_key(content: str, word
     assert words in str(refusal.value) and str(path) in str(refusal.value)
 
 
+def default_space(file: Path, **changes: str) -> dict[str, search_space.Range | search_space.Choice]:
+    """What is searched without a file, in an experiment with changed keys of [strategy]."""
+    given = {f"strategy.{key}": value for key, value in changes.items()}
+    made = tmf.load(file, given)
+    return dict(search_space.default_file(made.spec, lambda settings: tmf.load(file, given | dict(settings))).space)
+
+
 def test_keys_that_do_nothing_are_not_searched() -> None:
-    assert set(search_space.default_file(tmf.load(SINE).spec).space) == set(tmf.TUNE_RANGES)
-    reptile = set(search_space.default_file(tmf.load(SINE, {"strategy.kind": "fedsgd"}).spec).space)
-    assert not {"strategy.local_passes", "strategy.global_passes", "adaptation.local_passes"} & reptile
-    tinyol = search_space.default_file(tmf.load(SINE, {"strategy.kind": "tinyol"}).spec).space
-    assert set(tinyol) == {"adaptation.local_learning_rate", "adaptation.local_passes"}
+    assert set(default_space(SINE)) == set(tmf.TUNE_RANGES)
+    assert not {"strategy.local_passes", "strategy.global_passes", "adaptation.local_passes"} & set(
+        default_space(SINE, kind="fedsgd")
+    )
+    assert set(default_space(SINE, kind="tinyol")) == {"adaptation.local_learning_rate", "adaptation.local_passes"}
+
+
+def test_values_that_the_experiment_cannot_have_are_not_searched() -> None:
+    space = default_space(SINE, uplink="i4", uplink_coding="range", downlink="i4", downlink_coding="range")
+    assert space["strategy.downlink"] == search_space.Choice(("i4", "i8"))  # the range code takes whole numbers
+    assert default_space(SINE)["strategy.downlink"] == search_space.Choice(("f16", "i8", "f32"))
 
 
 def test_without_the_library_the_command_names_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

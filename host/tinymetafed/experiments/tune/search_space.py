@@ -117,8 +117,8 @@ DEFAULT_KEYS: dict[str, tuple[str, Callable[[float], Range | Choice]]] = {
     "strategy.local_passes": ("half to twice its value", _passes),
     "strategy.global_passes": ("half to twice its value", _passes),
     "strategy.top_p": ("5, 10, 25, 50 or 100", lambda _: Choice((5, 10, 25, 50, 100))),
-    "strategy.uplink": ("i8, f16 or f32", _dtypes),
-    "strategy.downlink": ("i8, f16 or f32", _dtypes),
+    "strategy.uplink": ("its value, i8, f16 or f32, as far as its coding takes them", _dtypes),
+    "strategy.downlink": ("its value, i8, f16 or f32, as far as its coding takes them", _dtypes),
     "strategy.server": ("sgd or momentum", lambda _: Choice(("sgd", "momentum"))),
     "adaptation.local_learning_rate": ("a quarter to four times its value", _rate),
     "adaptation.local_passes": ("half to twice its value", _passes),
@@ -127,12 +127,21 @@ DEFAULT_KEYS: dict[str, tuple[str, Callable[[float], Range | Choice]]] = {
 }
 
 
-def default_file(experiment: Experiment) -> TuneFile:
-    """The search that is made without a file: all keys with default ranges that the experiment reads."""
-    return TuneFile({key: _default(experiment, key) for key in DEFAULT_KEYS if _is_read(experiment, key)})
+_Settled = Callable[[Mapping[str, Value]], object]  # makes the experiment with other values of keys; raises SpecError
 
 
-def read(file: Path, experiment: Experiment, settled: Callable[[Mapping[str, Value]], object]) -> TuneFile:
+def default_file(experiment: Experiment, settled: _Settled) -> TuneFile:
+    """The search that is made without a file: all keys with default ranges of which the experiment can have several values.
+
+    Args:
+        experiment: The experiment, around whose values the ranges lie.
+        settled: Makes the experiment with other values of keys. Raises SpecError.
+    """
+    space = {key: _default(experiment, key, settled) for key in DEFAULT_KEYS if _is_read(experiment, key)}
+    return TuneFile({key: each for key, each in space.items() if isinstance(each, Range) or len(each.values) > 1})
+
+
+def read(file: Path, experiment: Experiment, settled: _Settled) -> TuneFile:
     """Reads a search from the [tune] table of a TOML file.
 
     Args:
@@ -170,11 +179,11 @@ def read(file: Path, experiment: Experiment, settled: Callable[[Mapping[str, Val
             )
         if not _is_read(experiment, key):
             raise TuneError(f"{file}: tune.keys: '{key}' does nothing in this experiment; leave it out")
-        space[key] = _default(experiment, key)
+        space[key] = _default(experiment, key, settled)
     for key, value in _flat(given.search).items():
         space[key] = _dimension(f"{file}: tune.search: '{key}'", value)
     if not given.keys and not space:
-        return TuneFile(default_file(experiment).space, tuple(given.seeds), tuple(given.objectives))
+        return TuneFile(default_file(experiment, settled).space, tuple(given.seeds), tuple(given.objectives))
     for key, dimension in space.items():
         _require_possible(file, key, dimension, settled)
     return TuneFile(space, tuple(given.seeds), tuple(given.objectives))
@@ -196,10 +205,23 @@ def _is_read(experiment: Experiment, key: str) -> bool:
     return not fixed.get(key, False)
 
 
-def _default(experiment: Experiment, key: str) -> Range | Choice:
+def _default(experiment: Experiment, key: str, settled: _Settled) -> Range | Choice:
+    """The default range of a key; of a choice, the values that the experiment can have, its own among them."""
     section, name = key.split(".")
     value = getattr(getattr(experiment, section), name)
-    return DEFAULT_KEYS[key][1](value if isinstance(value, int | float) else 0.0)
+    dimension = DEFAULT_KEYS[key][1](value if isinstance(value, int | float) else 0.0)
+    if isinstance(dimension, Range):
+        return dimension
+    others = [each for each in dimension.values if each != value and _can_have(settled, key, each)]
+    return Choice((value, *others))
+
+
+def _can_have(settled: _Settled, key: str, value: Value) -> bool:
+    try:
+        settled({key: value})
+    except UsageError:
+        return False
+    return True
 
 
 def _flat(nested: Mapping[str, object], prefix: str = "") -> dict[str, object]:
@@ -237,9 +259,7 @@ def _dimension(what: str, given: object) -> Range | Choice:
     return Range(ends.low, ends.high, ends.log, isinstance(ends.low, int) and isinstance(ends.high, int))
 
 
-def _require_possible(
-    file: Path, key: str, dimension: Range | Choice, settled: Callable[[Mapping[str, Value]], object]
-) -> None:
+def _require_possible(file: Path, key: str, dimension: Range | Choice, settled: _Settled) -> None:
     """Raises TuneError if an experiment never has a key, or cannot have one of the values to try."""
     if key in SET_BY_THE_SEARCH:
         raise TuneError(f"{file}: tune.search: '{key}' is set by the search itself; leave it out")
