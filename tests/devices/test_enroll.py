@@ -132,20 +132,21 @@ def verdicts(shown: str) -> set[str]:
 
 
 def with_one_forged(recording: Path, direction: str) -> Path:
-    """A copy of a recording in which one bit is another one in a later frame of a direction; its CRC is right."""
+    """A copy of a recording in which one bit is another one in the last long frame of a direction; its CRC is right."""
     first, *lines = recording.read_text().splitlines()
     events = [json.loads(line) for line in lines]
-    for event in events[len(events) // 2 :]:
-        data = bytes.fromhex(event[3])
-        if event[2] == direction and data.count(0) == 1 and data[-1] == 0 and len(data) > 20:
-            frames = Decoder().feed(data)
-            if not frames:  # what was read at once was the end of a frame
-                continue
-            frame = frames[0]
-            event[3] = encode(frame.type_id, frame.sequence, frame.payload[:-1] + bytes([frame.payload[-1] ^ 1])).hex()
-            break
+    pending = b""
+    for event in events:  # a read may end within a frame; each frame is moved to the event with its last byte
+        if event[2] == direction:
+            whole, end, pending = (pending + bytes.fromhex(event[3])).rpartition(b"\0")
+            event[3] = (whole + end).hex()
+    long = [event for event in events if event[2] == direction and len(event[3]) > 40]
+    *before, last = bytes.fromhex(long[-1][3])[:-1].split(b"\0")
+    (frame,) = Decoder().feed(last + b"\0")
+    forged = encode(frame.type_id, frame.sequence, frame.payload[:-1] + bytes([frame.payload[-1] ^ 1]))
+    long[-1][3] = b"".join([*(each + b"\0" for each in before), forged]).hex()
     copy = recording.with_suffix(".forged")
-    copy.write_text("\n".join([first, *map(json.dumps, events)]) + "\n")
+    copy.write_text("\n".join([first, *(json.dumps(event) for event in events if event[3])]) + "\n")
     return copy
 
 
