@@ -17,7 +17,7 @@ demo: setup  ## a small federation of emulated boards learns sine waves
 test: setup  ## the tests for everyday work; those that need TensorFlow are skipped unless it is installed
 	$(BIN)/pytest -m 'not exhaustive'
 
-test-all: setup  ## all tests, also the exhaustive ones, which take half as long again
+test-all: setup  ## all tests, also the exhaustive ones
 	$(BIN)/pytest
 
 IMPORTING := tests/projects/importing
