@@ -6,11 +6,15 @@ import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
-from clocks import HeldClock, wait_until
+from clocks import HUNG_SECONDS, HeldClock, wait_until
+from fake_device import FakeDevice
 
+from tinymetafed.devices import launch as launching
+from tinymetafed.devices.device_urls import parse
 from tinymetafed.devices.fleet import Fleet
 from tinymetafed.devices.link.link_errors import DeviceRefused, DeviceSilent, LinkError, PortError
 from tinymetafed.devices.roster import MAX_FAILURES, FleetError
@@ -251,3 +255,25 @@ def test_a_quorum_that_no_board_is_left_for_ends_the_run_by_name(play: Callable[
     wait_until(lambda: there.clock.advance(0.1) or done.done())
     with pytest.raises(FleetError, match=r"round 0: 1 clients are done, run\.quorum asks for 3, and no board is left.*b1"):
         done.result()
+
+
+def test_a_board_that_sleeps_when_the_run_begins_is_waited_for_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launching, "SCAN_SECONDS", 0.01)
+    port, events, known = tmp_path / "ttyACM0", list[str](), list[bytes]()
+
+    def begin() -> None:
+        specs = parse([str(port)])
+        with launching.launch(specs, Path, start=HUNG_SECONDS, awaits_sleepers=True, on_event=events.append) as devices:
+            known.extend(device.hello.unique_id for device in devices)
+
+    board = FakeDevice(unique_id=b"a board.")
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            begun = pool.submit(begin)
+            wait_until(lambda: events)
+            assert "ttyACM0" in events[0] and "waiting until" in events[0] and not known
+            port.symlink_to(board.url)
+            begun.result(HUNG_SECONDS)
+    finally:
+        board.close()
+    assert known == [b"a board."] and len(events) == 1

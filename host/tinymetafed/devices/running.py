@@ -172,6 +172,7 @@ def running(
             on_event=observer.event,
             bus=bus,
             ids=ids,
+            awaits_sleepers=math.isinf(patience),
         ) as devices,
         Fleet(devices, on_event=observer.event, patience=patience) as fleet,
     ):
