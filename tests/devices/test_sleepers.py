@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -142,7 +143,7 @@ def test_a_round_ends_at_its_deadline_with_a_quorum_and_names_who_is_late(play: 
     assert [each.outcome for each in served] == [0, 1, 4, None, None]
     assert [each.status for each in served] == ["accepted"] * 3 + ["skipped"] * 2
     assert [each.late for each in served[3:]] == [Absence("b3", away=True), Absence("b4", away=True)]
-    assert served[3].note.startswith("late: the round ended 90 s after its start; b3 was away")
+    assert served[3].note.startswith("late: the round ended 90.0 s after its start; b3 was away: was lost")
 
 
 def test_a_round_in_which_all_are_awake_does_not_wait_for_its_deadline(play: Callable[..., Rounds]) -> None:
@@ -158,7 +159,7 @@ def test_below_the_quorum_a_round_waits_on_and_says_so(play: Callable[..., Round
     wait_until(lambda: all(device.served for device in devices[:2]) and all(device.sought for device in devices[2:]))
     there.clock.advance(DEADLINE)
     wait_until(lambda: there.events)
-    assert there.events[-1].startswith("round 0: 2 of the 3 clients that run.quorum asks for are done after 90 s")
+    assert there.events[-1].startswith("round 0: 2 of the 3 clients that run.quorum asks for are done after 90.0 s")
     there.clock.advance(1000)
     wait_until(lambda: len(there.events) == 2)
     there.look()
@@ -182,6 +183,20 @@ def test_a_run_whose_boards_are_all_asleep_waits_and_goes_on_when_they_wake(play
         device.awake = True
     wait_until(lambda: there.clock.advance(0.1) or done.done())
     assert sum(each.outcome is not None for each in done.result()) >= 2
+
+
+def test_ctrl_c_ends_the_wait_for_boards_that_are_all_asleep(play: Callable[..., Rounds]) -> None:
+    there = play(*boards(2, asleep=2), quorum=1)
+    looks = there.clock.wait
+
+    def pressed(changed: threading.Condition, seconds: float) -> None:
+        if threading.current_thread() is threading.main_thread() and all(device.sought for device in there.devices):
+            raise KeyboardInterrupt
+        looks(changed, seconds)
+
+    there.clock.wait = pressed  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        there.fleet.map([0, 1], lambda session, item: session.work(item), closing=Closing(0, 1, DEADLINE))  # type: ignore[attr-defined]
 
 
 def test_who_comes_back_takes_part_again_and_the_round_says_how_late_it_is(play: Callable[..., Rounds]) -> None:

@@ -35,7 +35,7 @@ class ClosingTime:
         self._next_word = now + (now - self._began)  # after twice as long, so that a night of waiting is a few lines
         return (
             f"round {self.round}: {done} of the {self.quorum} clients that run.quorum asks for are done after "
-            f"{now - self._began:.0f} s; the round goes on as soon as boards wake, and Ctrl-C loses no finished round"
+            f"{now - self._began:.1f} s; the round goes on as soon as boards wake, and Ctrl-C loses no finished round"
         )
 
     def impossible(self, done: int, reasons: Sequence[str]) -> str:
@@ -48,7 +48,7 @@ class ClosingTime:
 
     def why(self, absence: str) -> str:
         """Why an item is not done; ``absence`` is the end of the sentence."""
-        return f"late: the round ended {self._ended:.0f} s after its start; {absence}"
+        return f"late: the round ended {self._ended:.1f} s after its start; {absence}"
 
     @property
     def _ended(self) -> float:

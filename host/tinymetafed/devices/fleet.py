@@ -317,7 +317,8 @@ class Fleet:
         if member is None:
             absence = "no board was free for it"
         else:
-            absence = f"{member.device.url} was {'away' if away else 'at work'}{job.note and f': {job.note}'}"
+            reason = job.note.removeprefix(f"{member.device.url}: ")
+            absence = f"{member.device.url} was {'away' if away else 'at work'}{reason and f': {reason}'}"
         job.served = Served(None, "", False, closing.why(absence), Absence("" if member is None else member.device.url, away))
 
     def _back(self, member: Member) -> Returned | None:
