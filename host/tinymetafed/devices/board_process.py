@@ -20,10 +20,12 @@ from .link.readiness import ready
 
 STOP_SECONDS = 2.0
 _POLL_SECONDS = 0.1  # how often the clock is read while waiting for a process's output
-_ANNOUNCEMENT = re.compile(r"\b(?:pty|char device redirected to)\s+(/\S+).*\n")
+_ANNOUNCEMENT = re.compile(r"\b(?:(?:pty|char device redirected to)\s+(/\S+)|listen (\d+)).*\n")
 
 
-def command(board: Board, program: Path, unique_id: str, line: Path, storage: Path | None = None) -> list[str]:
+def command(
+    board: Board, program: Path, unique_id: str, line: Path, storage: Path | None = None, *, tcp: bool = False
+) -> list[str]:
     """The command that runs a device process, which creates a serial line and prints its path.
 
     Args:
@@ -32,6 +34,7 @@ def command(board: Board, program: Path, unique_id: str, line: Path, storage: Pa
         unique_id: The device's unique id, 16 hexadecimal digits.
         line: Path for the serial line, for emulators that need to be given one.
         storage: The file that stands for the board's flash; None if its firmware has no store.
+        tcp: Whether the line is a TCP port of this machine.
 
     Returns:
         The command's words.
@@ -44,7 +47,7 @@ def command(board: Board, program: Path, unique_id: str, line: Path, storage: Pa
         "{unique_id}": unique_id,
         "{line}": line,
     }
-    words = [*started, *board.unique_id, *board.serial]
+    words = [*started, *board.unique_id, *(board.serial_tcp if tcp else board.serial)]
     if storage is not None and board.storage is not None:
         words += board.storage.arguments
         meant["{storage}"] = str(storage).replace(",", ",,")  # QEMU separates options by single commas
@@ -54,9 +57,11 @@ def command(board: Board, program: Path, unique_id: str, line: Path, storage: Pa
 
 
 def announced(said: str) -> str | None:
-    """The path of the serial line in a process's standard output, None if it has not been printed yet."""
+    """The path or URL of the serial line in a process's standard output, None if it has not been printed yet."""
     match = _ANNOUNCEMENT.search(said)
-    return None if match is None else os.path.realpath(match[1])
+    if match is None:
+        return None
+    return os.path.realpath(match[1]) if match[1] else f"socket://127.0.0.1:{match[2]}"
 
 
 class BoardProcess:
@@ -103,7 +108,11 @@ class BoardProcess:
         self._start()
 
     def line(self, until: float, stop: Callable[[], bool] = lambda: False) -> str:
-        """The path of its pseudo-terminal. Raises LaunchError when the process ends, at time ``until``, or on ``stop``."""
+        """The path of its pseudo-terminal, or the URL of its TCP port.
+
+        Raises:
+            LaunchError: The process has ended, it is ``until``, or ``stop``.
+        """
         assert self.popen.stdout is not None
         said = ""
         while (path := announced(said)) is None:

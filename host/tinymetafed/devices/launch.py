@@ -200,7 +200,7 @@ def _start_all(
     clock: Clock,
 ) -> tuple[list[BoardProcess], list[Path]]:
     """Starts every process, and names the file of its flash. ``stack`` stops them; if the host is killed, a watchdog does."""
-    wanted = [(spec.board, spec.store, i) for spec in specs for i in range(spec.count) if spec.board is not None]
+    wanted = [(spec.board, spec, i) for spec in specs for i in range(spec.count) if spec.board is not None]
     if not wanted:
         return [], []
     require(specs, boards)
@@ -229,10 +229,10 @@ def _start_all(
 
     lines = stack.enter_context(temporary_folder())
     stack.callback(stop_all)
-    for (name, store, i), rows in zip(wanted, replayed, strict=True):
+    for (name, spec, i), rows in zip(wanted, replayed, strict=True):
         number = next(ids)
         unique_id = f"{number:016x}"
-        kept = None if store is None else board_files.kept_in(store) / f"{name}-{i + 1}.flash"
+        kept = None if spec.store is None else board_files.kept_in(spec.store) / f"{name}-{i + 1}.flash"
         if kept is not None:
             board_files.lock(kept, stack)
             unique_id = board_files.kept_id(kept, number)
@@ -249,7 +249,7 @@ def _start_all(
                 flash.symlink_to(storage)
                 storage = flash
         flashes.append(storage)
-        words = command(known[name], programs[name], unique_id, lines / unique_id, storage)
+        words = command(known[name], programs[name], unique_id, lines / unique_id, storage, tcp=spec.tcp)
         processes.append(BoardProcess([*words, *options], files, tell, clock))
     return processes, flashes
 
