@@ -18,7 +18,7 @@ from tinymetafed_codegen import __version__, boards
 yaml = pytest.importorskip("yaml", reason="PyYAML is not installed: `make setup` brings it")
 
 WORKFLOW = ROOT / ".github" / "workflows" / "ci.yml"
-JOBS = ("test", "models", "renode", "boards", "starters")
+JOBS = ("test", "models", "renode", "boards", "starters", "other-systems")
 SYSTEM = {"apt-get", "curl", "echo", "mkdir", "pip", "sed", "sha256sum", "tar"}
 
 
@@ -50,7 +50,7 @@ def test_commands_exist(jobs: dict[str, Any], job: str) -> None:
         elif program.startswith("."):
             assert os.access(ROOT / program, os.X_OK), command
         else:
-            assert program in SYSTEM | {"make", "pio", "tinymetafed"}, command
+            assert program in SYSTEM | {"make", "pio", "pytest", "tinymetafed"}, command
 
 
 def test_every_board_that_a_project_can_begin_with_is_built(jobs: dict[str, Any]) -> None:

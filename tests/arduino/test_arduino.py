@@ -58,7 +58,7 @@ UNIQUE_IDS = {
 # Library functions that GCC 8, the compiler of the ESP32, does not have. The option -std=c++17 does not catch their use.
 OWN_USB = "-DARDUINO_USB_CDC_ON_BOOT=1"  # a chip's own USB is the line, in place of a UART
 # Debian has no C library for it, so the headers are those of our boards without one.
-RV32 = ["-march=rv32imc", "-mabi=ilp32", "-ffreestanding", f"-I{find('boards/platform/freestanding')}"]
+RV32 = [*boards.load("rv32").machine_flags, "-ffreestanding", f"-I{find('boards/platform/freestanding')}"]
 NEWER_THAN_GCC_8 = r"\b(bit_cast|is_constant_evaluated|__builtin_convertvector|__builtin_bit_cast|assume_aligned|from_chars)\b"
 
 
