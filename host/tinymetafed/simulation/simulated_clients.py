@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -29,6 +30,24 @@ from .kernels import ClientKernels, ClientRound, SentMessages, TrainingClients
 URL = "simulation"  # the device's URL in the journal
 
 
+@dataclass(frozen=True)
+class Requests:
+    """Requests that devices would have got: ``loads`` bring weights, ``samples`` a sample or a part of one, ``pulls`` ask for a
+    part of an update, ``others`` are all that remain.
+    """
+
+    loads: int = 0
+    samples: int = 0
+    pulls: int = 0
+    others: int = 0
+
+    def __add__(self, more: Requests) -> Requests:
+        """The sum, for instance of two rounds."""
+        return Requests(
+            self.loads + more.loads, self.samples + more.samples, self.pulls + more.pulls, self.others + more.others
+        )
+
+
 class SimulatedClients:
     """The clients of an experiment (clients.Clients), simulated; traffic is what devices would need on their lines."""
 
@@ -50,6 +69,7 @@ class SimulatedClients:
         starts = local_start(kernels.manifest, model.local_start, model.local_start_scale)
         self._local_start = np.concatenate([tensor.ravel() for tensor in starts.values()] or [np.zeros(0, np.float32)])
         self.traffic = Traffic()
+        self.requests = Requests()
 
     @property
     def devices(self) -> list[DeviceFacts]:
@@ -223,26 +243,27 @@ class SimulatedClients:
             down += clients * fixed_on_wire(secure_messages.Open, mac)
         # The answers to Load, to LoadLevels and to a difference have the same length.
         up = weights.messages * fixed_on_wire(protocol.LoadAnswer, mac) + clients * progress + sent.message_bytes
-        samples_up = 0
+        samples_up = parts = 0
+        awaited = 1
         if self._streams:
             phases = recipe.phases
             sent_passes = self._kernels.manifest.passes_sent(phases)
-            answers = self._answers_to(sample_bytes)
-            samples_up = clients * answers * sum(n * phase.count for n, phase in zip(sent_passes, phases, strict=True))
+            parts, answer = self._answers_to(sample_bytes)
+            parts *= clients * sum(n * phase.count for n, phase in zip(sent_passes, phases, strict=True))
+            samples_up = parts * answer
             following = [*sent_passes[1:], 1]
             awaited = sum(
                 n < phase.passes and after > 0 for n, phase, after in zip(sent_passes, phases, following, strict=True)
             )
-            down += clients * awaited * fixed_on_wire(protocol.Await, mac)
-            up += clients * awaited * progress
-        else:
-            down += clients * fixed_on_wire(protocol.Await, mac)
-            up += clients * progress
+        down += clients * awaited * fixed_on_wire(protocol.Await, mac)
+        up += clients * awaited * progress
+        opens = 0 if self._strategy.secure_sum is None else clients
+        self.requests += Requests(weights.messages, parts, sent.messages, clients * (1 + awaited) + opens)
         self.traffic += Traffic(down + sent.sample_bytes, up + samples_up, sent.sample_bytes, samples_up, spared=weights.spared)
 
-    def _answers_to(self, sample_bytes: int) -> int:
-        """Bytes of the answers to one sample."""
+    def _answers_to(self, sample_bytes: int) -> tuple[int, int]:
+        """The answers to one sample: how many, and the bytes of each."""
         if is_whole(sample_bytes, self._window, self._mac_bytes):
-            return fixed_on_wire(protocol.Progress, self._mac_bytes)
+            return 1, fixed_on_wire(protocol.Progress, self._mac_bytes)
         parts = -(-sample_bytes // part_bytes(part_messages.SamplePart, self._window, self._mac_bytes))
-        return parts * fixed_on_wire(part_messages.SampleTaken, self._mac_bytes)
+        return parts, fixed_on_wire(part_messages.SampleTaken, self._mac_bytes)
