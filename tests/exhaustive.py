@@ -13,6 +13,7 @@ EXHAUSTIVE = {
     "tests/test_firmware_build.py::test_builds_without_a_network_and_then_only_what_changed[mps2]",
     # Measured stack and instructions; the budgets of the examples stay.
     "tests/bench/test_footprint.py",
+    "tests/experiments/plan/test_fleet_bench.py::test_a_small_fleet_is_measured_and_predicted",
     "tests/bench/test_kernel_cost.py::test_both_kernels_train_alike_and_are_counted[bench-conv]",
     # Walks through whole pages, over what tests of the parts have checked. Of the pages about a user's own code, that of the
     # own op stays, from a wheel.

@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     )
     from .api.measuring_lines import bench_downlink, bench_soak, bench_uplink, bench_wire
     from .api.measuring_runs import bench_all, bench_budget, bench_byzantine, bench_gains, bench_simulation
+    from .api.planning import FederationPlan, FleetMeasurement, bench_fleet, plan
     from .api.progress import ProgressEvent, ProgressOption, watching
     from .api.run_handle import Run, compare, open_run
     from .api.run_history import History
@@ -167,6 +168,7 @@ _WHERE = {
         "bench_gains",
         "bench_simulation",
     ),
+    ".api.planning": ("FederationPlan", "FleetMeasurement", "bench_fleet", "plan"),
     ".api.progress": (
         "ProgressEvent",
         "ProgressOption",
@@ -308,7 +310,9 @@ __all__ = [
     "ExportError",
     "FedAvg",
     "FedSgd",
+    "FederationPlan",
     "FinalScores",
+    "FleetMeasurement",
     "Generated",
     "History",
     "KnownBoard",
@@ -367,6 +371,7 @@ __all__ = [
     "bench_budget",
     "bench_byzantine",
     "bench_downlink",
+    "bench_fleet",
     "bench_gains",
     "bench_grid",
     "bench_kernels",
@@ -401,6 +406,7 @@ __all__ = [
     "new_run_folder",
     "open_run",
     "paper",
+    "plan",
     "record",
     "resume",
     "simulate",

@@ -14,7 +14,18 @@ from rich.text import Text
 
 import tinymetafed as tmf
 
-from . import artifacts, bench_boards, bench_lines, bench_runs, board_commands, project, run_commands, sweeping, tuning_command
+from . import (
+    artifacts,
+    bench_boards,
+    bench_lines,
+    bench_runs,
+    board_commands,
+    plan_command,
+    project,
+    run_commands,
+    sweeping,
+    tuning_command,
+)
 from .output import notes, results, write_in_any_encoding
 
 FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
@@ -41,6 +52,7 @@ app.command()(artifacts.verify)
 app.command()(artifacts.export)
 app.command()(board_commands.status)
 app.command()(board_commands.estimate)
+app.command()(plan_command.plan)
 app.command()(board_commands.predict)
 app.command()(board_commands.record)
 app.command()(board_commands.label)
@@ -57,6 +69,7 @@ bench_app.command()(bench_boards.activations)
 bench_app.command()(bench_boards.memory)
 bench_app.command()(bench_runs.simulation)
 bench_app.command()(bench_lines.soak)
+bench_app.command()(plan_command.fleet)
 bench_app.command()(bench_boards.sound)
 bench_app.command()(bench_boards.authentication)
 bench_app.command()(bench_lines.wire)

@@ -1,0 +1,44 @@
+"""The command `plan`: its tables and JSON, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from commands import Command
+from small_runs import SINE
+
+
+def test_a_plan_for_each_number_of_boards(command: Command) -> None:
+    said = command("plan", SINE, "--boards", "10,1000", "--boards-per-gateway", "100", "--form", "pre-summed", "--json")
+    assert said.code == 0, said
+    few, many = json.loads(said.out)
+    assert (few["fleet"]["gateways"], many["fleet"]["gateways"]) == (1, 10)
+    assert few["board_bytes"] == many["board_bytes"] and few["server_bytes"][1] < many["server_bytes"][1]
+    assert few["rates"]["line"]["name"] == "serial" and few["rates"]["measured_on"]
+
+
+def test_the_table_says_what_gives_way_and_what_is_assumed(command: Command) -> None:
+    said = command("plan", SINE, "--boards", "10", "--line", "usb", "--set", "run.rounds=5")
+    assert said.code == 0, said
+    for text in ("takes longest", "energy of all boards", "time of 5 rounds", "boards on, ", "Assumed: usb", "Left out:"):
+        assert text in said.out, said.out
+
+
+@pytest.mark.parametrize(
+    ("options", "culprit"),
+    [
+        (("--boards", "0"), "--boards 0"),
+        (("--boards", "ten"), "--boards ten"),
+        (("--boards", "4", "--gateways", "5"), "--gateways 5"),
+        (("--boards", "4", "--gateways", "2", "--boards-per-gateway", "2"), "--boards-per-gateway 2"),
+        (("--line", "pigeon"), "--line pigeon"),
+        (("--memory", "0"), "--memory 0"),
+        (("--measured", "nowhere.json"), "--measured nowhere.json"),
+        (("--board", "mps2"), "--board mps2"),
+        (("--clients", "0"), "--clients 0"),
+    ],
+)
+def test_wrong_options_are_named(command: Command, options: tuple[str, ...], culprit: str) -> None:
+    said = command("plan", SINE, *options)
+    assert said.code == 2 and culprit in said.error
