@@ -164,7 +164,7 @@ FLOORS = (
     ("federation",),
     ("devices", "simulation"),
     ("runs",),
-    ("projects", "bench"),
+    ("projects", "bench", "trackers"),
     ("experiments",),
     ("api",),
     ("cli",),

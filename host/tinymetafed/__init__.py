@@ -92,6 +92,8 @@ if TYPE_CHECKING:
     from .runs.report import ReportError
     from .runs.run_errors import StoreError, UntrustedError
     from .runs.tensorflow import ModelFileError
+    from .trackers import TrackerError
+    from .trackers.tracker import TrackedEnd, TrackedRound, TrackedRun, Tracker
 
 # Each name's module, which is imported when the name is first used: so that a program starts with what it needs.
 _WHERE = {
@@ -232,6 +234,8 @@ _WHERE = {
         "UntrustedError",
     ),
     ".runs.tensorflow": ("ModelFileError",),
+    ".trackers": ("TrackerError",),
+    ".trackers.tracker": ("TrackedEnd", "TrackedRound", "TrackedRun", "Tracker"),
     "tinymetafed_codegen.board_errors": ("BoardError", "BoardWarning"),
     "tinymetafed_codegen.board_facts": ("Board",),
     "tinymetafed_codegen.budget": ("BudgetError",),
@@ -349,6 +353,11 @@ __all__ = [
     "TinyMetaFed",
     "TinyOl",
     "TinyReptile",
+    "TrackedEnd",
+    "TrackedRound",
+    "TrackedRun",
+    "Tracker",
+    "TrackerError",
     "TrainingFailed",
     "TuneError",
     "Tuning",
