@@ -84,6 +84,7 @@ def test_a_tracker_sees_keys_rounds_scores_and_the_end(tmp_path: Path, plain: tm
     )
     assert run.result is not None
     assert (end.state, end.error, end.round, end.bytes) == ("finished", "", 12, log.rounds[-1].bytes)
+    assert {each.metric for each in log.rounds if each.after is not None} == {"mse"} == {end.metric}
     assert end.after == run.result.meta_test.after and end.weights_sha256 == run.weights_sha256 == plain.weights_sha256
     assert end.report == run.path / "report.html" and end.report.is_file()
     assert log.closed == 1
@@ -231,7 +232,7 @@ def test_csv_files_hold_the_run(tmp_path: Path) -> None:
         lambda text: "",
         lambda text: text.replace("round,", "number,", 1),
         lambda text: text.replace("\n3,", "\n33,", 1),
-        lambda text: text + "13,1,1,1,1,1,1,1,1,1,1,1,,\n",
+        lambda text: text + "13,1,1,1,1,1,1,1,1,1,1,1,,,\n",
     ],
     ids=["cut off", "empty", "of another version", "a wrong row", "a round too many"],
 )

@@ -14,7 +14,7 @@ class JournalObserver(Observer, Protocol):
     """An observer that is also shown what a session finds in the journal, and each entry that it adds."""
 
     def opened(self, run: RunData) -> None:
-        """A session begins; ``run`` has all that sessions before it have stored."""
+        """A session has begun; ``run`` has its first entry and all that sessions before it have stored."""
 
     def stored(self, entry: Entry) -> None:
         """The session has stored an entry."""

@@ -54,9 +54,9 @@ class RestOfRun:
             past = self._run.read()
             self._down = sum(entry.bytes_down for entry in past.rounds)
             self._up = sum(entry.bytes_up for entry in past.rounds)
+            self._run.append(SessionEntry(past.trained, tuple(self._known), run_figures.versions(), start_seconds, rounds))
             if isinstance(self._observer, JournalObserver):
-                self._observer.opened(past)
-            self._append(SessionEntry(past.trained, tuple(self._known), run_figures.versions(), start_seconds, rounds))
+                self._observer.opened(self._run.read())
             self._train(past)
             self._test()
         except BaseException:

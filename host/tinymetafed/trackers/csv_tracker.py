@@ -54,7 +54,7 @@ class CsvTracker:
         pairs: list[tuple[str, object]] = [("name", self._run.name), ("state", state)]
         if end is not None:
             pairs += [("error", end.error), ("round", end.round), ("bytes", end.bytes), ("weights_sha256", end.weights_sha256)]
-            pairs += [*end.scalars.items(), ("report", end.report or "")]
+            pairs += [("metric", end.metric), *end.scalars.items(), ("report", end.report or "")]
         rows = [("key", "value"), *pairs, *self._run.parameters.items()]
         replace(self._table, "".join(map(_line, rows)).encode())
 

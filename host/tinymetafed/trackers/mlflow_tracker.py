@@ -81,6 +81,7 @@ class MlflowTracker:
             if known.metrics.get(name) != value:
                 self._client.log_metric(self._id, name, value, now, end.round)
         self._client.set_tag(self._id, "tinymetafed.weights_sha256", end.weights_sha256)
+        self._client.set_tag(self._id, "tinymetafed.metric", end.metric)
         self._client.set_tag(self._id, "tinymetafed.state", end.state)
         self._client.set_tag(self._id, "tinymetafed.error", end.error)
         if end.report is not None:

@@ -61,6 +61,7 @@ class TensorBoardTracker:
             ("error", end.error),
             ("weights_sha256", end.weights_sha256),
             ("report", end.report or ""),
+            ("metric", end.metric),
         ]
         self._text("end", [*said, *end.scalars.items()], end.round)
         closed = SessionEndInfo(status=Status.Value(_STATUS[end.state]), end_time_secs=time.time())

@@ -28,7 +28,6 @@ def tracked_run(run: RunData) -> TrackedRun:
         parameters=parameters,
         rounds=rounds if isinstance(rounds, int) else 0,
         trained=run.trained,
-        metric=run.evaluations[-1].metric if run.evaluations else "",
     )
 
 
@@ -69,6 +68,7 @@ def tracked_round(entry: RoundEntry, bytes_before: int, validation: Evaluation |
         accepted=statuses["accepted"] + statuses["redone"],
         redone=statuses["redone"],
         skipped=statuses["skipped"],
+        metric="" if validation is None else str(validation.metric),
         before=None if validation is None else validation.before,
         after=None if validation is None else validation.after,
     )
@@ -88,6 +88,7 @@ def tracked_end(run: RunData, state: State, error: str, report: Path | None) -> 
         round=run.trained,
         bytes=sum(entry.bytes_down + entry.bytes_up for entry in run.rounds),
         weights_sha256=sha256(run.kept),
+        metric="" if test is None else str(test.metric),
         before=None if test is None else test.before,
         after=None if test is None else test.after,
         after_ci95=None if test is None else test.after_ci95,

@@ -17,7 +17,7 @@ class TrackedRun:
 
     ``folder``: the run folder; ``name``: its name. ``parameters``: the complete experiment, with a name such as
     strategy.alpha_max for each key. ``rounds``: at which round the run ends. ``trained``: rounds trained already; they are
-    shown, too, unless the tracker has them. ``metric``: of the scores, "" before the first one.
+    shown, too, unless the tracker has them.
     """
 
     folder: Path
@@ -25,7 +25,6 @@ class TrackedRun:
     parameters: Mapping[str, Parameter]
     rounds: int
     trained: int
-    metric: str
 
 
 @dataclass(frozen=True)
@@ -35,8 +34,8 @@ class TrackedRound:
     ``round``: rounds trained, this one included: the first one is 1. ``bytes``: bytes of training on the wire so far, both
     directions, without samples. ``bytes_down``, ``bytes_up``, ``bytes_samples``: of this round. ``alpha``: the server's
     learning rate; ``update_norm``: Euclidean norm of the weights' change. ``accepted``, ``redone``, ``skipped``: clients by
-    what became of their contribution. ``before``, ``after``: mean score of validation clients before and after adaptation,
-    None in rounds after which they are not looked at, or if the model diverged.
+    what became of their contribution. ``metric``: of the scores, "" in rounds after which validation clients are not looked
+    at. ``before``, ``after``: their mean score before and after adaptation, None if there is none or the model diverged.
     """
 
     round: int
@@ -51,6 +50,7 @@ class TrackedRound:
     accepted: int
     redone: int
     skipped: int
+    metric: str
     before: float | None
     after: float | None
 
@@ -79,9 +79,9 @@ class TrackedEnd:
     """The end of a session.
 
     ``state``: "finished", "interrupted" (it can be resumed) or "failed"; ``error``: why it failed, "" otherwise. ``round``,
-    ``bytes``: as of the last round. ``weights_sha256``: of the weights that the run is for. ``before``, ``after``,
-    ``after_ci95``: scores of the test clients, None before the run has finished. ``report``: the HTML report, None of a run
-    that did not get so far.
+    ``bytes``: as of the last round. ``weights_sha256``: of the weights that the run is for. ``metric``, ``before``, ``after``,
+    ``after_ci95``: scores of the test clients, "" and None before the run has finished. ``report``: the HTML report, None of a
+    run that did not get so far.
     """
 
     state: State
@@ -89,6 +89,7 @@ class TrackedEnd:
     round: int
     bytes: int
     weights_sha256: str
+    metric: str
     before: float | None
     after: float | None
     after_ci95: float | None

@@ -67,7 +67,9 @@ class WandbTracker:
     def finished(self, end: TrackedEnd) -> None:
         """Logs the test's scores, the report, and how the session ended."""
         assert self._run is not None
-        self._run.summary.update({**end.scalars, "state": end.state, "error": end.error, "weights_sha256": end.weights_sha256})
+        self._run.summary.update(
+            {**end.scalars, "metric": end.metric, "state": end.state, "error": end.error, "weights_sha256": end.weights_sha256}
+        )
         if end.report is not None:
             report = wandb.Artifact(f"report-{self._run.id}", "report")
             report.add_file(str(end.report))
