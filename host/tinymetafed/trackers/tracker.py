@@ -106,7 +106,7 @@ class TrackedEnd:
 class Tracker(Protocol):
     """Writes what happens in a run into a log of its own; all calls come from one thread, which does nothing else.
 
-    What these functions raise ends the log, never the run. They may be slow: training does not wait for them.
+    What these functions raise ends the log, never the run. They may be slow, as training does not wait for them.
     """
 
     def start(self, run: TrackedRun) -> int | None:
