@@ -12,10 +12,8 @@ from dockerfile import build
 
 from tinymetafed_codegen.locate import root
 
-MIRROR = "http://deb.debian.org/debian"
-SOURCES = f"deb {MIRROR} bookworm main\ndeb {MIRROR} bookworm-updates main\ndeb {MIRROR}-security bookworm-security main\n"
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
-TRUSTED = "/etc/ssl/machine.crt"  # those of this machine, in the image; installing ca-certificates writes the usual file anew
+TRUSTED = "/etc/machine.crt"  # those of this machine, in the image; installing ca-certificates writes the usual file anew
 # As a build is told of the machine's proxy and its certificate.
 PROXIES = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
 MACHINE = {name: os.environ[name] for name in PROXIES if name in os.environ} | {"PIP_CERT": TRUSTED, "PIP_TIMEOUT": "180"}
@@ -35,12 +33,15 @@ def debian(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if subprocess.run(["unshare", "--mount", "--pid", "--fork", "true"], check=False).returncode != 0:
         pytest.skip("no mounts of its own for a process here: unshare is refused")
     folder = tmp_path_factory.mktemp("debian") / "bookworm"
-    made = subprocess.run(
-        ["debootstrap", "--variant=minbase", "bookworm", folder, MIRROR], capture_output=True, text=True, check=False
-    )
+    # Its mount of /proc ends with it, however it ends: who removes the folder later must not find the machine's in it.
+    words = ["unshare", "--mount", "debootstrap", "--variant=minbase", "bookworm", folder]
+    made = subprocess.run(words, capture_output=True, text=True, check=False)
     if made.returncode != 0:
         pytest.skip(f"debootstrap cannot fetch Debian's packages: {made.stdout[-300:]}")
-    (folder / "etc/apt/sources.list").write_text(SOURCES)
+    sources = folder / "etc/apt/sources.list"
+    mirror = sources.read_text(encoding="ascii").split()[1]
+    suites = ((mirror, "bookworm"), (mirror, "bookworm-updates"), (f"{mirror}-security", "bookworm-security"))
+    sources.write_text("".join(f"deb {place} {suite} main\n" for place, suite in suites), encoding="ascii")
     shutil.copy("/etc/resolv.conf", folder / "etc/resolv.conf")
     shutil.copy(CERTIFICATES, folder / TRUSTED.lstrip("/"))
     return folder
