@@ -92,6 +92,7 @@ if TYPE_CHECKING:
     from .runs.report import ReportError
     from .runs.run_errors import StoreError, UntrustedError
     from .runs.tensorflow import ModelFileError
+    from .runs.verification import Verification
     from .trackers import TrackerError
     from .trackers.tracker import TrackedEnd, TrackedRound, TrackedRun, Tracker
 
@@ -234,6 +235,7 @@ _WHERE = {
         "UntrustedError",
     ),
     ".runs.tensorflow": ("ModelFileError",),
+    ".runs.verification": ("Verification",),
     ".trackers": ("TrackerError",),
     ".trackers.tracker": ("TrackedEnd", "TrackedRound", "TrackedRun", "Tracker"),
     "tinymetafed_codegen.board_errors": ("BoardError", "BoardWarning"),
@@ -364,6 +366,7 @@ __all__ = [
     "UntrustedError",
     "UsageError",
     "Variant",
+    "Verification",
     "__version__",
     "bench_activations",
     "bench_adaptation",
