@@ -232,7 +232,7 @@ def test_csv_files_hold_the_run(tmp_path: Path) -> None:
         lambda text: "",
         lambda text: text.replace("round,", "number,", 1),
         lambda text: text.replace("\n3,", "\n33,", 1),
-        lambda text: text + "13,1,1,1,1,1,1,1,1,1,1,1,,,\n",
+        lambda text: text + "13,1,1,1,1,1,1,1,1,1,1,1,0,,,\n",
     ],
     ids=["cut off", "empty", "of another version", "a wrong row", "a round too many"],
 )

@@ -68,6 +68,7 @@ def tracked_round(entry: RoundEntry, bytes_before: int, validation: Evaluation |
         accepted=statuses["accepted"] + statuses["redone"],
         redone=statuses["redone"],
         skipped=statuses["skipped"],
+        late=len(entry.late or ()),
         metric="" if validation is None else str(validation.metric),
         before=None if validation is None else validation.before,
         after=None if validation is None else validation.after,

@@ -34,8 +34,9 @@ class TrackedRound:
     ``round``: rounds trained, this one included: the first one is 1. ``bytes``: bytes of training on the wire so far, both
     directions, without samples. ``bytes_down``, ``bytes_up``, ``bytes_samples``: of this round. ``alpha``: the server's
     learning rate; ``update_norm``: Euclidean norm of the weights' change. ``accepted``, ``redone``, ``skipped``: clients by
-    what became of their contribution. ``metric``: of the scores, "" in rounds after which validation clients are not looked
-    at. ``before``, ``after``: their mean score before and after adaptation, None if there is none or the model diverged.
+    what became of their contribution; ``late``: those skipped because the round ended before they were done. ``metric``: of
+    the scores, "" in rounds after which validation clients are not looked at. ``before``, ``after``: their mean score before
+    and after adaptation, None if there is none or the model diverged.
     """
 
     round: int
@@ -50,6 +51,7 @@ class TrackedRound:
     accepted: int
     redone: int
     skipped: int
+    late: int
     metric: str
     before: float | None
     after: float | None
@@ -67,6 +69,7 @@ class TrackedRound:
             "clients/accepted": self.accepted,
             "clients/redone": self.redone,
             "clients/skipped": self.skipped,
+            "clients/late": self.late,
             "clients/retries": self.retries,
             "validation/before": self.before,
             "validation/after": self.after,
