@@ -13,6 +13,7 @@ from tinymetafed_codegen.section import StrictJson
 from ..learn.codecs.delta import Sparse
 from ..learn.tasks import Samples
 from ..learn.weights import Floats
+from .board_state import BoardState
 
 Outcome = TypeVar("Outcome")
 
@@ -127,6 +128,10 @@ class Clients(Protocol):
     @property
     def devices(self) -> list[DeviceFacts]:
         """The devices that the clients run on, for the journal."""
+
+    @property
+    def states(self) -> list[BoardState]:
+        """What the boards are doing at the moment, for those who watch; none in a simulation. May be asked from any thread."""
 
     def exclude(self, board: str, why: str) -> None:
         """Gives a board no more work in this run.
