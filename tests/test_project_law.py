@@ -164,7 +164,7 @@ FLOORS = (
     ("federation",),
     ("devices", "simulation"),
     ("runs",),
-    ("projects", "bench"),
+    ("projects", "bench", "pages"),
     ("experiments",),
     ("api",),
     ("cli",),
