@@ -24,9 +24,8 @@ from urllib.parse import quote
 import jinja2
 import uvicorn
 from starlette.applications import Starlette
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware import Middleware
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
@@ -54,7 +53,7 @@ class LivePage:
         self._socket = listening(address)
         self.url = url_of(self._socket)
         self.pages = _Pages(folder)
-        hosts = ["localhost", "127.0.0.1", "[::1]", "::1", address.host] if address.is_loopback else ["*"]
+        names = frozenset(("localhost", "127.0.0.1", "[::1]", address.host)) if address.is_loopback else None
         app = Starlette(
             routes=[
                 Route("/", self.pages.page),
@@ -63,13 +62,13 @@ class LivePage:
                 Route("/live.js", _script),
                 Route("/favicon.ico", _nothing),
             ],
-            # A page of another site cannot read this one by giving its own name this machine's address.
-            middleware=[Middleware(_Headers), Middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False)],
+            middleware=[Middleware(_Guard, names=names)],
         )
         self._server = uvicorn.Server(
             uvicorn.Config(
                 app,
                 http="h11",
+                loop="asyncio",
                 ws="none",
                 lifespan="off",
                 log_config=None,
@@ -126,7 +125,8 @@ class _Pages:
         """Ends all streams after the last state; from any thread."""
         self._ended.set()
         if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._wake_all)
+            with suppress(RuntimeError):  # it has ended
+                self._loop.call_soon_threadsafe(self._wake_all)
 
     def _wake_all(self) -> None:
         for wake in self._wake:
@@ -183,11 +183,15 @@ class _Pages:
             self._wake.discard(wake)
 
 
-class _Headers:
-    """Headers of every answer: nothing is loaded from elsewhere, framed by another site, or kept."""
+class _Guard:
+    """Refuses other names for this machine, and gives every answer its headers: nothing from elsewhere, nothing kept.
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
+    A page of another site could otherwise read this one, by giving its own name this machine's address.
+    """
+
+    def __init__(self, app: ASGIApp, names: frozenset[str] | None) -> None:
+        """``names``: what browsers may call this machine; None for anything."""
+        self._app, self._names = app, names
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def with_headers(message: Message) -> None:
@@ -197,7 +201,12 @@ class _Headers:
                     headers[name] = value
             await send(message)
 
-        await self._app(scope, receive, with_headers)
+        app = self._app
+        if scope["type"] == "http" and self._names is not None:
+            host = re.sub(r":\d+$", "", Headers(scope=scope).get("host", "")).lower()
+            if host not in self._names:
+                app = PlainTextResponse("this page is served to this machine alone; call it localhost\n", 400)
+        await app(scope, receive, with_headers)
 
 
 @cache
