@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
-import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -29,24 +29,13 @@ from .link.record import Recorder
 from .link.session import Session
 from .ports import ProcessPort, Wrapping
 from .serial_port import SerialPort, UsbBus
+from .watchdog import Watchdog
 
 ICOUNT = ("-icount", "shift=10")  # one instruction = 2^10 ns of virtual time, whatever the host's load
 FILES_PER_PROCESS = 5  # open files of the host per process: pipes, diagnostics, the line, and a share of its own
 
 # Kills the processes when the host is gone: standard input is a pipe from the host, which ends however the host ended.
 # "stop" removes a process that was replaced, because another process may have its number by then.
-_WATCHDOG = """
-trap '' INT TERM HUP
-pids=' '
-while read -r change pid; do
-  case $change in
-    start) pids="$pids$pid " ;;
-    stop) pids="${pids%% $pid *} ${pids#* $pid }" ;;
-  esac
-done
-set -- $pids
-[ $# = 0 ] || kill -KILL "$@"
-"""
 _process_numbers = itertools.count(1)  # unique ids, also across several launches of this process
 
 
@@ -168,8 +157,11 @@ def require(specs: Sequence[DeviceSpec], boards: Catalogue = INSTALLED) -> None:
     wanted = [spec.board for spec in specs for _ in range(spec.count) if spec.board is not None]
     if not wanted:
         return
-    if os.name != "posix":
-        raise LaunchError("emulated and native devices need pseudo-terminals; use Linux, macOS or WSL, or a board on a port")
+    if sys.platform == "win32" and (needing := next((spec for spec in specs if spec.board and not spec.tcp), None)):
+        raise LaunchError(
+            f"device '{needing.url}': needs pseudo-terminals, which Windows does not have; use native:N, whose boards serve "
+            "TCP ports there, or a board on a port, or Linux, macOS or WSL"
+        )
     for name in dict.fromkeys(wanted):
         board = boards.load(name)
         if trouble := board.cannot_build():
@@ -179,7 +171,9 @@ def require(specs: Sequence[DeviceSpec], boards: Catalogue = INSTALLED) -> None:
             raise EmulatorMissing(
                 f"{board.emulator[0]}: not installed, board '{name}' runs in it; {remedy(needs)}, or use native:{len(wanted)}"
             )
-    import resource  # on POSIX only
+    if sys.platform == "win32":  # which has no such limit
+        return
+    import resource
 
     allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if len(wanted) * FILES_PER_PROCESS > allowed:
@@ -200,39 +194,30 @@ def _start_all(
     clock: Clock,
 ) -> tuple[list[BoardProcess], list[Path]]:
     """Starts every process, and names the file of its flash. ``stack`` stops them; if the host is killed, a watchdog does."""
-    wanted = [(spec.board, spec.store, i) for spec in specs for i in range(spec.count) if spec.board is not None]
+    wanted = [(spec.board, spec, i) for spec in specs for i in range(spec.count) if spec.board is not None]
     if not wanted:
         return [], []
     require(specs, boards)
     replayed = [rows for spec in specs if spec.board is not None for rows in _replayed(spec, recordings)]
     known = {name: boards.load(name) for name, _, _ in wanted}
     programs = {name: firmware(name) for name in known}
-    watchdog = subprocess.Popen(["/bin/sh", "-c", _WATCHDOG], stdin=subprocess.PIPE, start_new_session=True)
+    watchdog = Watchdog()
     processes: list[BoardProcess] = []
     flashes: list[Path] = []
 
     def stop_all() -> None:
         for process in processes:
             process.popen.terminate()
-        watchdog.kill()  # before other processes can get their numbers
-        watchdog.communicate()
+        watchdog.stop()  # before other processes can get their numbers
         for process in processes:
             process.stop()
 
-    lock = threading.Lock()
-
-    def tell(change: str, pid: int) -> None:
-        assert watchdog.stdin is not None
-        with lock:
-            watchdog.stdin.write(f"{change} {pid}\n".encode())
-            watchdog.stdin.flush()
-
     lines = stack.enter_context(temporary_folder())
     stack.callback(stop_all)
-    for (name, store, i), rows in zip(wanted, replayed, strict=True):
+    for (name, spec, i), rows in zip(wanted, replayed, strict=True):
         number = next(ids)
         unique_id = f"{number:016x}"
-        kept = None if store is None else board_files.kept_in(store) / f"{name}-{i + 1}.flash"
+        kept = None if spec.store is None else board_files.kept_in(spec.store) / f"{name}-{i + 1}.flash"
         if kept is not None:
             board_files.lock(kept, stack)
             unique_id = board_files.kept_id(kept, number)
@@ -249,8 +234,8 @@ def _start_all(
                 flash.symlink_to(storage)
                 storage = flash
         flashes.append(storage)
-        words = command(known[name], programs[name], unique_id, lines / unique_id, storage)
-        processes.append(BoardProcess([*words, *options], files, tell, clock))
+        words = command(known[name], programs[name], unique_id, lines / unique_id, storage, tcp=spec.tcp)
+        processes.append(BoardProcess([*words, *options], files, watchdog.tell, clock))
     return processes, flashes
 
 
