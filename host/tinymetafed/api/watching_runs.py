@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,6 +44,8 @@ def live(folder: str | Path, address: str = "") -> LivePage:
 def run_states(folder: str | Path) -> list[RunState]:
     """The state of a run, or of each run in a folder, trained by any program of this machine.
 
+    Called again, it reads only the runs that have changed.
+
     Args:
         folder: A run folder or one with run folders in it.
 
@@ -56,4 +59,10 @@ def run_states(folder: str | Path) -> list[RunState]:
     if not path.is_dir():
         remedy = "give a run folder, or one with run folders in it"
         raise UsageError(f"{path}: not a folder; {remedy if path.exists() else suggestion(path, remedy)}")
-    return list(RunWatch(path).states().values())
+    return list(_watch(path.resolve()).states().values())
+
+
+@lru_cache(maxsize=8)
+def _watch(folder: Path) -> RunWatch:
+    """The watch of a folder, which reads a run again only when it has changed."""
+    return RunWatch(folder)

@@ -21,6 +21,7 @@ from .options import JsonOption
 from .output import notes, results
 
 PERIOD_SECONDS = 1.0  # between two looks of `top`
+SHARE = 10.0  # and so many times what a look takes, so that watching long runs costs little
 LATEST = 6  # evaluations and events that `top` shows
 _COLOURS = {"training": "green", "starting": "yellow", "finished": "blue", "stopped": "red", "unreadable": "red"}
 
@@ -97,9 +98,12 @@ def top(
     from rich.live import Live  # imported here so that other commands start sooner
 
     with Live(_screen(tmf.run_states(runs), console), console=console, auto_refresh=False, screen=True) as shown:
+        took = 0.0
         while True:
-            time.sleep(PERIOD_SECONDS)
+            time.sleep(max(PERIOD_SECONDS, SHARE * took))
+            began = time.monotonic()
             shown.update(_screen(tmf.run_states(runs), console), refresh=True)
+            took = time.monotonic() - began
 
 
 def _screen(states: Sequence[tmf.RunState], console: Console) -> RenderableType:
