@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 from tinymetafed_codegen.board_facts import Board
@@ -24,10 +25,11 @@ from .device_urls import DEFAULT_BOARDS, DeviceSpec
 from .key_file import kept_beside
 from .link.clock import SYSTEM_CLOCK, Clock
 from .link.faults import FaultError, FaultPlan
-from .link.link_errors import LaunchError, LinkError, PortError
+from .link.link_errors import DeviceSilent, LaunchError, LinkError, PortError
 from .link.record import Recorder
 from .link.session import Session
 from .ports import ProcessPort, Wrapping
+from .roster import SCAN_SECONDS, in_short
 from .serial_port import SerialPort, UsbBus
 from .watchdog import Watchdog
 
@@ -61,6 +63,7 @@ def launch(
     clock: Clock = SYSTEM_CLOCK,
     on_event: Callable[[str], None] | None = None,
     bus: UsbBus | None = None,
+    awaits_sleepers: bool = False,
 ) -> Iterator[list[Device]]:
     """Starts or opens all devices in parallel and waits for their Hello; always closes and stops them at the end.
 
@@ -81,6 +84,7 @@ def launch(
         clock: Clock to measure time with.
         on_event: Is told what is waited for.
         bus: The USB ports of this machine; None to look for them.
+        awaits_sleepers: Whether boards on ports may sleep, and are waited for until each has answered.
 
     Yields:
         The connected devices, in the order of ``specs``.
@@ -122,7 +126,11 @@ def launch(
                     ports.append(ProcessPort(name, wrapping, process, seconds[spec.board], key))
         with ThreadPoolExecutor(max_workers=max(1, len(ports))) as pool:
             leaving = threading.Event()
-            futures = [pool.submit(_greet, stack, port, start, clock, leaving.is_set) for port in ports]
+            greet = partial(_greet, stack, start=start, clock=clock, stop=leaving.is_set)
+            awaited = partial(_greet_sleeper, greet, clock, leaving.is_set, on_event or (lambda line: None))
+            futures = [
+                pool.submit(awaited if awaits_sleepers and isinstance(port, SerialPort) else greet, port) for port in ports
+            ]
             try:
                 devices = [future.result() for future in futures]
             except BaseException:  # Ctrl-C too: nobody waits for the other devices' answers
@@ -246,6 +254,29 @@ def _replayed(spec: DeviceSpec, recordings: Callable[[DeviceSpec], Sequence[byte
     if recordings is None:
         raise LaunchError(f"device '{spec.url}': this command starts boards without sensors; leave replay= out")
     return recordings(spec)
+
+
+def _greet_sleeper(
+    greet: Callable[[ProcessPort | SerialPort], Device],
+    clock: Clock,
+    stop: Stop,
+    on_event: Callable[[str], None],
+    port: ProcessPort | SerialPort,
+) -> Device:
+    """As ``_greet``, but tries again as long as nothing answers."""
+    said = False
+    while True:
+        try:
+            return greet(port)
+        except (PortError, DeviceSilent) as error:
+            if stop():
+                raise
+            if not said:
+                on_event(
+                    f"{in_short(error)}; waiting until {port.name} wakes, as each board has to be known before the run begins"
+                )
+                said = True
+            clock.sleep(SCAN_SECONDS)
 
 
 def _greet(stack: ExitStack, port: ProcessPort | SerialPort, start: float | None, clock: Clock, stop: Stop) -> Device:

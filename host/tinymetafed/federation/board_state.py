@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Protocol, runtime_checkable
 
 from tinymetafed_codegen.section import StrictJson
 
@@ -34,3 +35,12 @@ class BoardState(StrictJson):
     bytes_down: int
     bytes_up: int
     retries: int
+
+
+@runtime_checkable
+class OnBoards(Protocol):
+    """Clients on boards that can be watched; a simulation has none."""
+
+    @property
+    def states(self) -> list[BoardState]:
+        """What the boards are doing at the moment. May be asked from any thread."""

@@ -19,7 +19,7 @@ from pydantic import TypeAdapter
 
 from tinymetafed_codegen.section import StrictJson
 
-from ..federation.board_state import BoardState
+from ..federation.board_state import BoardState, OnBoards
 from ..federation.clients import Clients
 from ..federation.observer import Observer
 from .run_folder import STATUS, STATUS_FILES
@@ -70,13 +70,13 @@ class Watched:
         self._observer, self._now = observer, now
         self._lock = threading.Lock()
         self._events: deque[StatusEvent] = deque(maxlen=MAX_EVENTS)
-        self._clients: Clients | None = None
+        self._clients: OnBoards | None = None
         began = now()
         self._status = RunStatus(began, "", 0, 0, began, began, "", (), ())
 
     def watch(self, clients: Clients) -> None:
-        """Looks from now on at the boards of these clients too."""
-        self._clients = clients
+        """Looks from now on at the boards of these clients too, if they have any."""
+        self._clients = clients if isinstance(clients, OnBoards) else None
 
     def stage(self, text: str, total: int = 0) -> None:
         """See Observer."""

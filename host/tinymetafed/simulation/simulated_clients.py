@@ -11,7 +11,6 @@ from tinymetafed_codegen.optional_messages import part_messages, secure_messages
 from tinymetafed_codegen.protocol import Phase, Recipe, SampleSet, Status
 from tinymetafed_codegen.sample_parts import is_whole, part_bytes
 
-from ..federation.board_state import BoardState
 from ..federation.clients import Adapted, DeviceFacts, Served, Traffic, TrainingFailed
 from ..learn import masked_sum
 from ..learn.codecs import downlink
@@ -56,11 +55,6 @@ class SimulatedClients:
     def devices(self) -> list[DeviceFacts]:
         """One entry that stands for all simulated clients."""
         return [DeviceFacts(URL, BOARD, "", self._window)]
-
-    @property
-    def states(self) -> list[BoardState]:
-        """None: there are no boards."""
-        return []
 
     def exclude(self, board: str, why: str) -> None:
         """Nothing: there are no boards."""

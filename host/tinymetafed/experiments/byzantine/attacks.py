@@ -11,7 +11,6 @@ import numpy as np
 from tinymetafed_codegen.protocol import SampleSet, Stream
 
 from ...federation.audit import Audit, Votes
-from ...federation.board_state import BoardState
 from ...federation.clients import Adapted, DeviceFacts, Served, Traffic
 from ...federation.rounds import digest
 from ...learn import prng
@@ -136,11 +135,6 @@ class LyingClients:
     def traffic(self) -> Traffic:
         """That of the honest work."""
         return self._honest.traffic
-
-    @property
-    def states(self) -> list[BoardState]:
-        """None: nobody watches them."""
-        return []
 
     def exclude(self, board: str, why: str) -> None:
         """See Clients."""
