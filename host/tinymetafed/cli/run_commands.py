@@ -17,6 +17,7 @@ from rich.text import Text
 
 import tinymetafed as tmf
 
+from .live_commands import LiveAtOption, LiveOption, served
 from .options import DataOption, DeviceOption, InsecureOption, JsonOption, LogOption, SetOption, ThreadsOption, TrustOption
 from .output import notes, results
 
@@ -49,6 +50,8 @@ def train(
     ] = None,
     record: Annotated[Path | None, typer.Option(help="File to record these lines in, for `monitor`.")] = None,
     log: LogOption = None,
+    live: LiveOption = False,
+    live_at: LiveAtOption = None,
     insecure: InsecureOption = False,
     trust: TrustOption = False,
     json_: JsonOption = False,
@@ -62,7 +65,7 @@ def train(
         _refuse_trust(trust)
         chosen = _experiment(experiment, set_)
         folder = out or tmf.new_run_folder(chosen.name)
-        with _resumable(folder, device, test_device, insecure=insecure, log=log):
+        with _resumable(folder, device, test_device, insecure=insecure, log=log), served(folder, live, live_at):
             run = tmf.train(
                 chosen,
                 device or tmf.DEFAULT_DEVICES,
@@ -77,7 +80,7 @@ def train(
     else:
         rounds = _rounds_of_resumed(set_, out)
         _say_if_finished(resume, rounds)
-        with _resumable(resume, device, test_device, data, insecure=insecure, log=log):
+        with _resumable(resume, device, test_device, data, insecure=insecure, log=log), served(resume, live, live_at):
             run = tmf.resume(
                 resume,
                 simulated=False,
@@ -111,6 +114,8 @@ def simulate(
     ] = None,
     threads: ThreadsOption = None,
     log: LogOption = None,
+    live: LiveOption = False,
+    live_at: LiveAtOption = None,
     trust: TrustOption = False,
     json_: JsonOption = False,
 ) -> None:
@@ -122,12 +127,12 @@ def simulate(
         _refuse_trust(trust)
         chosen = _experiment(experiment, set_)
         folder = out or tmf.new_run_folder(chosen.name)
-        with _resumable(folder, command="simulate", log=log):
+        with _resumable(folder, command="simulate", log=log), served(folder, live, live_at):
             run = tmf.simulate(chosen, out=folder, threads=threads, data=data, log=log or ())
     else:
         rounds = _rounds_of_resumed(set_, out)
         _say_if_finished(resume, rounds)
-        with _resumable(resume, data=data, command="simulate", log=log):
+        with _resumable(resume, data=data, command="simulate", log=log), served(resume, live, live_at):
             begun_as = None if experiment is None else tmf.load(experiment)
             run = tmf.resume(
                 resume,
