@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from .api.this_machine import board, examine, example, missing_tools
     from .api.training_runs import resume, simulate, train
     from .api.tuning import TUNE_RANGES, Tuning, budget_of, tune
+    from .api.watching_runs import RunState, live, run_states
     from .api.whole_runs import new_run_folder
     from .bench import BenchError
     from .bench.board_speed import BoardSpeed
@@ -94,6 +95,8 @@ if TYPE_CHECKING:
     from .runs.run_errors import StoreError, UntrustedError
     from .runs.tensorflow import ModelFileError
     from .runs.verification import Verification
+    from .trackers import TrackerError
+    from .trackers.tracker import TrackedEnd, TrackedRound, TrackedRun, Tracker
 
 # Each name's module, which is imported when the name is first used: so that a program starts with what it needs.
 _WHERE = {
@@ -181,6 +184,7 @@ _WHERE = {
     ".api.terminal": ("Terminal",),
     ".api.training_runs": ("resume", "simulate", "train"),
     ".api.tuning": ("TUNE_RANGES", "Tuning", "budget_of", "tune"),
+    ".api.watching_runs": ("RunState", "live", "run_states"),
     ".api.whole_runs": ("new_run_folder",),
     ".bench": ("BenchError",),
     ".bench.board_speed": ("BoardSpeed",),
@@ -236,6 +240,8 @@ _WHERE = {
     ),
     ".runs.tensorflow": ("ModelFileError",),
     ".runs.verification": ("Verification",),
+    ".trackers": ("TrackerError",),
+    ".trackers.tracker": ("TrackedEnd", "TrackedRound", "TrackedRun", "Tracker"),
     "tinymetafed_codegen.board_errors": ("BoardError", "BoardWarning"),
     "tinymetafed_codegen.board_facts": ("Board",),
     "tinymetafed_codegen.budget": ("BudgetError",),
@@ -335,6 +341,7 @@ __all__ = [
     "Reptile",
     "Run",
     "RunResult",
+    "RunState",
     "SampleSet",
     "Samples",
     "Sensing",
@@ -355,6 +362,11 @@ __all__ = [
     "TinyMetaFed",
     "TinyOl",
     "TinyReptile",
+    "TrackedEnd",
+    "TrackedRound",
+    "TrackedRun",
+    "Tracker",
+    "TrackerError",
     "TrainingFailed",
     "TuneError",
     "Tuning",
@@ -399,6 +411,7 @@ __all__ = [
     "forget_board",
     "import_model",
     "label_sample",
+    "live",
     "load",
     "missing_tools",
     "monitor",
@@ -409,6 +422,7 @@ __all__ = [
     "plan",
     "record",
     "resume",
+    "run_states",
     "simulate",
     "started",
     "sweep",

@@ -20,6 +20,7 @@ from . import (
     bench_lines,
     bench_runs,
     board_commands,
+    live_commands,
     plan_command,
     project,
     run_commands,
@@ -49,6 +50,7 @@ app.command()(run_commands.adapt)
 app.command()(run_commands.evaluate)
 app.command()(artifacts.report)
 app.command()(artifacts.verify)
+app.command()(artifacts.log)
 app.command()(artifacts.export)
 app.command()(board_commands.status)
 app.command()(board_commands.estimate)
@@ -58,6 +60,8 @@ app.command()(board_commands.record)
 app.command()(board_commands.label)
 app.command()(board_commands.start)
 app.command()(board_commands.enroll)
+app.command()(live_commands.live)
+app.command()(live_commands.top)
 app.command("monitor")(artifacts.listen)
 app.command()(artifacts.codegen)
 app.command("doctor")(artifacts.examine)
