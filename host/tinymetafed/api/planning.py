@@ -104,6 +104,7 @@ def plan(
         host=figures.host_on(chosen),
         server=figures.server,
         measured_on=figures.basis,
+        takes_differences=strategy.spec.takes_differences,
     )
     return [planned(fleet, rates, experiment.spec.run.rounds, memory * GIGABYTE) for fleet in fleets]
 

@@ -241,6 +241,12 @@ def test_energy_is_power_over_the_time_of_a_board() -> None:
     assert found.run_seconds == pytest.approx((100 * found.seconds[0], 100 * found.seconds[1]))
 
 
+def test_a_plan_says_that_it_does_not_count_differences() -> None:
+    returning = replace(RATES, takes_differences=True)
+    assert "bench downlink" in planned(Fleet(5, 0, 5, "forward"), returning, 1, 1e9).left_out
+    assert "bench downlink" not in plan(5).left_out
+
+
 @pytest.mark.parametrize("gateways", [0, 1, 10])
 def test_a_limit_is_the_first_number_of_boards_beyond_it(gateways: int) -> None:
     found = plan(max(10, gateways), gateways)

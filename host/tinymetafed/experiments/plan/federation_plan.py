@@ -28,6 +28,11 @@ LEFT_OUT = (
     "messages between server and gateways (such as Flower), and before these messages are compressed"
 )
 
+RETURNING = (
+    "; each download has all weights, and by difference a board that returns gets fewer bytes: `tinymetafed bench downlink` "
+    "says how many"
+)
+
 
 @dataclass(frozen=True)
 class Fleet(StrictJson):
@@ -76,7 +81,8 @@ class Fleet(StrictJson):
 class Rates(StrictJson):
     """What a plan starts from: the boards' round and training, lines, and processors of host and server.
 
-    ``measured_on``: the machine of these processors, and when they were measured.
+    ``measured_on``: the machine of these processors, and when they were measured. ``takes_differences``: whether boards that
+    return get what differs from the weights that they hold, which the counted rounds do not have.
     """
 
     device: DeviceRound
@@ -87,6 +93,7 @@ class Rates(StrictJson):
     host: HostCost
     server: ServerCost
     measured_on: str
+    takes_differences: bool = False
 
 
 @dataclass(frozen=True)
@@ -131,7 +138,7 @@ class FederationPlan(StrictJson):
     rounds: int
     run_seconds: Range
     limits: tuple[Limit, ...]
-    left_out: str = LEFT_OUT
+    left_out: str
 
 
 def combined(*seconds: float) -> float:
@@ -227,6 +234,7 @@ def _priced(fleet: Fleet, rates: Rates, rounds: int) -> FederationPlan:
         rounds=rounds,
         run_seconds=(rounds * seconds[0], rounds * seconds[1]),
         limits=(),
+        left_out=LEFT_OUT + RETURNING * rates.takes_differences,
     )
 
 
