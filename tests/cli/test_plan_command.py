@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
-from commands import Command
+from commands import Command, CommandResult
 from small_runs import SINE
 
 
@@ -42,3 +43,12 @@ def test_the_table_says_what_gives_way_and_what_is_assumed(command: Command) -> 
 def test_wrong_options_are_named(command: Command, options: tuple[str, ...], culprit: str) -> None:
     said = command("plan", SINE, *options)
     assert said.code == 2 and culprit in said.error
+
+
+def test_a_runs_experiment_is_planned_as_it_is(command: Command, finished: tuple[Path, CommandResult]) -> None:
+    said = command("plan", finished[0], "--boards", "4", "--json")
+    assert said.code == 0, said
+    (found,) = json.loads(said.out)
+    assert found["rounds"] == 5, "those of the run"
+    refused = command("plan", finished[0], "--set", "run.rounds=3")
+    assert refused.code == 2 and "--set run.rounds=3" in refused.error
