@@ -35,7 +35,6 @@ from ...learn.weights import initial
 from ...runs.estimate import BITS_PER_BYTE
 from ...runs.setup import Setup, set_up
 from .federation_plan import combined
-from .fleet_round import DeviceRound
 from .host_cost import HostCost, ServerCost
 from .plan_line import Line
 from .round_count import simulated
@@ -46,6 +45,7 @@ KINDS = ("qemu", "native")
 WARM_UP = 2  # rounds
 LARGER = '[{op = "dense", units = 96, activation = "relu"}, {op = "dense", units = 96, activation = "relu"}, '
 COUNTED_ROUNDS = 3
+CALIBRATING = 3  # times as many rounds of the fleets that others are predicted from
 BUSY = 0.5  # load average by core from which other work disturbs
 
 
@@ -76,7 +76,7 @@ class FleetMeasurement(StrictJson):
     """What `bench fleet` has measured on a machine, of which `plan` takes the costs.
 
     ``host``: on lines as fast as this machine; ``host_at_serial``: on lines at 115,200 baud, whose bytes come one by one.
-    ``kind`` and ``line`` are those of the ``fleets``, predicted from the one with ``calibrated_on`` boards: its processor times
+    ``kind`` and ``line`` are those of the ``fleets``. They are predicted from the fleet ``calibrated_on``: its processor times
     by client, and ``factor``, from the formula to its time. ``load``: the machine's load average before all that, which is
     other work.
     """
@@ -111,17 +111,18 @@ SERIAL = Line("serial", 11520.0, 0.016, "paced", False)
 SLOW_BYTES_PER_SECOND = 50_000.0  # slower lines hand over bytes in many small pieces
 
 
-def predicted(boards: int, path: float, host: float, board: float, cores: int) -> float:
+def predicted(boards: int, on_line: float, host: float, board: float, cores: int) -> float:
     """Seconds of a round of a fleet whose boards are processes of one machine.
 
     Args:
         boards: Each trains one client.
-        path: Seconds of a board alone.
+        on_line: Seconds that a board waits for its line, whatever else there is.
         host: Processor seconds of the host by client, which one core at a time can do.
         board: Processor seconds of a board by client.
         cores: Of the machine.
     """
-    return combined(path, boards * host, boards * (host + board) / cores)
+    # The last board ends alone: in the worst case its whole work comes after that of the others (Graham 1969).
+    return combined(on_line, boards * host, boards * (host + board) / cores) + host + board
 
 
 def measure(
@@ -167,13 +168,14 @@ def measure(
 
     host, at_serial = cost(None), cost(SERIAL)
     server = server_cost(partial(_setup, small), partial(_setup, large))
-    base = _fleet(small, kind, calibrate, line, count, observer)
+    base = _fleet(small, kind, calibrate, line, CALIBRATING * count, observer)
     observer.advance()
-    factor = base.seconds / _predicted(base, calibrate, line, rounds_of["small"], 1.0)
+    on_line = sum(rounds_of["small"].on_line(line)) if line else 0.0
+    factor = base.seconds / predicted(calibrate, on_line, base.host, base.board, processor_cores())
     readings = []
     for size in boards:
         found = base if size == calibrate else _fleet(small, kind, size, line, count, observer)
-        forecast = _predicted(base, size, line, rounds_of["small"], factor)
+        forecast = factor * predicted(size, on_line, base.host, base.board, processor_cores())
         readings.append(replace(found, predicted=forecast))
         observer.advance()
     return FleetMeasurement(
@@ -205,12 +207,6 @@ def _check(boards: Sequence[int], kind: str, calibrate: int, count: int) -> None
         raise UsageError("--boards: expected numbers of boards, such as 4,16,64,100")
     if not Path("/proc/self/stat").exists():
         raise UsageError("bench fleet reads processor times of boards from /proc, which only Linux has; `plan` needs it not")
-
-
-def _predicted(base: FleetReading, boards: int, line: Line | None, device: DeviceRound, factor: float) -> float:
-    alone = base.host + base.board
-    path = alone if line is None else alone + sum(device.on_line(line))
-    return factor * predicted(boards, path, base.host, base.board, processor_cores())
 
 
 def example(*, larger: bool = False) -> Experiment:
