@@ -1,4 +1,4 @@
-"""Sets up a checkout: a .venv with the package in it, and the Debian packages that the boards need.
+"""Sets up a checkout: a .venv with the package in it, and the Debian packages that the boards and the tests need.
 
 Installs only what is missing. Without the right to install Debian packages it names them and the command, and continues:
 without QEMU everything but the emulated boards works.
@@ -56,7 +56,7 @@ def run(command: "list[str]", trouble: str) -> None:
 
 
 def missing_packages() -> "dict[str, list[str]]":
-    """Debian packages that this machine lacks, by what needs them: Python's venv module, or a board."""
+    """Debian packages that this machine lacks, by what needs them: Python's venv module, a board, or tests."""
     from tinymetafed_codegen import boards
 
     found = {
@@ -65,6 +65,8 @@ def missing_packages() -> "dict[str, list[str]]":
         )
         for board in boards.usable()
     }
+    if shutil.which("mosquitto", path=os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin"))) is None:
+        found["tests of boards at an MQTT broker"] = ["mosquitto"]
     try:
         import ensurepip  # noqa: F401  # Debian ships it apart from Python
     except ImportError:

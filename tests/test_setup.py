@@ -80,3 +80,11 @@ def test_modules_are_compiled_but_not_their_tests(
     setup.compile_modules(sys.executable)
     assert {path.name.partition(".")[0] for path in packages.rglob("*.pyc")} == {"part", "two"}
     assert capfd.readouterr() == ("", "")
+
+
+def test_the_broker_is_a_package_where_it_is_missing(setup: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    there: dict[str, str | None] = {}
+    monkeypatch.setattr("shutil.which", lambda name, path=None: there.get(name, name))
+    assert all("mosquitto" not in packages for packages in setup.missing_packages().values())
+    there["mosquitto"] = None
+    assert setup.missing_packages()["tests of boards at an MQTT broker"] == ["mosquitto"]

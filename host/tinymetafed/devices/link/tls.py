@@ -81,7 +81,7 @@ def connect(address: TlsAddress, clock: Clock = SYSTEM_CLOCK) -> ssl.SSLSocket:
         TlsError: A file cannot be used, or the other side is not who the URL says.
         OSError: Nobody can be reached there.
     """
-    context = _context(address)
+    context = context_of(address)
     with socket.create_connection((address.host, address.port), CONNECT_SECONDS) as plain:
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # each write is a whole frame, to be sent at once
         plain.setblocking(False)
@@ -122,7 +122,7 @@ def explain(error: ssl.SSLError, address: TlsAddress) -> str:
         return _explain_certificate(error, address)
     reason = error.reason or str(error)
     if reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG", "RECORD_LAYER_FAILURE"):
-        return "answers without TLS; serve TLS there, or give socket:// for a line that is not secured"
+        return "answers without TLS; serve TLS there, or give socket:// or mqtt:// for a line that is not secured"
     if "CERTIFICATE_REQUIRED" in reason or "HANDSHAKE_FAILURE" in reason:
         return f"refuses a client without a certificate that it knows ({reason}); give ?cert=FILE&key=FILE"
     if reason.startswith(("TLSV1_ALERT", "SSLV3_ALERT", "TLSV13_ALERT")) and address.certificate is not None:
@@ -144,7 +144,8 @@ def _explain_certificate(error: ssl.SSLCertVerificationError, address: TlsAddres
     return f"its certificate cannot be verified ({why}); renew it there"
 
 
-def _context(address: TlsAddress) -> ssl.SSLContext:
+def context_of(address: TlsAddress) -> ssl.SSLContext:
+    """What connections to an address verify, and show of this host. Raises TlsError if a file cannot be used."""
     context = ssl.create_default_context()
     if address.ca is not None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # verifies certificate and host name; believes nobody so far
