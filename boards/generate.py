@@ -3,7 +3,8 @@
 The experiment is TINYMETAFED_EXPERIMENT (an absolute path) or custom_experiment of platformio.ini. For measurements,
 TINYMETAFED_OPTIMIZATION and TINYMETAFED_RECEIVE_WINDOW replace the board's values, TINYMETAFED_KERNELS, a folder of
 firmware/bench/, replaces kernels of firmware/core, and TINYMETAFED_PROGRAM, a file there, replaces the main program.
-TINYMETAFED_GENERATED is a folder with the generated files, where the caller has made them already.
+TINYMETAFED_GENERATED is a folder with the generated files, where the caller has made them already. TINYMETAFED_NETWORK is the
+user's header with the network of a real board.
 """
 
 import contextlib
@@ -43,8 +44,9 @@ from tinymetafed_codegen import board_file, locate, toolchain  # noqa: E402  # n
 from tinymetafed_codegen.board_errors import BoardError  # noqa: E402
 from tinymetafed_codegen.board_requirements import missing_message  # noqa: E402
 
-if os.environ.get(toolchain.BOARD_KEY_VARIABLE):
-    os.umask(0o077)  # for this build, whose object files and program may have the key
+own_network = os.environ.get(toolchain.NETWORK_VARIABLE)
+if os.environ.get(toolchain.BOARD_KEY_VARIABLE) or own_network:
+    os.umask(0o077)  # for this build, whose object files and program may have the key or the network's password
 
 if locate.root() != root.resolve():
     sys.stderr.write(
@@ -98,6 +100,19 @@ store = ["+<core/store/*.cpp>"] if "store" in manifest else []
 sensor = [f"+<app/sensor_{'replayed' if manifest['sensor']['replayed'] else 'own'}.cpp>"] if "sensor" in manifest else []
 firmware = Path("$PROJECT_SRC_DIR")
 folders = {port: known.port_folder(port) for port in known.ports}
+network = generated / "network_facts.hpp"
+if own_network and known.real:
+    trouble = ""
+    if not Path(own_network).is_file():
+        trouble = f"{toolchain.NETWORK_VARIABLE}={own_network}: no such file; it names the header with the board's network"
+    elif not any((folder / "network.cpp").is_file() for folder in folders.values()):
+        trouble = f"{toolchain.NETWORK_VARIABLE} is set, but the port of {known.name} has no network; unset it"
+    if trouble:
+        sys.stderr.write(f"Error: {known.name}: {trouble}\n")
+        env.Exit(1)
+    network.write_text(f'#include "{Path(own_network).resolve().as_posix()}"\n', encoding="utf-8")
+else:
+    network.unlink(missing_ok=True)
 # Folders with a folder kernels/, whose headers replace those of core/kernels/: of firmware/bench/, and of the board's ports.
 replacing = [firmware / "bench" / name] if (name := os.environ.get("TINYMETAFED_KERNELS")) else []
 replacing += [folder for folder in folders.values() if (folder / "kernels").is_dir()]

@@ -245,6 +245,7 @@ esp_err_t esp_task_wdt_reset() {
 }
 
 void delay(uint32_t ms) { usleep(ms * 1000); }
+void yield() {}
 
 void HardwareSerial::begin(unsigned long, uint32_t, int8_t, int8_t, bool, unsigned long, uint8_t threshold) {
   fifo_full = threshold;

@@ -1,13 +1,17 @@
-// init(), unique_id() and the watchdog on an ESP32 kit: UART0 behind the kit's USB bridge, and the chip's factory-set MAC address.
+// init(), unique_id() and the watchdog on an ESP32 kit: UART0 behind the kit's USB bridge or the network, and the chip's
+// factory-set MAC address.
 #include "port.hpp"
 
 #include <cstring>
 
 #include "../arduino/arduino.hpp"
 #include "../arduino/watchdog.hpp"
+#include "network.hpp"
 #include "task_watchdog.hpp"
 
 namespace tmf::port {
+
+[[gnu::weak]] void join_network() {}
 
 // A UART has no flow control here, so the driver's receive buffer, filled by interrupt, must hold a whole receive window. The
 // interrupt comes when the chip's FIFO of 128 bytes holds 64: the default, 120, would leave it 0.7 ms, less than other interrupts
@@ -19,6 +23,7 @@ void init(int, char**) {
   Serial.setRxFIFOFull(64);
   esp_task_wdt_init(board::kWatchdogSeconds, true);  // true: a reset, not only a message
   esp_task_wdt_add(nullptr);                         // this task, which runs setup() and loop()
+  join_network();
 }
 
 void feed_watchdog() { esp_task_wdt_reset(); }

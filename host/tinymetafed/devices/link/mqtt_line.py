@@ -178,6 +178,8 @@ class Broker:
             raise PortError(name, "the board is not connected to its broker; check its power and its network")
         above = address.topic.rpartition("/")[0]
         others = self.boards(address.at(f"{above}/{ANY}")) if above else {}
+        if others.get(address.topic):  # it has come meanwhile
+            return self._announced[address.topic].most
         beside = ", ".join(topic for topic, there in others.items() if there) or "none"
         raise PortError(
             name, f"no board has announced itself at the topic {address.topic}; boards beside it: {beside}; check the topic"
@@ -238,13 +240,12 @@ class MqttLine:
 
     def read(self, timeout: float) -> bytes:
         """See Transport."""
-        until = self._clock.monotonic() + timeout
         with self._changed:
-            while not self._waiting:
+            if not self._waiting:
                 self._check()
-                if (left := until - self._clock.monotonic()) <= 0:
-                    return b""
-                self._clock.wait(self._changed, left)
+                self._clock.wait(self._changed, max(timeout, 0.0))
+            if not self._waiting:
+                self._check()
             data = bytes(self._waiting)
             self._waiting.clear()
         return data

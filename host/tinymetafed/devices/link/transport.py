@@ -107,7 +107,7 @@ def open_transport(
                 on_held(f"{_open_error(url, error, clock)}; waiting for it, for {wait:g} s")
                 on_held = None
             clock.sleep(0.05)
-    if line.settle_seconds:
+    if line.settle_seconds and not is_mqtt(url):  # no boot message goes through a broker
         discard_input(transport, line.settle_seconds, clock)
     return transport
 
