@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import queue
 import re
 import subprocess
 import tempfile
+import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -16,10 +18,11 @@ from tinymetafed_codegen.locate import find
 
 from .link.clock import Clock
 from .link.link_errors import LaunchError
-from .link.readiness import ready
 
 STOP_SECONDS = 2.0
+_LAST_SECONDS = 1.0
 _POLL_SECONDS = 0.1  # how often the clock is read while waiting for a process's output
+_GROUP: int = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)  # on Windows, where there are no sessions
 _ANNOUNCEMENT = re.compile(r"\b(?:(?:pty|char device redirected to)\s+(/\S+)|listen (\d+)).*\n")
 
 
@@ -64,6 +67,20 @@ def announced(said: str) -> str | None:
     return os.path.realpath(match[1]) if match[1] else f"socket://127.0.0.1:{match[2]}"
 
 
+def _read_announcement(output: int, parts: queue.SimpleQueue[bytes]) -> None:
+    """Reads until the line is announced; an empty part is the end of the output."""
+    said = b""
+    while announced(said.decode(errors="replace")) is None:
+        try:
+            part = os.read(output, 4096)
+        except OSError:  # closed meanwhile
+            part = b""
+        parts.put(part)
+        if not part:
+            return
+        said += part
+
+
 class BoardProcess:
     """A process that runs a board's firmware; its standard error goes to a file. A restart keeps the unique id."""
 
@@ -94,6 +111,7 @@ class BoardProcess:
                 stderr=self._errors,
                 env=self._environment,
                 start_new_session=True,
+                creationflags=_GROUP,
             )
         except OSError as error:
             self._errors.close()
@@ -114,14 +132,19 @@ class BoardProcess:
             LaunchError: The process has ended, it is ``until``, or ``stop``.
         """
         assert self.popen.stdout is not None
+        parts: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        # By a thread, because on Windows a pipe cannot be waited for with a time limit. The end of the process ends it.
+        threading.Thread(target=_read_announcement, args=(self.popen.stdout.fileno(), parts), daemon=True).start()
         said = ""
         while (path := announced(said)) is None:
-            left = 0.0 if stop() else until - self.clock.monotonic()
-            if not ready(self.popen.stdout.fileno(), min(left, _POLL_SECONDS)):
+            stopped = stop()
+            left = 0.0 if stopped else until - self.clock.monotonic()
+            try:  # at the end for longer: what the process has said may not have been read yet
+                data = parts.get(timeout=0 if stopped else _POLL_SECONDS if left > 0 else _LAST_SECONDS)
+            except queue.Empty:
                 if left > 0:
                     continue
-                raise LaunchError(f"{self.program}: has announced no serial line; it said {said!r}{self.diagnosis()}")
-            data = os.read(self.popen.stdout.fileno(), 4096)
+                raise LaunchError(f"{self.program}: has announced no serial line; it said {said!r}{self.diagnosis()}") from None
             if not data:
                 raise LaunchError(f"{self.program}: ended at its start{self.diagnosis(ending=True)}")
             said += data.decode(errors="replace")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
+import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from .link.transport import is_tls
 
 DEFAULT_BOARDS = {"native": "native", "qemu": "mps2", "renode": "nrf52840"}
 _OPTION = re.compile(r"(store|replay|line)=(.+?)(?=&(?:store|replay|line)=|$)")
-_USUAL_LINE = "pty" if os.name == "posix" else "tcp"  # other systems have no pseudo-terminals
+_USUAL_LINE = "pty" if sys.platform != "win32" else "tcp"  # Windows has no pseudo-terminals
 _LOCAL = ("alt", "cp2110", "hwgrep", "loop", "spy")  # schemes of pyserial's URLs that reach no network
 _AT_BOARD = re.compile(r"(/.+|COM\d+|\w+://.+)@([\w-]+)")  # a port, then what is on it
 
