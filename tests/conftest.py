@@ -56,6 +56,7 @@ _GROUPS = {
     "tests/core/test_arm_build.py": "arm build",
     "tests/devices/test_launch.py": "lines",
     "tests/devices/test_renumbered.py": "lines",
+    "tests/arduino/test_network_lines.py": "network lines",
     "tests/devices/test_serial_lines.py": "lines",
     "tests/devices/test_transport.py": "lines",
     "tests/cli/test_cli.py": "cli",
