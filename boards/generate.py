@@ -40,12 +40,11 @@ if sys.version_info < (3, 11) or importlib.util.find_spec("jinja2") is None:
     )
     env.Exit(1)
 
-from tinymetafed_codegen import board_file, locate, toolchain  # noqa: E402  # needs the lines above
+from tinymetafed_codegen import board_file, locate, network_header, toolchain  # noqa: E402  # needs the lines above
 from tinymetafed_codegen.board_errors import BoardError  # noqa: E402
 from tinymetafed_codegen.board_requirements import missing_message  # noqa: E402
 
-own_network = os.environ.get(toolchain.NETWORK_VARIABLE)
-if os.environ.get(toolchain.BOARD_KEY_VARIABLE) or own_network:
+if any(map(os.environ.get, (toolchain.BOARD_KEY_VARIABLE, toolchain.NETWORK_VARIABLE))):
     os.umask(0o077)  # for this build, whose object files and program may have the key or the network's password
 
 if locate.root() != root.resolve():
@@ -100,19 +99,14 @@ store = ["+<core/store/*.cpp>"] if "store" in manifest else []
 sensor = [f"+<app/sensor_{'replayed' if manifest['sensor']['replayed'] else 'own'}.cpp>"] if "sensor" in manifest else []
 firmware = Path("$PROJECT_SRC_DIR")
 folders = {port: known.port_folder(port) for port in known.ports}
-network = generated / "network_facts.hpp"
-if own_network and known.real:
-    trouble = ""
-    if not Path(own_network).is_file():
-        trouble = f"{toolchain.NETWORK_VARIABLE}={own_network}: no such file; it names the header with the board's network"
-    elif not any((folder / "network.cpp").is_file() for folder in folders.values()):
-        trouble = f"{toolchain.NETWORK_VARIABLE} is set, but the port of {known.name} has no network; unset it"
-    if trouble:
-        sys.stderr.write(f"Error: {known.name}: {trouble}\n")
-        env.Exit(1)
-    network.write_text(f'#include "{Path(own_network).resolve().as_posix()}"\n', encoding="utf-8")
-else:
-    network.unlink(missing_ok=True)
+try:
+    included = network_header.text(known)
+except network_header.NetworkError as error:
+    sys.stderr.write(f"Error: {known.name}: {error}\n")
+    env.Exit(1)
+(generated / network_header.HEADER).unlink(missing_ok=True)
+if included is not None:
+    (generated / network_header.HEADER).write_text(included, encoding="utf-8")
 # Folders with a folder kernels/, whose headers replace those of core/kernels/: of firmware/bench/, and of the board's ports.
 replacing = [firmware / "bench" / name] if (name := os.environ.get("TINYMETAFED_KERNELS")) else []
 replacing += [folder for folder in folders.values() if (folder / "kernels").is_dir()]

@@ -22,10 +22,10 @@ from tinymetafed.devices.link.session import Session
 from tinymetafed.devices.link.transport import open_transport
 from tinymetafed.runs import training
 from tinymetafed.runs.setup import set_up
-from tinymetafed_codegen import boards, emit
+from tinymetafed_codegen import boards, emit, network_header
 from tinymetafed_codegen.design import design
 from tinymetafed_codegen.locate import find
-from tinymetafed_codegen.toolchain import compiler_flags
+from tinymetafed_codegen.toolchain import NETWORK_VARIABLE, compiler_flags
 
 HERE = Path(__file__).parent
 EXPERIMENT = sine("run.rounds=4", "evaluation.tasks=2", "evaluation.every=0")
@@ -44,7 +44,7 @@ def build(folder: Path, network: str) -> Path:
     board = boards.load("esp32dev")
     made = design(EXPERIMENT, board, "test")
     emit.write(made, folder, "pytest")
-    (folder / "network_facts.hpp").write_text(network)
+    (folder / network_header.HEADER).write_text(network)
     firmware = find("firmware")
     files = [*sorted((firmware / "core").glob("*.cpp"))]
     files += [path for port in board.ports for path in sorted(board.port_folder(port).glob("*.cpp"))]
@@ -170,7 +170,7 @@ def test_the_port_compiles_without_a_warning(name: str, tmp_path: Path) -> None:
     if shutil.which("g++") is None:
         pytest.skip("g++ is not installed")
     emit.write(design(EXPERIMENT, boards.load("esp32dev"), "test"), tmp_path, "pytest")
-    (tmp_path / "network_facts.hpp").write_text(f'#include "{HERE}/network/wifi_{name}.hpp"\n')
+    (tmp_path / network_header.HEADER).write_text(f'#include "{HERE}/network/wifi_{name}.hpp"\n')
     firmware = find("firmware")
     includes = [f"-I{path}" for path in (tmp_path, firmware / "core", HERE / "esp32dev", HERE / "network")]
     files = [firmware / "port" / "esp32dev" / f"{source}.cpp" for source in ("port", "network", "entropy")]
@@ -181,3 +181,16 @@ def test_the_workflow_builds_the_same_headers() -> None:
     workflow = (HERE.parents[1] / ".github" / "workflows" / "ci.yml").read_text()
     assert "header: [wifi_tcp, wifi_mqtts]" in workflow and "/tests/arduino/network/${{ matrix.header }}.hpp" in workflow
     assert "[env:esp32dev-network]\n" in find("boards/environments.ini").read_text()
+
+
+def test_the_users_header_is_named_by_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    esp32, native = boards.load("esp32dev"), boards.load("native")
+    monkeypatch.delenv(NETWORK_VARIABLE, raising=False)
+    assert network_header.text(esp32) is None
+    monkeypatch.setenv(NETWORK_VARIABLE, str(tmp_path / "mine.hpp"))
+    with pytest.raises(network_header.NetworkError, match=r"mine.hpp: no such file; it names the header"):
+        network_header.text(esp32)
+    (tmp_path / "mine.hpp").touch()
+    assert network_header.text(esp32) == f'#include "{tmp_path}/mine.hpp"\n' and network_header.text(native) is None
+    with pytest.raises(network_header.NetworkError, match="the port of nano33ble has no network; unset it"):
+        network_header.text(boards.load("nano33ble"))
