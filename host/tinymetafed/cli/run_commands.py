@@ -17,6 +17,7 @@ from rich.text import Text
 
 import tinymetafed as tmf
 
+from .live_commands import LiveAtOption, LiveOption, served
 from .options import DataOption, DeviceOption, InsecureOption, JsonOption, SetOption, ThreadsOption, TrustOption
 from .output import notes, results
 
@@ -48,6 +49,8 @@ def train(
         typer.Option(help="Faults on the lines of the training devices: flip=0.01,delay=20ms. May be given several times."),
     ] = None,
     record: Annotated[Path | None, typer.Option(help="File to record these lines in, for `monitor`.")] = None,
+    live: LiveOption = False,
+    live_at: LiveAtOption = None,
     insecure: InsecureOption = False,
     trust: TrustOption = False,
     json_: JsonOption = False,
@@ -61,7 +64,7 @@ def train(
         _refuse_trust(trust)
         chosen = _experiment(experiment, set_)
         folder = out or tmf.new_run_folder(chosen.name)
-        with _resumable(folder, device, test_device, insecure=insecure):
+        with _resumable(folder, device, test_device, insecure=insecure), served(folder, live, live_at):
             run = tmf.train(
                 chosen,
                 device or tmf.DEFAULT_DEVICES,
@@ -75,7 +78,7 @@ def train(
     else:
         rounds = _rounds_of_resumed(set_, out)
         _say_if_finished(resume, rounds)
-        with _resumable(resume, device, test_device, data, insecure=insecure):
+        with _resumable(resume, device, test_device, data, insecure=insecure), served(resume, live, live_at):
             run = tmf.resume(
                 resume,
                 simulated=False,
@@ -107,6 +110,8 @@ def simulate(
         ),
     ] = None,
     threads: ThreadsOption = None,
+    live: LiveOption = False,
+    live_at: LiveAtOption = None,
     trust: TrustOption = False,
     json_: JsonOption = False,
 ) -> None:
@@ -118,12 +123,12 @@ def simulate(
         _refuse_trust(trust)
         chosen = _experiment(experiment, set_)
         folder = out or tmf.new_run_folder(chosen.name)
-        with _resumable(folder, command="simulate"):
+        with _resumable(folder, command="simulate"), served(folder, live, live_at):
             run = tmf.simulate(chosen, out=folder, threads=threads, data=data)
     else:
         rounds = _rounds_of_resumed(set_, out)
         _say_if_finished(resume, rounds)
-        with _resumable(resume, data=data, command="simulate"):
+        with _resumable(resume, data=data, command="simulate"), served(resume, live, live_at):
             begun_as = None if experiment is None else tmf.load(experiment)
             run = tmf.resume(
                 resume, simulated=True, threads=threads, data=data, experiment=begun_as, rounds=rounds, trust=trust
