@@ -1,7 +1,7 @@
 // A line through an MQTT broker, with the library PubSubClient: docs/network-boards.md says what is at which topic.
 #pragma once
 
-#include <string.h>
+#include <cstring>
 
 #include "network_line.hpp"
 #include "pub_sub_client.hpp"
@@ -31,7 +31,7 @@ class MqttLine : public NetworkLine {
     client_.setCallback(receive);
     client_.setKeepAlive(kKeepAliveSeconds);
     client_.setSocketTimeout(kAnswerSeconds);
-    return strlen(topic_) <= kTopicBytes && client_.setBufferSize(kPacketBytes);
+    return std::strlen(topic_) <= kTopicBytes && client_.setBufferSize(kPacketBytes);
   }
 
   // One message is taken at a time: the next ones wait in the network connection.
@@ -69,16 +69,16 @@ class MqttLine : public NetworkLine {
 
   template <size_t N>
   const char* topic_of(char (&to)[N], const char* ending) const {
-    const size_t size = strlen(topic_);
-    memcpy(to, topic_, size);
-    memcpy(to + size, ending, strlen(ending) + 1);
+    const size_t size = std::strlen(topic_);
+    std::memcpy(to, topic_, size);
+    std::memcpy(to + size, ending, std::strlen(ending) + 1);
     return to;
   }
 
   static void receive(char*, uint8_t* payload, unsigned int size) {
     MqttLine& line = *active();
     if (line.at_ != line.size_ || size > sizeof line.message_) return;
-    memcpy(line.message_, payload, size);
+    std::memcpy(line.message_, payload, size);
     line.at_ = 0;
     line.size_ = size;
   }
