@@ -43,6 +43,7 @@ EXHAUSTIVE = {
     "tests/fuzz/test_fuzz.py::test_planted_faults_are_found",
     "tests/arduino/test_network_lines.py::test_a_board_on_tcp_trains_to_the_same_weights_and_takes_the_host_that_came_last",
     "tests/devices/test_mqtt.py::test_bad_messages_and_a_broker_that_restarts_end_on_the_simulations_weights[authenticated]",
+    "tests/devices/test_mqtt.py::test_a_run_whose_broker_stays_away_stops_and_is_continued_to_the_same_weights",
     "tests/devices/test_native_tcp.py::test_a_run_over_tcp_has_the_weights_of_a_simulation[authenticated]",
     "tests/devices/test_state_machine.py::test_a_session_over_a_bad_line_ends_like_one_over_a_good_line[streamed]",
 }

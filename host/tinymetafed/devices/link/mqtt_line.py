@@ -26,7 +26,7 @@ QOS = 0  # exchanges repeat what is lost, so an acknowledgement of each message 
 KEEP_ALIVE_SECONDS = 15  # a broker that has not answered for so long is gone
 BOARD_SECONDS = 2.0  # for a board to connect again, after the host has
 GATHER_SECONDS = 1.0  # for a broker to name its boards
-PAUSE_SECONDS = (0.1, 5.0)  # first and longest pause between two tries to connect to a broker; it doubles each time
+PAUSE_SECONDS = (0.1, 1.0)  # first and longest pause between two tries of all boards to reach a broker; it doubles each time
 MOST_WAITING = 1 << 20  # bytes that a line keeps unread; more is dropped, so that no board fills this machine's memory
 
 
@@ -351,7 +351,10 @@ BROKERS = Brokers()
 
 def open_line(address: MqttAddress, name: str, baud: int, clock: Clock) -> MqttLine:
     """Opens the line to a board. Raises PortError, which names the board or the broker."""
-    broker = BROKERS.join(address.broker, clock)
+    try:
+        broker = BROKERS.join(address.broker, clock)
+    except PortError as error:
+        raise PortError(name, error.text) from error
     try:
         return broker.open(address, name, baud)
     except BaseException:
