@@ -164,7 +164,7 @@ FLOORS = (
     ("federation",),
     ("devices", "simulation"),
     ("runs",),
-    ("projects", "bench", "pages"),
+    ("projects", "bench", "pages", "trackers"),
     ("experiments",),
     ("api",),
     ("cli",),
