@@ -20,6 +20,7 @@ from ..learn.strategies import Diverged, Strategy, StrategyError
 from ..learn.tasks import Task
 from ..learn.weights import Floats
 from .clients import Clients, Served, Traffic
+from .quorum import Late, Returned
 from .standing import Guard, Measure
 
 
@@ -51,7 +52,11 @@ class _Contributed:
 
 @dataclass(frozen=True)
 class Round:
-    """A finished round: the weights after it and what the server keeps, its traffic and its duration."""
+    """A finished round: the weights after it and what the server keeps, its traffic and its duration.
+
+    ``late``: clients that are skipped because the round ended before they were done. ``returned``: devices that take part
+    again after they were late.
+    """
 
     index: int
     weights: Floats = field(repr=False)
@@ -61,6 +66,8 @@ class Round:
     traffic: Traffic
     seconds: float
     change: float  # Euclidean norm of the weights' change, for the journal only
+    late: tuple[Late, ...] = ()
+    returned: tuple[Returned, ...] = ()
 
 
 def rounds(
@@ -132,6 +139,12 @@ def rounds(
             traffic=clients.traffic - before,
             seconds=time.monotonic() - began,
             change=change,
+            late=tuple(
+                Late(client, each.late.device, each.late.away)
+                for client, each in zip(chosen, served, strict=True)
+                if each.late is not None
+            ),
+            returned=tuple(each.back for each in served if each.back is not None),
         )
         before = clients.traffic
 
