@@ -69,6 +69,7 @@ if TYPE_CHECKING:
     from .api.this_machine import board, examine, example, missing_tools
     from .api.training_runs import resume, simulate, train
     from .api.tuning import Tuning, budget_of, tune
+    from .api.watching_runs import RunState, live, run_states
     from .api.whole_runs import new_run_folder
     from .bench import BenchError
     from .bench.board_speed import BoardSpeed
@@ -102,6 +103,8 @@ if TYPE_CHECKING:
     from .runs.run_errors import StoreError, UntrustedError
     from .runs.tensorflow import ModelFileError
     from .runs.verification import Verification
+    from .trackers import TrackerError
+    from .trackers.tracker import TrackedEnd, TrackedRound, TrackedRun, Tracker
 
 # Each name's module, which is imported when the name is first used: so that a program starts with what it needs.
 _WHERE = {
@@ -189,6 +192,7 @@ _WHERE = {
     ".api.terminal": ("Terminal",),
     ".api.training_runs": ("resume", "simulate", "train"),
     ".api.tuning": ("Tuning", "budget_of", "tune"),
+    ".api.watching_runs": ("RunState", "live", "run_states"),
     ".api.whole_runs": ("new_run_folder",),
     ".bench": ("BenchError",),
     ".bench.board_speed": ("BoardSpeed",),
@@ -244,6 +248,8 @@ _WHERE = {
     ),
     ".runs.tensorflow": ("ModelFileError",),
     ".runs.verification": ("Verification",),
+    ".trackers": ("TrackerError",),
+    ".trackers.tracker": ("TrackedEnd", "TrackedRound", "TrackedRun", "Tracker"),
     "tinymetafed_codegen.board_errors": ("BoardError", "BoardWarning"),
     "tinymetafed_codegen.board_facts": ("Board",),
     "tinymetafed_codegen.budget": ("BudgetError",),
@@ -341,6 +347,7 @@ __all__ = [
     "Reptile",
     "Run",
     "RunResult",
+    "RunState",
     "SampleSet",
     "Samples",
     "Sensing",
@@ -361,6 +368,11 @@ __all__ = [
     "TinyMetaFed",
     "TinyOl",
     "TinyReptile",
+    "TrackedEnd",
+    "TrackedRound",
+    "TrackedRun",
+    "Tracker",
+    "TrackerError",
     "TrainingFailed",
     "TuneError",
     "Tuning",
@@ -404,6 +416,7 @@ __all__ = [
     "forget_board",
     "import_model",
     "label_sample",
+    "live",
     "load",
     "missing_tools",
     "monitor",
@@ -413,6 +426,7 @@ __all__ = [
     "paper",
     "record",
     "resume",
+    "run_states",
     "simulate",
     "started",
     "sweep",

@@ -11,6 +11,8 @@ from ..devices.link import faults
 from ..runs import foreign_parts, store, training
 from ..runs.run_data import RunData, StoreError
 from ..runs.setup import design_of
+from ..trackers.run_logs import logged
+from ..trackers.trackers_by_name import LogOption, trackers
 from .api_defaults import threads_of
 from .loaded_experiment import Experiment, data_path
 from .named_files import path_of
@@ -33,6 +35,7 @@ class Continuation:
     rounds: int | None = None
     insecure: bool = False
     trust: bool = False
+    log: LogOption = ()
 
 
 def continue_run(folder: Path, how: Continuation, progress: ProgressOption) -> None:
@@ -43,6 +46,7 @@ def continue_run(folder: Path, how: Continuation, progress: ProgressOption) -> N
         how: Where and with what it is continued.
         progress: As in ``simulate``.
     """
+    logs = trackers(how.log)
     begun = store.read_run(folder)
     if how.trust:
         begun.trust()
@@ -64,7 +68,7 @@ def continue_run(folder: Path, how: Continuation, progress: ProgressOption) -> N
         foreign_parts.remember(foreign_parts.devices_of([*how.devices, *([how.test_device] if how.test_device else [])]))
         remedy = "give the command again with --trust, or with devices of your own (--device, --test-device)"
         foreign_parts.require_known(foreign_parts.devices_of([*(how.devices or asked.devices), *testers]), folder, remedy)
-    with whole_run(folder, begun=True), watching(progress) as observer:
+    with whole_run(folder, begun=True), watching(progress) as shown, logged(shown, logs, folder) as observer:
         if here:
             training.resume_simulated(folder, threads_of(how.threads), observer, data=own, rounds=how.rounds)
         else:

@@ -9,6 +9,8 @@ from ..devices.device_urls import require_secure
 from ..devices.link import faults
 from ..runs import foreign_parts, training
 from ..runs.setup import set_up
+from ..trackers.run_logs import logged
+from ..trackers.trackers_by_name import LogOption, trackers
 from .api_defaults import DEFAULT_DEVICES, TEST_DEVICE, threads_of
 from .continuing import Continuation, continue_run
 from .loaded_experiment import Experiment, data_path
@@ -24,6 +26,7 @@ def simulate(
     out: str | Path | None = None,
     threads: int | None = None,
     data: str | Path | None = None,
+    log: LogOption = (),
     progress: ProgressOption = True,
 ) -> Run:
     """Meta-trains in a simulation in this process, many clients at once, and tests on unseen clients.
@@ -33,6 +36,8 @@ def simulate(
         out: Run folder to create; None for a new one in runs/.
         threads: Threads to simulate on; None for all processors. The result does not depend on it.
         data: Folder of the task's data; None for the usual place.
+        log: Where to log rounds, keys and result besides the run folder: "csv", "tensorboard", "mlflow", "wandb", or
+            "FILE.py:CLASS" or an object with the functions of ``Tracker``; or several of these. A log that fails is a warning.
         progress: True for bars in a terminal or notebook and lines elsewhere, False for nothing; or a function that is called
             with a ProgressEvent, or an observer.
 
@@ -40,12 +45,14 @@ def simulate(
         The finished run; its weights are the same as with devices.
 
     Raises:
+        TrackerError: A tracker is unknown, or its library is not installed.
         Error: SpecError, DataError, BuildError, StoreError, StrategyError, TrainingFailed, Collapsed.
         KeyboardInterrupt: The finished rounds are in the run folder, and ``resume`` continues after them.
     """
+    logs = trackers(log)
     setup = set_up(experiment.spec, experiment.source, data_path(experiment.spec.task, data))
     folder = path_of(out) or new_run_folder(experiment.name)
-    with whole_run(folder), watching(progress) as observer:
+    with whole_run(folder), watching(progress) as shown, logged(shown, logs, folder) as observer:
         training.simulate(setup, threads_of(threads), folder, observer)
     return Run(folder)
 
@@ -61,6 +68,7 @@ def train(
     record: str | Path | None = None,
     instructions_per_step: dict[str, int] | None = None,
     insecure: bool = False,
+    log: LogOption = (),
     progress: ProgressOption = True,
 ) -> Run:
     """Meta-trains on boards, emulators or native processes, and tests on unseen clients.
@@ -76,6 +84,7 @@ def train(
         instructions_per_step: Counted instructions by variant, for the report.
         insecure: Accept lines that leave this machine without TLS, such as socket://HOST:PORT, to boards that are not
             authenticated: whoever is on the network may then answer for a board.
+        log: As in ``simulate``.
         progress: As in ``simulate``.
 
     Returns:
@@ -88,9 +97,10 @@ def train(
     require_secure([*devices, test_device], experiment.spec.run.security, insecure)
     foreign_parts.remember(foreign_parts.devices_of([*devices, test_device]))
     disturbance = faults.parse(fault) if fault else None
+    logs = trackers(log)
     setup = set_up(experiment.spec, experiment.source, data_path(experiment.spec.task, data))
     folder = path_of(out) or new_run_folder(experiment.name)
-    with whole_run(folder), watching(progress) as observer:
+    with whole_run(folder), watching(progress) as shown, logged(shown, logs, folder) as observer:
         training.train(
             setup,
             list(devices),
@@ -118,6 +128,7 @@ def resume(
     rounds: int | None = None,
     insecure: bool = False,
     trust: bool = False,
+    log: LogOption = (),
     progress: ProgressOption = True,
 ) -> Run:
     """Continues a run after its last finished round; the weights are the same as without the interruption.
@@ -136,6 +147,7 @@ def resume(
             the server's learning rate does not depend on it, the weights are those of a run begun with it.
         insecure: As in ``train``, also for the devices that the run was begun with.
         trust: As in ``open_run``.
+        log: As in ``simulate``; a log that has the first rounds already is continued.
         progress: As in ``simulate``.
 
     Returns:
@@ -158,6 +170,7 @@ def resume(
         rounds=rounds,
         insecure=insecure,
         trust=trust,
+        log=log,
     )
     continue_run(Path(path), how, progress)
     return Run(path)

@@ -14,7 +14,18 @@ from rich.text import Text
 
 import tinymetafed as tmf
 
-from . import artifacts, bench_boards, bench_lines, bench_runs, board_commands, project, run_commands, sweeping, tuning_command
+from . import (
+    artifacts,
+    bench_boards,
+    bench_lines,
+    bench_runs,
+    board_commands,
+    live_commands,
+    project,
+    run_commands,
+    sweeping,
+    tuning_command,
+)
 from .output import notes, results, write_in_any_encoding
 
 FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
@@ -38,6 +49,7 @@ app.command()(run_commands.adapt)
 app.command()(run_commands.evaluate)
 app.command()(artifacts.report)
 app.command()(artifacts.verify)
+app.command()(artifacts.log)
 app.command()(artifacts.export)
 app.command()(board_commands.status)
 app.command()(board_commands.estimate)
@@ -46,6 +58,8 @@ app.command()(board_commands.record)
 app.command()(board_commands.label)
 app.command()(board_commands.start)
 app.command()(board_commands.enroll)
+app.command()(live_commands.live)
+app.command()(live_commands.top)
 app.command("monitor")(artifacts.listen)
 app.command()(artifacts.codegen)
 app.command("doctor")(artifacts.examine)

@@ -17,7 +17,8 @@ from rich.text import Text
 
 import tinymetafed as tmf
 
-from .options import DataOption, DeviceOption, InsecureOption, JsonOption, SetOption, ThreadsOption, TrustOption
+from .live_commands import LiveAtOption, LiveOption, served
+from .options import DataOption, DeviceOption, InsecureOption, JsonOption, LogOption, SetOption, ThreadsOption, TrustOption
 from .output import notes, results
 
 
@@ -48,6 +49,9 @@ def train(
         typer.Option(help="Faults on the lines of the training devices: flip=0.01,delay=20ms. May be given several times."),
     ] = None,
     record: Annotated[Path | None, typer.Option(help="File to record these lines in, for `monitor`.")] = None,
+    log: LogOption = None,
+    live: LiveOption = False,
+    live_at: LiveAtOption = None,
     insecure: InsecureOption = False,
     trust: TrustOption = False,
     json_: JsonOption = False,
@@ -61,7 +65,7 @@ def train(
         _refuse_trust(trust)
         chosen = _experiment(experiment, set_)
         folder = out or tmf.new_run_folder(chosen.name)
-        with _resumable(folder, device, test_device, insecure=insecure):
+        with _resumable(folder, device, test_device, insecure=insecure, log=log), served(folder, live, live_at):
             run = tmf.train(
                 chosen,
                 device or tmf.DEFAULT_DEVICES,
@@ -71,11 +75,12 @@ def train(
                 fault=disturbance,
                 record=record,
                 insecure=insecure,
+                log=log or (),
             )
     else:
         rounds = _rounds_of_resumed(set_, out)
         _say_if_finished(resume, rounds)
-        with _resumable(resume, device, test_device, data, insecure=insecure):
+        with _resumable(resume, device, test_device, data, insecure=insecure, log=log), served(resume, live, live_at):
             run = tmf.resume(
                 resume,
                 simulated=False,
@@ -88,6 +93,7 @@ def train(
                 rounds=rounds,
                 insecure=insecure,
                 trust=trust,
+                log=log or (),
             )
     _finish(run, json_)
 
@@ -107,6 +113,9 @@ def simulate(
         ),
     ] = None,
     threads: ThreadsOption = None,
+    log: LogOption = None,
+    live: LiveOption = False,
+    live_at: LiveAtOption = None,
     trust: TrustOption = False,
     json_: JsonOption = False,
 ) -> None:
@@ -118,15 +127,22 @@ def simulate(
         _refuse_trust(trust)
         chosen = _experiment(experiment, set_)
         folder = out or tmf.new_run_folder(chosen.name)
-        with _resumable(folder, command="simulate"):
-            run = tmf.simulate(chosen, out=folder, threads=threads, data=data)
+        with _resumable(folder, command="simulate", log=log), served(folder, live, live_at):
+            run = tmf.simulate(chosen, out=folder, threads=threads, data=data, log=log or ())
     else:
         rounds = _rounds_of_resumed(set_, out)
         _say_if_finished(resume, rounds)
-        with _resumable(resume, data=data, command="simulate"):
+        with _resumable(resume, data=data, command="simulate", log=log), served(resume, live, live_at):
             begun_as = None if experiment is None else tmf.load(experiment)
             run = tmf.resume(
-                resume, simulated=True, threads=threads, data=data, experiment=begun_as, rounds=rounds, trust=trust
+                resume,
+                simulated=True,
+                threads=threads,
+                data=data,
+                experiment=begun_as,
+                rounds=rounds,
+                trust=trust,
+                log=log or (),
             )
     _finish(run, json_)
 
@@ -321,6 +337,7 @@ def _resumable(
     data: Path | None = None,
     command: str = "train",
     insecure: bool = False,
+    log: Sequence[str] | None = None,
 ) -> Iterator[None]:
     """Prints how to continue a run that was interrupted or lost devices or recording; removes its folder if it is empty."""
     try:
@@ -332,6 +349,7 @@ def _resumable(
             words += ["--test-device", test_device] if test_device else []
             words += ["--data", str(data)] if data else []
             words += ["--insecure"] if insecure else []
+            words += [word for name in log or () for word in ("--log", name)]
             notes.print(f"The finished rounds are kept; continue with: {shlex.join(words)}", soft_wrap=True)
         raise
     finally:
