@@ -12,6 +12,7 @@ import hashlib
 import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -111,8 +112,16 @@ if included is not None:
 replacing = [firmware / "bench" / name] if (name := os.environ.get("TINYMETAFED_KERNELS")) else []
 replacing += [folder for folder in folders.values() if (folder / "kernels").is_dir()]
 env.Append(CPPPATH=[str(path) for path in (generated, *replacing, firmware / "core", firmware / "app")])
-# Sources ask for some generated headers with __has_include, which SCons does not follow; so their names are in the command.
-headers = sorted(path.name for path in generated.glob("*.hpp"))
+# Sources ask for some generated headers with __has_include, which SCons does not follow; so the names of those that are there
+# are in the command. Object files of sources that are alike are shared by models with other headers.
+asked = re.compile(r"__has_include\(\s*[<\"]([^>\"]+)")
+sources = [
+    path
+    for folder in (root / "firmware" / "core", root / "firmware" / "app", *folders.values())
+    for path in folder.rglob("*.?pp")
+]
+names = {name for path in sources for name in asked.findall(path.read_text(encoding="utf-8"))}
+headers = sorted(name for name in names if (generated / name).is_file())
 env.Append(SRC_BUILD_FLAGS=[f"-DTMF_HEADERS={hashlib.sha256(' '.join(headers).encode()).hexdigest()[:16]}"])
 theirs = {port: folder for port, folder in folders.items() if known.project and folder.parent == known.project / "port"}
 ports = [f"+<port/{port}/*>" for port in folders if port not in theirs]

@@ -28,6 +28,8 @@ from tinymetafed_codegen.locate import find
 
 sys.path += [str(Path(__file__).parent / folder) for folder in ("devices", "kernels", "fuzz", "nrf52840", "pages")]
 
+gc.disable()  # until the tests are collected, as hardly any of their objects is garbage
+
 collect_ignore = ["firmware"]  # unit tests in C++, which `pio test` runs
 
 # PlatformIO stores usage data in a folder of the checkout; two test processes would create that folder at the same time.
@@ -91,6 +93,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_collection_finish() -> None:
     """Leaves the thousands of tests, which stay to the end, out of every later garbage collection."""
     gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture
