@@ -15,6 +15,7 @@ from ..learn.tasks import Samples
 from ..learn.weights import Floats
 
 Outcome = TypeVar("Outcome")
+Taken = TypeVar("Taken")
 
 
 class TrainingFailed(Error):
@@ -89,6 +90,10 @@ class Served(Generic[Outcome]):
         """Accepted, redone (accepted after a first attempt was lost), or skipped."""
         return "skipped" if not self.device else "redone" if self.redone else "accepted"
 
+    def of(self, take: Callable[[Outcome], Taken]) -> Served[Taken]:
+        """The same with a part of the outcome."""
+        return Served(None if self.outcome is None else take(self.outcome), self.device, self.redone, self.note)
+
 
 @dataclass(frozen=True)
 class DeviceFacts(StrictJson):
@@ -117,8 +122,8 @@ class Adapted:
     count: int = 0
 
 
-class Clients(Protocol):
-    """The clients of one experiment, on devices or simulated."""
+class Trainers(Protocol):
+    """The training clients of one experiment, on devices, behind gateways or simulated."""
 
     @property
     def traffic(self) -> Traffic:
@@ -153,6 +158,10 @@ class Clients(Protocol):
         Raises:
             Error: LinkError, StrategyError or TrainingFailed.
         """
+
+
+class Clients(Trainers, Protocol):
+    """The clients of one experiment, on devices or simulated, those included that no one trains on."""
 
     def adapt(
         self,
