@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from .api.checking import BoardNeeds, DataCause, DataCheck, DataProblem, check
     from .api.enrolling import Enrollment, KnownBoard, enroll, enrolled_boards, forget_board
     from .api.estimating import Cost, DailyEstimate, Day, estimate_day
+    from .api.gateway_runs import Gateways, gateway
     from .api.loaded_experiment import Experiment, Generated, LayerChoice, choose_layers, codegen, load
     from .api.many_runs import SweepTable, paper, sweep
     from .api.measuring_boards import (
@@ -129,6 +130,7 @@ _WHERE = {
         "Day",
         "estimate_day",
     ),
+    ".api.gateway_runs": ("Gateways", "gateway"),
     ".api.loaded_experiment": (
         "Experiment",
         "Generated",
@@ -307,6 +309,7 @@ __all__ = [
     "FedAvg",
     "FedSgd",
     "FinalScores",
+    "Gateways",
     "Generated",
     "History",
     "KnownBoard",
@@ -389,6 +392,7 @@ __all__ = [
     "examine",
     "example",
     "forget_board",
+    "gateway",
     "import_model",
     "label_sample",
     "load",

@@ -11,6 +11,7 @@ from ..runs import foreign_parts, training
 from ..runs.setup import set_up
 from .api_defaults import DEFAULT_DEVICES, TEST_DEVICE, threads_of
 from .continuing import Continuation, continue_run
+from .gateway_runs import Gateways
 from .loaded_experiment import Experiment, data_path
 from .named_files import path_of
 from .progress import ProgressOption, watching
@@ -61,6 +62,7 @@ def train(
     record: str | Path | None = None,
     instructions_per_step: dict[str, int] | None = None,
     insecure: bool = False,
+    gateways: Gateways | None = None,
     progress: ProgressOption = True,
 ) -> Run:
     """Meta-trains on boards, emulators or native processes, and tests on unseen clients.
@@ -76,6 +78,7 @@ def train(
         instructions_per_step: Counted instructions by variant, for the report.
         insecure: Accept lines that leave this machine without TLS, such as socket://HOST:PORT, to boards that are not
             authenticated: whoever is on the network may then answer for a board.
+        gateways: Gateways with boards to train on, in place of ``devices``.
         progress: As in ``simulate``.
 
     Returns:
@@ -85,6 +88,8 @@ def train(
         Error: SpecError, DataError, BuildError, LinkError, LaunchError, DeltaError, StoreError, StrategyError, Collapsed.
         KeyboardInterrupt: The finished rounds are in the run folder, and ``resume`` continues after them.
     """
+    if gateways is not None:
+        return _train_behind(experiment, gateways, test_device, out, data, insecure, progress)
     require_secure([*devices, test_device], experiment.spec.run.security, insecure)
     foreign_parts.remember(foreign_parts.devices_of([*devices, test_device]))
     disturbance = faults.parse(fault) if fault else None
@@ -104,6 +109,25 @@ def train(
     return Run(folder)
 
 
+def _train_behind(
+    experiment: Experiment,
+    gateways: Gateways,
+    test_device: str,
+    out: str | Path | None,
+    data: str | Path | None,
+    insecure: bool,
+    progress: ProgressOption,
+) -> Run:
+    require_secure([test_device], experiment.spec.run.security, insecure)
+    foreign_parts.remember(foreign_parts.devices_of([test_device]))
+    site = gateways.site([test_device])
+    setup = set_up(experiment.spec, experiment.source, data_path(experiment.spec.task, data))
+    folder = path_of(out) or new_run_folder(experiment.name)
+    with whole_run(folder), watching(progress) as observer:
+        training.train_behind(setup, site, folder, observer)
+    return Run(folder)
+
+
 def resume(
     path: str | Path,
     *,
@@ -118,6 +142,7 @@ def resume(
     rounds: int | None = None,
     insecure: bool = False,
     trust: bool = False,
+    gateways: Gateways | None = None,
     progress: ProgressOption = True,
 ) -> Run:
     """Continues a run after its last finished round; the weights are the same as without the interruption.
@@ -136,6 +161,7 @@ def resume(
             the server's learning rate does not depend on it, the weights are those of a run begun with it.
         insecure: As in ``train``, also for the devices that the run was begun with.
         trust: As in ``open_run``.
+        gateways: As in ``train``; a run behind gateways needs them again.
         progress: As in ``simulate``.
 
     Returns:
@@ -158,6 +184,7 @@ def resume(
         rounds=rounds,
         insecure=insecure,
         trust=trust,
+        gateways=gateways,
     )
     continue_run(Path(path), how, progress)
     return Run(path)

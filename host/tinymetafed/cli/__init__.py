@@ -14,7 +14,18 @@ from rich.text import Text
 
 import tinymetafed as tmf
 
-from . import artifacts, bench_boards, bench_lines, bench_runs, board_commands, project, run_commands, sweeping, tuning_command
+from . import (
+    artifacts,
+    bench_boards,
+    bench_lines,
+    bench_runs,
+    board_commands,
+    gateway_command,
+    project,
+    run_commands,
+    sweeping,
+    tuning_command,
+)
 from .output import notes, results, write_in_any_encoding
 
 FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
@@ -31,6 +42,7 @@ app.command("import")(project.import_)
 app.command()(artifacts.check)
 app.command()(run_commands.train)
 app.command()(run_commands.simulate)
+app.command()(gateway_command.gateway)
 app.command()(sweeping.sweep)
 app.command()(sweeping.paper)
 app.command()(tuning_command.tune)

@@ -17,6 +17,7 @@ from rich.text import Text
 
 import tinymetafed as tmf
 
+from .gateway_command import CertificatesOption, GatewaysOption, SecretOption, SuperlinkOption, gateways_of, words_of
 from .options import DataOption, DeviceOption, InsecureOption, JsonOption, SetOption, ThreadsOption, TrustOption
 from .output import notes, results
 
@@ -48,6 +49,10 @@ def train(
         typer.Option(help="Faults on the lines of the training devices: flip=0.01,delay=20ms. May be given several times."),
     ] = None,
     record: Annotated[Path | None, typer.Option(help="File to record these lines in, for `monitor`.")] = None,
+    superlink: SuperlinkOption = None,
+    gateways: GatewaysOption = None,
+    root_certificates: CertificatesOption = None,
+    server_secret: SecretOption = None,
     insecure: InsecureOption = False,
     trust: TrustOption = False,
     json_: JsonOption = False,
@@ -57,11 +62,13 @@ def train(
     tinymetafed train examples/sine.toml --device qemu:4
     """
     disturbance = ",".join(fault or ())
+    local = {"--device": bool(device), "--fault": bool(fault), "--record": record is not None}
+    behind = gateways_of(superlink, gateways, root_certificates, server_secret, insecure, local)
     if resume is None:
         _refuse_trust(trust)
         chosen = _experiment(experiment, set_)
         folder = out or tmf.new_run_folder(chosen.name)
-        with _resumable(folder, device, test_device, insecure=insecure):
+        with _resumable(folder, device, test_device, insecure=insecure, gateways=behind):
             run = tmf.train(
                 chosen,
                 device or tmf.DEFAULT_DEVICES,
@@ -71,11 +78,12 @@ def train(
                 fault=disturbance,
                 record=record,
                 insecure=insecure,
+                gateways=behind,
             )
     else:
         rounds = _rounds_of_resumed(set_, out)
         _say_if_finished(resume, rounds)
-        with _resumable(resume, device, test_device, data, insecure=insecure):
+        with _resumable(resume, device, test_device, data, insecure=insecure, gateways=behind):
             run = tmf.resume(
                 resume,
                 simulated=False,
@@ -88,6 +96,7 @@ def train(
                 rounds=rounds,
                 insecure=insecure,
                 trust=trust,
+                gateways=behind,
             )
     _finish(run, json_)
 
@@ -321,6 +330,7 @@ def _resumable(
     data: Path | None = None,
     command: str = "train",
     insecure: bool = False,
+    gateways: tmf.Gateways | None = None,
 ) -> Iterator[None]:
     """Prints how to continue a run that was interrupted or lost devices or recording; removes its folder if it is empty."""
     try:
@@ -331,6 +341,7 @@ def _resumable(
             words += [word for url in devices or () for word in ("--device", url)]
             words += ["--test-device", test_device] if test_device else []
             words += ["--data", str(data)] if data else []
+            words += words_of(gateways)
             words += ["--insecure"] if insecure else []
             notes.print(f"The finished rounds are kept; continue with: {shlex.join(words)}", soft_wrap=True)
         raise
