@@ -115,7 +115,7 @@ class Gateway:
             self.on_event(f"a server asks for a run that this gateway is not for: this gateway {wrong}")
         else:
             self.on_event(f"joined a run with {len(self.clients.devices)} boards")
-        return Joined(self.name, self.session, self.terms, tuple(self.clients.devices))
+        return Joined(self.name, self.session, self.terms, tuple(self.clients.devices), self.clients.traffic)
 
     def _train(self, order: TrainOrder) -> Trained | Failed:
         if order.session != self.session:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import ClassVar, TypeVar
 
@@ -73,13 +73,14 @@ class Join:
 
 @dataclass(frozen=True)
 class Joined:
-    """A gateway's answer. ``session`` is another number after each start of the gateway."""
+    """A gateway's answer. ``session`` is another number after each start of the gateway; ``traffic``: on its lines so far."""
 
     kind: ClassVar[Kind] = Kind.JOINED
     name: str
     session: int
     terms: Terms
     devices: tuple[DeviceFacts, ...]
+    traffic: Traffic = field(default_factory=Traffic)
 
 
 @dataclass(frozen=True)
@@ -215,7 +216,7 @@ def read_joined(reader: FieldReader) -> Joined:
     for _ in range(reader.number(MAX_DEVICES)):
         url, board, unique_id = reader.text(_NOTE_BYTES), reader.text(_NOTE_BYTES), reader.content(ID_BYTES)
         devices.append(DeviceFacts(url, board, unique_id.hex(), reader.number(1 << 32)))
-    return _whole(reader, Joined(name, session, terms, tuple(devices)))
+    return _whole(reader, Joined(name, session, terms, tuple(devices), _read_traffic(reader)))
 
 
 def read_order(reader: FieldReader, shape: Shape) -> TrainOrder:
@@ -244,7 +245,7 @@ def read_trained(reader: FieldReader, shape: Shape, names: Sequence[str], order:
             shares.append(Served(Share(shape.k, "") if place else None, device, redone, note))
     came = sum(each.outcome is not None for each in shares)
     total = None if order.exponent is None else read_sum(reader, shape.n, came)
-    traffic = Traffic(*(reader.number(1 << 62) for _ in range(6)))
+    traffic = _read_traffic(reader)
     return _whole(reader, Trained(tuple(served), tuple(shares), total, traffic, reader.number(), reader.number()))
 
 
@@ -271,6 +272,7 @@ def _write_joined(writer: FieldWriter, joined: Joined) -> None:
         writer.text(device.board)
         writer.content(bytes.fromhex(device.unique_id))
         writer.number(device.receive_window)
+    _write_traffic(writer, joined.traffic)
 
 
 def _write_order(writer: FieldWriter, order: TrainOrder) -> None:
@@ -317,8 +319,15 @@ def _write_trained(writer: FieldWriter, trained: Trained, shape: Shape, places: 
             write_update(writer, each.outcome, shape.n)
     if trained.sum_ is not None:
         write_sum(writer, trained.sum_)
-    traffic = trained.traffic
-    for number in (traffic.down, traffic.up, traffic.samples_down, traffic.samples_up, traffic.retries, traffic.spared):
-        writer.number(number)
+    _write_traffic(writer, trained.traffic)
     writer.number(trained.microseconds)
     writer.number(trained.processor)
+
+
+def _write_traffic(writer: FieldWriter, traffic: Traffic) -> None:
+    for number in (traffic.down, traffic.up, traffic.samples_down, traffic.samples_up, traffic.retries, traffic.spared):
+        writer.number(number)
+
+
+def _read_traffic(reader: FieldReader) -> Traffic:
+    return Traffic(*(reader.number(1 << 62) for _ in range(6)))

@@ -43,7 +43,8 @@ class GatewayMember:
     names: tuple[str, ...] = ()
     devices: tuple[DeviceFacts, ...] = ()
     excluded: dict[bytes, str] = field(default_factory=dict)
-    traffic: Traffic = field(default_factory=Traffic)  # of this session
+    before: Traffic = field(default_factory=Traffic)  # what its lines had carried when it joined
+    traffic: Traffic = field(default_factory=Traffic)  # since it joined
     processor: int = 0  # microseconds of its machine's processor in this session
     failures: int = 0  # in a row
     invalid: int = 0
@@ -160,7 +161,7 @@ class GatewayRoster:
 
     def add(self, member: GatewayMember, traffic: Traffic, processor: int) -> None:
         """Notes what a gateway has counted in this session."""
-        member.traffic, member.processor = traffic, processor
+        member.traffic, member.processor = traffic - member.before, processor
 
     def _join(self, member: GatewayMember, joined: Joined) -> None:
         if not _NAME.fullmatch(joined.name):
@@ -183,7 +184,7 @@ class GatewayRoster:
             self._past, before.traffic = self._past + before.traffic, Traffic()
             if before is not member:
                 del self._members[before.number]  # the same gateway, started again
-        member.session, member.failures, member.processor = joined.session, 0, 0
+        member.session, member.before, member.failures, member.processor = joined.session, joined.traffic, 0, 0
         named = [replace(device, url=f"{joined.name}/{device.url}") for device in joined.devices]
         member.names = tuple(device.url for device in named)
         self._keep_own(member, named, others)
