@@ -51,6 +51,7 @@ if TYPE_CHECKING:
         bench_sound,
         count_instructions,
     )
+    from .api.measuring_gateways import bench_gateways
     from .api.measuring_lines import bench_downlink, bench_soak, bench_uplink, bench_wire
     from .api.measuring_runs import bench_all, bench_budget, bench_byzantine, bench_gains, bench_simulation
     from .api.progress import ProgressEvent, ProgressOption, watching
@@ -155,6 +156,7 @@ _WHERE = {
         "bench_sound",
         "count_instructions",
     ),
+    ".api.measuring_gateways": ("bench_gateways",),
     ".api.measuring_lines": (
         "bench_downlink",
         "bench_soak",
@@ -368,6 +370,7 @@ __all__ = [
     "bench_byzantine",
     "bench_downlink",
     "bench_gains",
+    "bench_gateways",
     "bench_grid",
     "bench_kernels",
     "bench_memory",

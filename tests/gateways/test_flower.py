@@ -120,7 +120,7 @@ def private_key(file: Path) -> None:
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import ec
 
-    key = ec.generate_private_key(ec.SECP384R1())
+    key = ec.generate_private_key(ec.SECP256R1())
     openssh, none = serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
     file.write_bytes(key.private_bytes(serialization.Encoding.PEM, openssh, none))
 

@@ -47,7 +47,7 @@ def test_any_topology_ends_on_the_weights_of_one_simulation(keys: tuple[str, ...
 def test_pre_summed_weights_are_others_but_near() -> None:
     forward, summed = simulated(setup())[-1].weights, simulated(setup(*PRE_SUMMED))[-1].weights
     assert sha256(forward) != sha256(summed)
-    assert np.allclose(forward, summed, atol=1e-5)
+    assert np.allclose(forward, summed, atol=1e-3), "boards get float16, which a last bit may round to its neighbour"
 
 
 def test_forwarded_contributions_are_those_of_the_simulation_with_the_board_that_made_them() -> None:

@@ -17,6 +17,7 @@ import tinymetafed as tmf
 from . import (
     artifacts,
     bench_boards,
+    bench_gateways,
     bench_lines,
     bench_runs,
     board_commands,
@@ -73,6 +74,7 @@ bench_app.command()(bench_boards.authentication)
 bench_app.command()(bench_lines.wire)
 bench_app.command()(bench_lines.uplink)
 bench_app.command()(bench_lines.downlink)
+bench_app.command()(bench_gateways.gateways)
 bench_app.command("board")(bench_boards.board)
 bench_app.command()(bench_runs.byzantine)
 bench_app.command()(bench_runs.gains)

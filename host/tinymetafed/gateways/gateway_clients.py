@@ -59,6 +59,7 @@ class _Round:
     skipped: list[int] = field(default_factory=list)  # places whose board is behind no gateway that is there
     done: list[tuple[_Order, Trained]] = field(default_factory=list)
     failure: Failed | None = None  # the latest
+    processor: int = 0  # microseconds of gateways
     hopeless: float | None = None  # since when no gateway is left
 
     def again(self, places: Sequence[int], why: str) -> None:
@@ -73,10 +74,16 @@ class _Round:
 
 @dataclass(frozen=True)
 class RoundCost:
-    """What a round took: seconds in all, the longest of one gateway's own work, bytes and messages of the backhaul."""
+    """What a round took.
+
+    ``seconds``: until all gateways had answered; ``longest``: of them the longest of one gateway's own work. ``processor``:
+    seconds of processors in gateways, without what boards and this machine took; 0 in the first round of a gateway.
+    ``backhaul``: bytes and number of messages.
+    """
 
     seconds: float
     longest: float
+    processor: float
     backhaul: BackhaulTraffic
 
 
@@ -155,7 +162,8 @@ class GatewayClients:
                 self._require_hope(round_)
                 self._backhaul.wait(self._backhaul.now() - last)
         longest = max((trained.microseconds / 1e6 for _, trained in round_.done), default=0.0)
-        self.costs.append(RoundCost(self._backhaul.now() - began, longest, self._backhaul.traffic - before))
+        seconds, backhaul = self._backhaul.now() - began, self._backhaul.traffic - before
+        self.costs.append(RoundCost(seconds, longest, round_.processor / 1e6, backhaul))
         return round_
 
     def _look(self, round_: _Round) -> None:
@@ -247,6 +255,7 @@ class GatewayClients:
                 self.roster.refuse(member, f"{error}")
         if isinstance(answer, Trained):
             member.failures = 0
+            round_.processor += answer.processor - (member.processor or answer.processor)
             self.roster.add(member, answer.traffic, answer.processor)
             self._longest = max(answer.microseconds / 1e6, self._longest if self.costs else 0.0)
             round_.done.append((order, answer))

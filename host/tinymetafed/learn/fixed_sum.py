@@ -14,7 +14,7 @@ from .weights import Floats
 
 Integers = npt.NDArray[np.int64]
 
-STEP_BITS = 20  # the largest weight is about 2^20 steps, so that rounding is far below what int8 values lose
+STEP_BITS = 16  # the largest weight is about 2^16 steps, so that rounding is far below what int8 values lose
 LEAST_WEIGHT = np.float32(2.0**-6)  # a smaller largest weight makes the step no finer
 ENTRY_BITS = 46  # an entry of one update has fewer bits than this
 MAX_UPDATES = 1 << 16  # so that no sum leaves the range of int64

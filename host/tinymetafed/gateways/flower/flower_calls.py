@@ -16,7 +16,27 @@ from .superlink_address import SuperLinkAddress, SuperLinkError
 _Result = TypeVar("_Result")
 
 PAUSE_SECONDS = (0.5, 15.0)  # first and longest between two tries; it doubles each time
+_LEAST_SECONDS = 0.01  # between two looks for a message
+_EARLY = 0.7  # share of the usual time after which a message is looked for more often
+_SHARE = 0.1  # of that time: a message waits no longer
 _AWAY = (429, 502, 503, 504)
+
+
+class Pace:
+    """How often to look for a message: rarely until the time that the last one took is nearly over, then more often."""
+
+    def __init__(self, most: float) -> None:
+        """Pauses are ``most`` seconds long at most, and not longer than a part of the time that a message takes."""
+        self._most, self._usual = most, 0.0
+
+    def pause(self, waited: float) -> float:
+        """Seconds until the next look, after ``waited`` seconds without a message."""
+        early = _EARLY * self._usual - waited
+        return min(max(_LEAST_SECONDS, early, _SHARE * max(self._usual, waited)), self._most)
+
+    def came(self, waited: float) -> None:
+        """Notes that a message has come after ``waited`` seconds."""
+        self._usual = waited
 
 
 class Refused(SuperLinkError):

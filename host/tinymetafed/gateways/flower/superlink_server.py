@@ -42,7 +42,7 @@ from flwr.supercore.runtime import RuntimeHttpClient
 from ...devices.link.clock import SYSTEM_CLOCK, Clock
 from ..backhaul import BackhaulTraffic, Reply
 from ..gateway_fields import GatewayMessageError
-from .flower_calls import Calls, Refused
+from .flower_calls import Calls, Pace, Refused
 from .flower_messages import order, put_together, taken_apart, unpacked
 from .flower_objects import Objects
 from .superlink_address import SuperLinkAddress, SuperLinkError
@@ -52,8 +52,7 @@ _Result = TypeVar("_Result")
 AWAY_SECONDS = 120.0  # for which the SuperLink may be away in a run
 START_SECONDS = 20.0  # for the SuperLink to hand its task out
 HEARTBEAT_SECONDS = 20.0
-_WAIT_SECONDS = (0.005, 0.25)  # shortest and longest pause between two looks for replies
-_WAIT_SHARE = 0.1  # of the time without one
+_MOST_SECONDS = 0.25  # between two looks for replies
 _ACQUIRE = "/flwr.proto.Runtime/AcquireTask"
 _APP = b"""[project]
 name = "tinymetafed"
@@ -78,6 +77,7 @@ class SuperLinkBackhaul:
         self.traffic = BackhaulTraffic()
         self._calls, self._client, self._run_id, self._clock = calls, client, run_id, clock
         self._node = Node(node_id=SUPERLINK_NODE_ID)
+        self._pace, self._waited = Pace(_MOST_SECONDS), 0.0
         self._objects = Objects(calls, client, self._node, run_id)
 
     def present(self) -> frozenset[int]:
@@ -122,11 +122,15 @@ class SuperLinkBackhaul:
             self._call(lambda confirm=confirm: self._client.ConfirmMessageReceived(confirm))  # type: ignore[misc]
             self.traffic = BackhaulTraffic(self.traffic.down, self.traffic.up + len(content), self.traffic.messages)
             replies.append(Reply(to, content))
+        if replies and self._waited:
+            self._pace.came(self._waited)
+            self._waited = 0.0
         return replies
 
     def wait(self, waited: float) -> None:
         """See Backhaul."""
-        self._calls.stop.wait(min(max(_WAIT_SECONDS[0], _WAIT_SHARE * waited), _WAIT_SECONDS[1]))
+        self._waited = waited
+        self._calls.stop.wait(self._pace.pause(waited))
 
     def now(self) -> float:
         """See Backhaul."""

@@ -30,20 +30,20 @@ from flwr.proto.heartbeat_pb2 import SendNodeHeartbeatRequest
 from flwr.proto.message_pb2 import ConfirmMessageReceivedRequest
 from flwr.proto.node_pb2 import Node
 from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor
-from flwr.supercore.primitives.asymmetric import generate_key_pairs, public_key_to_bytes
+from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 from flwr.supernode.fleet_http_client import FleetHttpClient
 from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 
 from ..gateway import Gateway
 from ..gateway_fields import GatewayMessageError
-from .flower_calls import Calls, Refused
+from .flower_calls import Calls, Pace, Refused
 from .flower_messages import packed, put_together, taken_apart, unpacked
 from .flower_objects import Objects
 from .superlink_address import SuperLinkAddress, SuperLinkError
 
 HEARTBEAT_SECONDS = 10.0  # the shortest that Flower takes; a node is lost after two of them
-_IDLE_SECONDS = (0.01, 0.5)  # shortest and longest pause between two looks for a message
-_IDLE_SHARE = 0.1  # of the time without a message
+AGAIN_SECONDS = 2.0  # before this node joins again
+_MOST_SECONDS = 0.5  # between two looks for a message
 
 
 def client_app(gateway: Gateway) -> ClientApp:
@@ -68,23 +68,27 @@ class SuperNode:
     _connected_once: bool = False
 
     def serve(self) -> None:
-        """Answers messages until ``stop`` is set; joins again when the SuperLink has forgotten this node.
+        """Answers messages until ``stop`` is set; once it was connected, it joins again whatever becomes of the SuperLink.
 
         Raises:
             SuperLinkError: The SuperLink must not be believed, does not know this node's key, or has another version.
         """
-        keys = _keys(self.address)
+        keys, said = _keys(self.address), ""
         while not self.stop.is_set():
             calls = Calls(self.address, self.on_event, patience=None, stop=self.stop)
-            with _client(self.address, keys) as client, self._node(calls, client, keys) as node:
-                try:
+            try:
+                with _client(self.address, keys) as client, self._node(calls, client, keys) as node:
+                    said = ""
                     self._answer_all(calls, client, node)
-                except Refused as error:
-                    self.on_event(f"{error}; joining again")
-                    self.stop.wait(1.0)
-                except SuperLinkError:
-                    if not self.stop.is_set():
-                        raise
+            except SuperLinkError as error:
+                if self.stop.is_set():
+                    return
+                if not self._connected_once:
+                    raise
+                if str(error) != said:
+                    said = str(error)
+                    self.on_event(f"{said}; joining again")
+                self.stop.wait(AGAIN_SECONDS)
 
     @contextmanager
     def _node(self, calls: Calls, client: FleetHttpClient, keys: _Keys) -> Iterator[Node]:
@@ -121,14 +125,14 @@ class SuperNode:
 
     def _answer_all(self, calls: Calls, client: FleetHttpClient, node: Node) -> None:
         """Answers every message that comes. Raises Refused when the SuperLink does not know this node any more."""
-        idle = 0.0
+        pace, idle = Pace(_MOST_SECONDS), 0.0
         while not self.stop.is_set():
-            if self._answer_next(calls, client, node):
-                idle = 0.0
-                continue
-            pause = min(max(_IDLE_SECONDS[0], idle * _IDLE_SHARE), _IDLE_SECONDS[1])
-            idle += pause
+            pause = pace.pause(idle)
             self.stop.wait(pause)
+            idle += pause
+            if self._answer_next(calls, client, node):
+                pace.came(idle)
+                idle = 0.0
 
     def _answer_next(self, calls: Calls, client: FleetHttpClient, node: Node) -> bool:
         """Answers a message if there is one."""
@@ -188,8 +192,9 @@ def _client(address: SuperLinkAddress, keys: _Keys) -> Any:
 def _keys(address: SuperLinkAddress) -> _Keys:
     """The key pair of this node: that of its file, or a new one. Raises SuperLinkError."""
     if address.node_key is None:
-        return generate_key_pairs()
-    what = "an elliptic-curve private key without a password, for instance of `ssh-keygen -t ecdsa -b 384`"
+        new = ec.generate_private_key(ec.SECP256R1())  # every request is signed: with less work than by Flower's own curve
+        return new, new.public_key()
+    what = "an elliptic-curve private key without a password, for instance of `ssh-keygen -t ecdsa`"
     content = address.read(address.node_key, what)
     for load in (load_ssh_private_key, load_pem_private_key):
         with suppress(ValueError, TypeError):
