@@ -40,6 +40,7 @@ EXHAUSTIVE = {
     # Tests of tests, and every op through every compiler in the language of an exported library.
     "tests/codegen/test_exported_library.py::test_every_op_is_in_a_model_and_its_kernels_compile_as_cpp11_with_every_compiler",
     "tests/fuzz/test_fuzz.py::test_planted_faults_are_found",
+    "tests/devices/test_native_tcp.py::test_a_run_over_tcp_has_the_weights_of_a_simulation[authenticated]",
     "tests/devices/test_state_machine.py::test_a_session_over_a_bad_line_ends_like_one_over_a_good_line[streamed]",
 }
 

@@ -12,12 +12,14 @@ import pytest
 from exhaustive import EXHAUSTIVE
 from test_docs import ROOT, command_fault, split_commands
 
+from tinymetafed.projects.new import starters
 from tinymetafed_codegen import __version__, boards
 
 yaml = pytest.importorskip("yaml", reason="PyYAML is not installed: `make setup` brings it")
 
 WORKFLOW = ROOT / ".github" / "workflows" / "ci.yml"
-SYSTEM = {"apt-get", "curl", "echo", "mkdir", "pip", "sha256sum", "tar"}
+JOBS = ("test", "models", "renode", "boards", "starters", "other-systems")
+SYSTEM = {"apt-get", "curl", "echo", "mkdir", "pip", "sed", "sha256sum", "tar"}
 
 
 @pytest.fixture(scope="module")
@@ -31,13 +33,13 @@ def commands(job: dict[str, Any]) -> list[str]:
 
 
 def test_every_step_has_a_command_or_an_action(jobs: dict[str, Any]) -> None:
-    assert set(jobs) == {"test", "models", "renode", "boards"}
+    assert set(jobs) == set(JOBS)
     for job in jobs.values():
         assert all(("run" in step) != ("uses" in step) for step in job["steps"])
         assert all(re.fullmatch(r"actions/[\w-]+@v\d+", step["uses"]) for step in job["steps"] if "uses" in step)
 
 
-@pytest.mark.parametrize("job", ["test", "models", "renode", "boards"])
+@pytest.mark.parametrize("job", JOBS)
 def test_commands_exist(jobs: dict[str, Any], job: str) -> None:
     found = commands(jobs[job])
     assert found and [fault for command in found if (fault := command_fault(command))] == []
@@ -48,7 +50,11 @@ def test_commands_exist(jobs: dict[str, Any], job: str) -> None:
         elif program.startswith("."):
             assert os.access(ROOT / program, os.X_OK), command
         else:
-            assert program in SYSTEM | {"make", "pio"}, command
+            assert program in SYSTEM | {"make", "pio", "pytest", "tinymetafed"}, command
+
+
+def test_every_board_that_a_project_can_begin_with_is_built(jobs: dict[str, Any]) -> None:
+    assert set(jobs["starters"]["strategy"]["matrix"]["board"]) == set(starters())
 
 
 @pytest.fixture(scope="module")

@@ -119,6 +119,7 @@ class Board:
     optimization: str | None
     emulator: tuple[str, ...] | None
     serial: tuple[str, ...]
+    serial_tcp: tuple[str, ...]
     unique_id: tuple[str, ...]
     requirements: tuple[Requirement, ...]
     line: Line

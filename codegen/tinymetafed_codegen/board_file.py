@@ -65,6 +65,7 @@ def _board(file: Path, manifest: Facts) -> Board:
         optimization=facts.text_of("optimization") if "optimization" in facts else None,
         emulator=None if facts.raw("emulator") is None else facts.words("emulator", least=1),
         serial=facts.words("serial"),
+        serial_tcp=facts.words("serial_tcp") if "serial_tcp" in facts else (),
         unique_id=facts.words("unique_id"),
         requirements=tuple(_requirements(facts)),
         line=_line(facts.object_of("line")),

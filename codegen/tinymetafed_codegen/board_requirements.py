@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -25,9 +26,18 @@ class Requirement:
 def remedy(needs: Sequence[Requirement]) -> str:
     """How to install all of them, for a message."""
     packages = " ".join(dict.fromkeys(need.package for need in needs if need.package is not None))
-    steps = [f"`sudo apt install {packages}`"] if packages else []
+    steps = [_install(packages)] if packages else []
     steps += [f"put `{need.name}` on the PATH, from {need.download}" for need in needs if need.download is not None]
     return "; ".join(steps)
+
+
+def _install(packages: str) -> str:
+    """How to install Debian's packages, or on another system what they have."""
+    if sys.platform == "win32":
+        return "install g++ of MinGW-w64 (winlibs or MSYS2) and put it on the PATH; emulated boards need Linux, macOS or WSL"
+    if sys.platform == "darwin":
+        return f"`xcode-select --install` for g++; Homebrew or MacPorts for what Debian has in {packages}"
+    return f"`sudo apt install {packages}`"
 
 
 def missing_message(needs: Sequence[Requirement]) -> str:

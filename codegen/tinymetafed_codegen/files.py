@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import os
 import stat
 import sys
@@ -75,7 +76,7 @@ def own_folder(path: Path) -> Path | None:
         ``path``, if it is this user's or can be made; a folder in it that has the user's number in its name, if ``path`` is
         another user's, so that two users never write the same files; None if this user can write neither.
     """
-    if _is_others(path):
+    if sys.platform != "win32" and _is_others(path):
         path = path / f"user-{os.getuid()}"
         if _is_others(path):
             return None
@@ -173,8 +174,14 @@ def _acquire(file: IO[bytes], wait: bool) -> None:
     if sys.platform == "win32":
         import msvcrt
 
-        file.seek(_BYTE)
-        msvcrt.locking(file.fileno(), msvcrt.LK_LOCK if wait else msvcrt.LK_NBLCK, 1)
+        while True:
+            file.seek(_BYTE)
+            try:
+                msvcrt.locking(file.fileno(), msvcrt.LK_LOCK if wait else msvcrt.LK_NBLCK, 1)
+                return
+            except OSError as error:
+                if not wait or error.errno != errno.EDEADLK:  # Windows gives up waiting after ten seconds
+                    raise
     else:
         import fcntl
 

@@ -6,12 +6,14 @@ import hashlib
 import json
 import platform
 import subprocess
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from .toolchain import SHOWN_LINES, BuildError
 
-SHARED = ("-shared", "-fPIC", "-fvisibility=hidden")
+# On Windows the compiler's libraries are linked in, because Python looks for those of a library only where it is installed.
+SHARED = ("-shared", "-fPIC", "-fvisibility=hidden", *(("-static",) if sys.platform == "win32" else ()))
 
 
 def shared_library(stem: Path, command: Sequence[str], files: Iterable[Path], what: str) -> Path:

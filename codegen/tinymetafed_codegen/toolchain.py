@@ -35,7 +35,7 @@ def build_root() -> Path:
     found += [place for place in (temporary_cache(),) if own_folder(place) == place]
     if not found:
         raise BuildError(
-            f"{asked[0] if asked else user_cache()}: user {os.getuid()} cannot write there; set TINYMETAFED_BUILD_DIR to a "
+            f"{asked[0] if asked else user_cache()}: this user cannot write there; set TINYMETAFED_BUILD_DIR to a "
             "folder of this user"
         )
     return found[0]

@@ -94,6 +94,7 @@ if TYPE_CHECKING:
     from .runs.report import ReportError
     from .runs.run_errors import StoreError, UntrustedError
     from .runs.tensorflow import ModelFileError
+    from .runs.verification import Verification
 
 # Each name's module, which is imported when the name is first used: so that a program starts with what it needs.
 _WHERE = {
@@ -236,6 +237,7 @@ _WHERE = {
         "UntrustedError",
     ),
     ".runs.tensorflow": ("ModelFileError",),
+    ".runs.verification": ("Verification",),
     "tinymetafed_codegen.board_errors": ("BoardError", "BoardWarning"),
     "tinymetafed_codegen.board_facts": ("Board",),
     "tinymetafed_codegen.budget": ("BudgetError",),
@@ -360,6 +362,7 @@ __all__ = [
     "UntrustedError",
     "UsageError",
     "Variant",
+    "Verification",
     "__version__",
     "bench_activations",
     "bench_adaptation",

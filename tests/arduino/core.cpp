@@ -137,16 +137,16 @@ void handle(int signal) {
 
 }  // namespace
 
-unsigned long micros() {
+decltype(micros()) micros() {
   if (slowness > 0) usleep(slowness);
   timespec now;
   clock_gettime(CLOCK_MONOTONIC, &now);
-  return static_cast<unsigned long>(now.tv_sec) * 1000000 + static_cast<unsigned long>(now.tv_nsec / 1000);
+  return static_cast<decltype(micros())>(now.tv_sec) * 1000000 + static_cast<decltype(micros())>(now.tv_nsec / 1000);
 }
 
 size_t Print::write(const uint8_t* from, size_t size) { return put(from, size); }
 
-unsigned long millis() { return micros() / 1000; }
+decltype(millis()) millis() { return micros() / 1000; }
 
 #ifdef Serial  // a macro of the mbed core
 
@@ -209,18 +209,46 @@ size_t UART::write(const uint8_t* from, size_t size) { return put(from, size); }
 UART::operator bool() { return true; }
 }  // namespace arduino
 
+#elif defined(SERIAL_RX_BUFFER_SIZE)  // STM32duino
+
+HardwareSerial Serial;
+
+void pinMode(uint32_t, uint32_t) {}
+void digitalWrite(uint32_t, uint32_t) {}
+uint32_t analogRead(uint32_t pin) { return pin * 10; }
+
+namespace {
+bool was_fed() { return false; }
+double watchdog_seconds() { return 0; }
+}  // namespace
+
+uint32_t HAL_GetUIDw0() { return 0x00220043; }
+uint32_t HAL_GetUIDw1() { return 0x32355107; }
+uint32_t HAL_GetUIDw2() { return 0x38363935; }
+
+void delay(uint32_t ms) { usleep(ms * 1000); }
+
+void HardwareSerial::begin(unsigned long) {
+  capacity = SERIAL_RX_BUFFER_SIZE - 1;
+  ::begin(false);
+}
+int HardwareSerial::available() { return ::available(); }
+int HardwareSerial::peek() { return -1; }
+int HardwareSerial::read() { return ::take(); }
+size_t HardwareSerial::write(uint8_t c) { return put(&c, 1); }
+size_t HardwareSerial::write(const uint8_t* from, size_t size) { return put(from, size); }
+HardwareSerial::operator bool() { return true; }
+
 #else
 
 #include <esp_task_wdt.h>
 
-HardwareSerial Serial;
 EspClass ESP;
 
 void pinMode(uint8_t, uint8_t) {}
 void digitalWrite(uint8_t, uint8_t) {}
 uint16_t analogRead(uint8_t pin) { return pin * 10; }
 namespace {
-int fifo_full = 0;  // 0 until begin()
 volatile uint32_t seconds = 0;
 volatile bool subscribed = false, fed = false;
 bool was_fed() {
@@ -246,6 +274,28 @@ esp_err_t esp_task_wdt_reset() {
 
 void delay(uint32_t ms) { usleep(ms * 1000); }
 
+#if ARDUINO_USB_CDC_ON_BOOT
+
+HWCDC Serial;
+
+void HWCDC::begin(unsigned long) { ::begin(true); }
+int HWCDC::available() { return ::available(); }
+int HWCDC::peek() { return -1; }
+int HWCDC::read() { return ::take(); }
+size_t HWCDC::write(uint8_t c) { return put(&c, 1); }
+size_t HWCDC::write(const uint8_t* from, size_t size) { return put(from, size); }
+HWCDC::operator bool() const { return true; }
+size_t HWCDC::setRxBufferSize(size_t size) { return capacity = size; }
+size_t HWCDC::setTxBufferSize(size_t size) { return size; }
+
+#else
+
+HardwareSerial Serial;
+
+namespace {
+int fifo_full = 0;  // 0 until begin()
+}  // namespace
+
 void HardwareSerial::begin(unsigned long, uint32_t, int8_t, int8_t, bool, unsigned long, uint8_t threshold) {
   fifo_full = threshold;
   ::begin(false);
@@ -269,6 +319,9 @@ bool HardwareSerial::setRxFIFOFull(uint8_t bytes) {
   fifo_full = bytes;
   return true;
 }
+
+#endif
+
 uint64_t EspClass::getEfuseMac() { return 0x0000665544332211; }
 
 #endif

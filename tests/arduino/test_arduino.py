@@ -45,13 +45,20 @@ pytestmark = pytest.mark.usefixtures("patient")
 HERE = Path(__file__).parent
 OURS = [name for name in boards.names() if boards.load(name).real]
 REAL = [*OURS, *starters()]  # including the boards that `tinymetafed new` writes into a project
+OWN_PORTS = [name for name in REAL if name in OURS or new.own_board(name).port is not None]
 EXPERIMENT = sine("run.rounds=6", "evaluation.tasks=3", "evaluation.every=0")
 UNIQUE_IDS = {
     "nano33ble": "efcdab8967452301",
     "esp32dev": "1122334455660000",
     "rp2040": "e660583883724a32",
+    "esp32s3": "1122334455660000",
+    "esp32c3": "1122334455660000",
+    "nucleo_f446re": "3858397832355107",
 }  # as in core.cpp
 # Library functions that GCC 8, the compiler of the ESP32, does not have. The option -std=c++17 does not catch their use.
+OWN_USB = "-DARDUINO_USB_CDC_ON_BOOT=1"  # a chip's own USB is the line, in place of a UART
+# Debian has no C library for it, so the headers are those of our boards without one.
+RV32 = [*boards.load("rv32").machine_flags, "-ffreestanding", f"-I{find('boards/platform/freestanding')}"]
 NEWER_THAN_GCC_8 = r"\b(bit_cast|is_constant_evaluated|__builtin_convertvector|__builtin_bit_cast|assume_aligned|from_chars)\b"
 
 
@@ -72,8 +79,15 @@ def sources(board: Board, folder: Path) -> tuple[list[Path], list[str]]:
     files = [*sorted((firmware / "core").glob("*.cpp"))]
     files += [path for port in board.ports for path in sorted(board.port_folder(port).glob("*.cpp"))]
     files += [firmware / "app" / f"{board.main}.cpp", firmware / "app" / f"source_{made.manifest.sample_source}.cpp"]
-    folders = (folder, firmware / "core", firmware / "app", firmware / "port" / "arduino", HERE / board.name)
-    return files, [*compiler_flags(), *(f"-I{path}" for path in folders)]
+    stand_ins = [HERE / board.name, *(HERE / port for port in board.ports if (HERE / port).is_dir())]
+    folders = (folder, firmware / "core", firmware / "app", firmware / "port" / "arduino", *stand_ins)
+    return files, [*compiler_flags(), *build_flags(board), *(f"-I{path}" for path in folders)]
+
+
+def build_flags(board: Board) -> list[str]:
+    """The compiler flags in the board's PlatformIO environment."""
+    file = find("boards/environments.ini") if board.project is None else board.project / "boards" / "environments.ini"
+    return [word for line in re.findall(r"(?m)^build_flags = (.*)$", file.read_text()) for word in line.split()]
 
 
 @pytest.mark.parametrize("board", REAL)
@@ -120,6 +134,22 @@ def test_the_sources_compile_for_the_cortex_m0(tmp_path: Path) -> None:
     check_syntax(["arm-none-eabi-g++", *board.machine_flags], files, arguments)
 
 
+@pytest.mark.parametrize(
+    ("board", "compiler", "flags"),
+    [
+        ("nucleo_f446re", "arm-none-eabi-g++", []),
+        ("esp32c3", "riscv64-unknown-elf-g++", RV32),
+        ("esp32c3", "riscv64-unknown-elf-g++", [*RV32, OWN_USB]),
+    ],
+)
+def test_the_sources_compile_for_a_starters_chip(board: str, compiler: str, flags: list[str], tmp_path: Path) -> None:
+    if shutil.which(compiler) is None:
+        pytest.skip(f"{compiler} is not installed")
+    facts = known(board, tmp_path / "project")
+    files, arguments = sources(facts, tmp_path)
+    check_syntax([compiler, *facts.machine_flags, *flags], files, arguments)
+
+
 def test_the_sources_compile_for_xtensa(tmp_path: Path) -> None:
     clang = next((path for version in range(30, 16, -1) if (path := shutil.which(f"clang++-{version}"))), None)
     if clang is None or shutil.which("arm-none-eabi-g++") is None:
@@ -141,9 +171,9 @@ def check_syntax(compiler: list[str], files: list[Path], arguments: list[str]) -
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("folder", ["core", "app", "port/arduino", *(f"port/{board}" for board in REAL)])
+@pytest.mark.parametrize("folder", ["core", "app", "port/arduino", *(f"port/{board}" for board in OWN_PORTS)])
 def test_the_sources_use_no_library_newer_than_gcc_8(folder: str, tmp_path: Path) -> None:
-    own = {f"port/{board}": known(board, tmp_path / board).port_folder(board) for board in starters()}
+    own = {f"port/{board}": known(board, tmp_path / board).port_folder(board) for board in OWN_PORTS if board in starters()}
     inside = own.get(folder, find("firmware") / folder)
     files = [path for path in sorted(inside.rglob("*")) if path.suffix in (".hpp", ".cpp")]
     assert files and [path.name for path in files if re.search(NEWER_THAN_GCC_8, path.read_text())] == []
@@ -152,7 +182,15 @@ def test_the_sources_use_no_library_newer_than_gcc_8(folder: str, tmp_path: Path
 # The port runs on an Arduino core whose serial line is a pseudo-terminal.
 
 
-@pytest.fixture(scope="module", params=REAL)
+@pytest.fixture(
+    scope="module",
+    params=[
+        *OURS,
+        "rp2040",
+        pytest.param("nucleo_f446re", marks=pytest.mark.exhaustive),
+        pytest.param("esp32s3", marks=pytest.mark.exhaustive),  # the port of esp32dev, on the chip's own USB
+    ],
+)
 def program(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Board, Path]:
     """A real board's firmware, built as a host process."""
     if shutil.which("g++") is None:
@@ -163,6 +201,8 @@ def program(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     if (folder / "firmware").exists():  # for other tests
         return board, folder / "firmware"
     files, arguments = sources(board, folder)
+    if board.name == "esp32s3":
+        arguments.append(OWN_USB)
     command = ["g++", "-O2", *arguments, *map(str, files), str(HERE / "core.cpp"), "-pthread", "-o", str(folder / "firmware")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -147,6 +147,12 @@ def test_values_outside_their_domain_are_named(override: str) -> None:
         (["strategy.schedule=sgdr", "strategy.restart_rounds=999"], "not a multiple"),
         (["strategy.restart_rounds=10"], "only with"),
         (["strategy.alpha_min=0.9"], "above alpha_max"),
+        (["run.quorum=0.6"], "run.quorum = 0.6 needs run.deadline, how long a round waits"),
+        (["run.deadline=90s"], "run.deadline = '90s' needs run.quorum, the share of a round's clients"),
+        (["run.quorum=3", "run.deadline=90s"], "run.quorum: 3: expected the share of a round's clients"),
+        (["run.quorum=nan", "run.deadline=90s"], "run.quorum: nan: expected the share"),
+        (["run.quorum=0.6", "run.deadline=90"], "run.deadline: '90': expected a number and its unit, ms, s, min or h"),
+        (["run.quorum=0.6", "run.deadline=0s"], "run.deadline: '0s': expected more than 0 and a week"),
         (["run.clients=2", "run.devices_per_round=3"], "run.devices_per_round = 3 but there are only run.clients = 2"),
         (
             ["run.clients=2", "strategy.kind=fedavg"],
@@ -157,6 +163,31 @@ def test_values_outside_their_domain_are_named(override: str) -> None:
 )
 def test_keys_that_contradict_each_other_are_refused(overrides: list[str], expected: str) -> None:
     assert expected in refusal(*overrides)
+
+
+@pytest.mark.parametrize(
+    ("written", "seconds"), [("500ms", 0.5), ("90s", 90.0), ("1.5 min", 90.0), ("10min", 600.0), ("2h", 7200.0)]
+)
+def test_a_round_has_the_deadline_and_the_quorum_that_are_asked_for(written: str, seconds: float) -> None:
+    run = spec.load(SINE, ["run.quorum=0.6", f'run.deadline="{written}"']).run
+    assert run.deadline_seconds == pytest.approx(seconds)
+    assert [run.quorum_of(clients) for clients in (1, 2, 5, 8, 10)] == [1, 2, 3, 5, 6]
+
+
+def test_an_experiment_without_a_deadline_is_written_as_before() -> None:
+    assert spec.load(SINE).run.deadline_seconds is None
+    assert not {"quorum", "deadline"} & spec.dump(spec.load(SINE))["run"].keys()  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (("privacy.secure_aggregation=true", "strategy.selection=random", "run.devices_per_round=3"), "the masks of a round"),
+        (("privacy.clip=0.25", "privacy.noise=0.5", "strategy.selection=random"), "would not be accounted for"),
+    ],
+)
+def test_a_quorum_is_refused_where_late_updates_matter(overrides: tuple[str, ...], expected: str) -> None:
+    assert expected in refusal("run.quorum=0.6", "run.deadline=90s", *overrides)
 
 
 def test_holding_out_words_and_speakers_together_is_refused() -> None:

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tinymetafed.federation.clients import DeviceFacts, Served, Traffic
+from tinymetafed.federation.quorum import Absence, Returned
 from tinymetafed.federation.sums import Share
 from tinymetafed.gateways.gateway import shape_of
 from tinymetafed.gateways.gateway_fields import FieldReader, FieldWriter, GatewayMessageError
@@ -125,7 +126,7 @@ TRAFFIC = Traffic(1, 2, 3, 4, 5, 6)
 def order(exponent: int | None = None) -> TrainOrder:
     weights = np.linspace(-1, 1, N, dtype=np.float32)
     download = tuple(downlink.encode(weights, Dtype.I8, [10, 30]))
-    return TrainOrder(7, 300, 5, exponent, download, (900, 3, 44), (b"a", b"bb", b""), ((b"c", "stands out"),))
+    return TrainOrder(7, 300, 5, exponent, download, (900, 3, 5, 44), (b"a", b"bb", b"", b"c"), ((b"c", "stands out"),))
 
 
 def answer(exponent: int | None) -> Trained:
@@ -133,8 +134,9 @@ def answer(exponent: int | None) -> Trained:
     made = [update(rng, 9, Dtype.I8) for _ in range(2)]
     served = (
         Served(made[0], NAMES[1], False, ""),
-        Served[Sparse](None, "", False, "its board is lost"),
-        Served(made[1], NAMES[0], True, "native#2: sent no byte"),
+        Served[Sparse](None, "", False, "its board is late", Absence(NAMES[0], away=True)),
+        Served[Sparse](None, "", False, "no board had begun it", Absence("", away=False)),
+        Served(made[1], NAMES[0], True, "native#2: sent no byte", None, Returned(NAMES[0], 7, 1.5)),
     )
     if exponent is None:
         return Trained(served, (), None, TRAFFIC, 10, 20)

@@ -77,8 +77,10 @@ def test_every_command_of_the_page_works_from_a_wheel(wheel_venv: WheelVenv, tmp
         "entropy.o",
         "measures.o",
         "port.o",
+        "posix.o",
         "replay.o",
         "storage.o",
+        "windows.o",
     ]
     result = store.read_run(project / "runs" / "bench").result
     assert result is not None

@@ -1,14 +1,18 @@
 """Sets up the GCC toolchain with the board's prefix, found on the system's path; without a prefix, the host's compiler."""
 
+import sys
+
 Import("env", "boards", "facts", "flags", "linker_script")
 
 prefix = facts["toolchain_prefix"]
+apple = sys.platform == "darwin" and not prefix  # g++ is clang there, with Apple's linker
+wrapped = "" if apple else f"{prefix}gcc-"
 env.Replace(
-    AR=f"{prefix}gcc-ar",
+    AR=f"{wrapped}ar",
     AS=f"{prefix}as",
     CC=f"{prefix}gcc",
     CXX=f"{prefix}g++",
-    RANLIB=f"{prefix}gcc-ranlib",
+    RANLIB=f"{wrapped}ranlib",
     SIZETOOL=f"{prefix}size",
 )
 env.Append(
@@ -17,9 +21,9 @@ env.Append(
     LINKFLAGS=[
         facts["optimization"],
         *facts["machine_flags"],
-        *flags["link"],
+        *(["-Wl,-dead_strip"] if apple else flags["link"]),
         *facts["link_flags"],
-        "-Wl,-Map,${TARGET.base}.map",
+        "-Wl,-map,${TARGET.base}.map" if apple else "-Wl,-Map,${TARGET.base}.map",
     ],
 )
 if facts.get("freestanding_headers"):
@@ -29,3 +33,5 @@ if linker_script:
     # The linker script's memory sizes come from the board's JSON; their symbols must be defined before the script is read.
     sizes = [f"-Wl,--defsym=board_{memory}_bytes={facts[f'{memory}_bytes']}" for memory in ("ram", "flash")]
     env.Append(LINKFLAGS=[*sizes, "-T", linker_script])
+if sys.platform == "win32":  # static: the program runs where the compiler's libraries are not on the path
+    env.Append(LINKFLAGS=["-static"], LIBS=facts.get("windows_libraries", []))

@@ -5,12 +5,13 @@ from ..section import SpecError
 from .augment import AugmentSpec, PredictSpec
 from .data import DataSpec, Normalise
 from .defaults import CLIENTS
-from .experiment import EvaluationSpec, Experiment, RunSpec, TooFewClients, WrongKey, dump, folder_task, load, parse
+from .experiment import EvaluationSpec, Experiment, TooFewClients, WrongKey, dump, folder_task, load, parse
 from .folder_task import ColumnName, FolderTask
 from .model import ModelSpec
 from .own_task_spec import OwnTaskSpec
 from .paths import PUBLISHED, anchor, anchored, portable, relative
 from .privacy import PrivacySpec
+from .run import RunSpec
 from .sampled_tasks import KeywordsTask, OmniglotTask, PresenceTask, SineTask
 from .strategy import (
     AdaptationSpec,

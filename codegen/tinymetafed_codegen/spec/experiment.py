@@ -26,6 +26,7 @@ from .mistakes import explain
 from .model import ModelSpec
 from .paths import anchored
 from .privacy import PrivacySpec
+from .run import RunSpec, check_quorum
 from .strategy import AdaptationSpec, StrategySpec, TinyOlSpec
 from .task import TaskSpec
 
@@ -36,32 +37,6 @@ class TooFewClients(SpecError):
 
 class WrongKey(SpecError):
     """A key is unknown, or has a value that it cannot have, whatever the other keys are."""
-
-
-class RunSpec(Section):
-    """The ``[run]`` section: rounds, clients, the seed, and which weights are kept.
-
-    ``keep``: the ``last`` round's weights, or the ``best`` of those that are evaluated every ``evaluation.every`` rounds and at
-    the end, by validation clients, which the final meta-test does not use. ``security``: whether boards and host prove to each
-    other that they have the board's key, and authenticate every message ("authenticated"), or not ("none").
-    """
-
-    rounds: Annotated[int, Field(ge=0, le=10_000_000)] = 1_000  # 0: only the initial weights are tested
-    seed: Annotated[int, Field(ge=0, lt=1 << 32)] = 1
-    clients: Annotated[int, Field(ge=1, le=1 << 20)] | None = None  # None: the number of the task's files or boards
-    devices_per_round: Annotated[int, Field(ge=1, le=1_024)] = 1
-    keep: Literal["last", "best"] = "last"
-    security: Literal["none", "authenticated"] = "none"
-
-    @property
-    def chooses(self) -> bool:
-        """Whether weights are chosen by the scores of validation clients; otherwise those of the last round are kept."""
-        return self.keep == "best" and self.rounds > 0
-
-    @property
-    def is_authenticated(self) -> bool:
-        """Whether every message between boards and host is authenticated."""
-        return self.security == "authenticated"
 
 
 class EvaluationSpec(Section):
@@ -358,6 +333,7 @@ def _check(experiment: Experiment, source: str) -> None:
         experiment.augment, experiment.predict, experiment.model.input, source, of_time=experiment.input_is_of_time
     )
     _check_privacy(experiment, source)
+    check_quorum(run, experiment.privacy, source)
     _check_secure_aggregation(experiment, source)
 
 

@@ -1,4 +1,5 @@
 // init(), unique_id() and the watchdog on an ESP32 kit: UART0 behind the kit's USB bridge, and the chip's factory-set MAC address.
+// Kits with an ESP32-S3 or ESP32-C3 have this port too; built with ARDUINO_USB_CDC_ON_BOOT=1, their line is the chip's own USB.
 #include "port.hpp"
 
 #include <cstring>
@@ -16,7 +17,9 @@ void init(int, char**) {
   Serial.setRxBufferSize(board::kReceiveWindow);  // both have no effect after begin()
   Serial.setTxBufferSize(board::kReceiveWindow);
   Serial.begin(board::kBaud);
+#if !ARDUINO_USB_CDC_ON_BOOT  // USB has flow control, and no such FIFO
   Serial.setRxFIFOFull(64);
+#endif
   esp_task_wdt_init(board::kWatchdogSeconds, true);  // true: a reset, not only a message
   esp_task_wdt_add(nullptr);                         // this task, which runs setup() and loop()
 }

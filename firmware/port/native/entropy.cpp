@@ -1,5 +1,29 @@
-// Random bytes on a POSIX host: from the kernel's generator.
+// Random bytes on a PC: from the operating system's generator.
+#ifdef _WIN32
+#define _CRT_RAND_S  // declares rand_s()
+#endif
+
 #include <entropy.hpp>
+
+#ifdef _WIN32
+
+#include <stdlib.h>
+
+#include <cstring>
+
+bool tmf::port::entropy(uint8_t* to, size_t size) {
+  while (size > 0) {
+    unsigned random = 0;
+    if (rand_s(&random) != 0) return false;
+    const size_t part = size < sizeof random ? size : sizeof random;
+    std::memcpy(to, &random, part);
+    to += part;
+    size -= part;
+  }
+  return true;
+}
+
+#else
 
 #include <sys/random.h>
 
@@ -13,3 +37,5 @@ bool tmf::port::entropy(uint8_t* to, size_t size) {
   }
   return true;
 }
+
+#endif

@@ -1,28 +1,19 @@
-// The board contract on a POSIX host: the serial line is a pseudo-terminal or a TCP socket on this machine.
+// The board contract on a PC: the serial line is a pseudo-terminal or a TCP port of this machine. host.hpp has what depends on the
+// operating system.
 #include "port.hpp"
 
-#include <arpa/inet.h>
-#include <fcntl.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
-#include <poll.h>
-#include <sys/socket.h>
-#include <termios.h>
-#include <unistd.h>
+#include "host.hpp"
 
-#include <cerrno>
-#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <ctime>
 
 namespace tmf::port {
 namespace {
 
 constexpr char kUsage[] =
     "usage: firmware [--pty | --listen PORT] [--id HEX16] [--exit-with-stdin]\n"
-    "  --pty              open a pseudo-terminal and print `pty PATH` (default)\n"
+    "  --pty              open a pseudo-terminal and print `pty PATH` (default; not on Windows)\n"
     "  --listen PORT      serve 127.0.0.1:PORT, one connection at a time, and print `listen PORT`; 0 picks a port\n"
     "  --id HEX16         the device's unique id, 16 hexadecimal digits (default: from the process id)\n"
     "  --exit-with-stdin  end when standard input is closed, so that no process outlives the one that started it\n";
@@ -31,84 +22,29 @@ constexpr char kUsage[] =
 // after this pause.
 constexpr uint32_t kReadPauseTicks = board::kTicksPerSecond / 50000;  // 20 µs
 
-int listener = -1;  // the listening TCP socket; -1 for a pty
-int line = -1;      // master side of the pty, or the TCP connection; -1 while no host is connected
-bool exit_with_stdin = false;
+host::Line listener = host::kNoLine;  // the listening TCP socket; none for a pty
+host::Line line = host::kNoLine;      // the device's side of the pty, or the TCP connection; none while no host is connected
 bool line_was_empty = false;
 uint32_t empty_since = 0;
 uint8_t own_id[8];
-
-[[noreturn]] void fail(const char* what) {
-  std::fprintf(stderr, "firmware: %s: %s\n", what, std::strerror(errno));
-  std::exit(1);
-}
 
 [[noreturn]] void refuse(const char* argument) {
   std::fprintf(stderr, "firmware: cannot use argument `%s`\n%s", argument, kUsage);
   std::exit(2);
 }
 
-void make_nonblocking(int fd) {
-  if (fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK) < 0) fail("fcntl");
-}
-
-void open_pty() {
-  line = posix_openpt(O_RDWR | O_NOCTTY);
-  if (line < 0 || grantpt(line) < 0 || unlockpt(line) < 0) fail("cannot open a pseudo-terminal");
-  const char* path = ptsname(line);
-  // We keep the host's side open too: otherwise, after the host has closed it, every read would report a hang-up.
-  const int host_side = path == nullptr ? -1 : open(path, O_RDWR | O_NOCTTY);
-  termios mode;
-  if (host_side < 0 || tcgetattr(host_side, &mode) < 0) fail("cannot open the pseudo-terminal's host side");
-  cfmakeraw(&mode);
-  if (tcsetattr(host_side, TCSANOW, &mode) < 0) fail("cannot make the pseudo-terminal raw");
-  make_nonblocking(line);
-  std::printf("pty %s\n", path);
-}
-
-void open_listener(uint16_t tcp_port) {
-  listener = socket(AF_INET, SOCK_STREAM, 0);
-  if (listener < 0) fail("socket");
-  const int on = 1;
-  setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  address.sin_port = htons(tcp_port);
-  socklen_t size = sizeof address;
-  auto* any = reinterpret_cast<sockaddr*>(&address);
-  if (bind(listener, any, size) < 0 || listen(listener, 1) < 0 || getsockname(listener, any, &size) < 0) {
-    fail("cannot listen on 127.0.0.1");
-  }
-  make_nonblocking(listener);
-  std::printf("listen %u\n", static_cast<unsigned>(ntohs(address.sin_port)));
-}
-
-void accept_host() {
-  line = accept(listener, nullptr, nullptr);
-  if (line < 0) return;
-  const int on = 1;
-  setsockopt(line, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-  make_nonblocking(line);
-}
-
 // Closes a TCP connection, after which the host may connect again; does nothing for a pseudo-terminal.
 void drop_host() {
-  if (listener < 0) return;
-  close(line);
-  line = -1;
+  if (listener == host::kNoLine) return;
+  host::close(line);
+  line = host::kNoLine;
 }
 
-// Sleeps until the line is ready for `events`, or, while no host is connected, until a host connects.
-void sleep_until(short events) {
-  pollfd watched[2] = {{line >= 0 ? line : listener, line >= 0 ? events : static_cast<short>(POLLIN), 0},
-                       {exit_with_stdin ? STDIN_FILENO : -1, POLLIN, 0}};
-  if (poll(watched, 2, -1) < 0 && errno != EINTR) fail("poll");
-  if (watched[1].revents != 0) {
-    char ignored[64];
-    if (::read(STDIN_FILENO, ignored, sizeof ignored) <= 0) std::exit(0);
-  }
-  if (line < 0 && watched[0].revents != 0) accept_host();
+// Sleeps until the line is ready, or, while no host is connected, until a host connects.
+void sleep_until(host::Wanted wanted) {
+  const bool connected = line != host::kNoLine;
+  const bool ready = host::sleep_until(connected ? line : listener, connected ? wanted : host::Wanted::kInput);
+  if (!connected && ready) line = host::accept(listener);
 }
 
 void parse_id(const char* text) {
@@ -129,7 +65,7 @@ uint16_t parse_tcp_port(const char* text) {
 }  // namespace
 
 void init(int argc, char** argv) {
-  const uint32_t process = static_cast<uint32_t>(getpid());
+  const uint32_t process = host::process_id();
   std::memcpy(own_id, "host", 4);
   std::memcpy(own_id + 4, &process, sizeof process);
   bool use_tcp = false;
@@ -140,7 +76,7 @@ void init(int argc, char** argv) {
     if (std::strcmp(argument, "--pty") == 0) {
       use_tcp = false;
     } else if (std::strcmp(argument, "--exit-with-stdin") == 0) {
-      exit_with_stdin = true;
+      host::exit_with_stdin();
     } else if (std::strcmp(argument, "--listen") == 0) {
       use_tcp = true;
       tcp_port = parse_tcp_port(value);
@@ -152,52 +88,48 @@ void init(int argc, char** argv) {
       refuse(argument);
     }
   }
-  std::signal(SIGPIPE, SIG_IGN);
   if (use_tcp) {
-    open_listener(tcp_port);
+    listener = host::listen_on_loopback(tcp_port);
+    std::printf("listen %u\n", static_cast<unsigned>(tcp_port));
   } else {
-    open_pty();
+    const char* path = nullptr;
+    line = host::open_pty(path);
+    std::printf("pty %s\n", path);
   }
   std::fflush(stdout);
 }
 
 size_t read(uint8_t* to, size_t capacity) {
   if (line_was_empty && ticks() - empty_since < kReadPauseTicks) return 0;
-  if (line < 0) accept_host();
-  const ssize_t got = line < 0 ? -1 : ::read(line, to, capacity);
-  line_was_empty = got <= 0;
-  if (got > 0) return static_cast<size_t>(got);
-  empty_since = ticks();
-  if (got == 0 || (line >= 0 && errno != EAGAIN && errno != EINTR)) drop_host();
-  return 0;
+  if (line == host::kNoLine) line = host::accept(listener);
+  size_t got = 0;
+  const bool connected = line != host::kNoLine;
+  const bool lost = connected && !host::read(line, to, capacity, got);
+  line_was_empty = got == 0;
+  if (line_was_empty) empty_since = ticks();
+  if (lost) drop_host();
+  return got;
 }
 
 void write(const uint8_t* from, size_t size) {
-  while (size > 0 && line >= 0) {
-    const ssize_t sent = ::write(line, from, size);
-    if (sent >= 0) {
-      from += sent;
-      size -= static_cast<size_t>(sent);
-    } else if (errno == EAGAIN) {
-      sleep_until(POLLOUT);
-    } else if (errno != EINTR) {
+  while (size > 0 && line != host::kNoLine) {
+    size_t sent = 0;
+    if (!host::write(line, from, size, sent)) {
       drop_host();
       return;
     }
+    from += sent;
+    size -= sent;
+    if (sent == 0) sleep_until(host::Wanted::kRoom);
   }
 }
 
 void wait() {
   line_was_empty = false;
-  sleep_until(POLLIN);
+  sleep_until(host::Wanted::kInput);
 }
 
-uint32_t ticks() {
-  timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  constexpr long kNanosecondsPerTick = 1'000'000'000 / board::kTicksPerSecond;
-  return static_cast<uint32_t>(now.tv_sec) * board::kTicksPerSecond + static_cast<uint32_t>(now.tv_nsec / kNanosecondsPerTick);
-}
+uint32_t ticks() { return host::ticks(); }
 
 void unique_id(uint8_t (&id)[8]) { std::memcpy(id, own_id, sizeof own_id); }
 

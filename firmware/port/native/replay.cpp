@@ -2,27 +2,24 @@
 #if __has_include(<sensor_facts.hpp>)  // generated for firmware with a sensor only
 #include <sensor/replay.hpp>
 
-#include <fcntl.h>
-#include <unistd.h>
-
+#include <cstdio>
 #include <cstdlib>
 
 namespace tmf::port::replay {
 namespace {
 
-int file = -1;
+std::FILE* file = nullptr;
 
 }  // namespace
 
 bool open() {
   const char* path = std::getenv("TINYMETAFED_REPLAY");
-  if (file < 0 && path != nullptr && path[0] != '\0') file = ::open(path, O_RDONLY | O_CLOEXEC);
-  return file >= 0;
+  if (file == nullptr && path != nullptr && path[0] != '\0') file = std::fopen(path, "rb");
+  return file != nullptr;
 }
 
 size_t read(uint32_t at, void* to, size_t size) {
-  const ssize_t got = pread(file, to, size, static_cast<off_t>(at));
-  return got < 0 ? 0 : static_cast<size_t>(got);
+  return std::fseek(file, static_cast<long>(at), SEEK_SET) == 0 ? std::fread(to, 1, size, file) : 0;
 }
 
 }  // namespace tmf::port::replay

@@ -1,4 +1,4 @@
-// A file as the flash of a POSIX host: the one that TINYMETAFED_STORAGE names, else a temporary one, which is gone afterwards.
+// A file as the flash of a native device: the one that TINYMETAFED_STORAGE names, else a temporary one, which is gone afterwards.
 #if __has_include(<store_facts.hpp>)  // generated for firmware with a store only
 #include <store_facts.hpp>
 
@@ -6,6 +6,9 @@
 
 #include <fcntl.h>
 #include <unistd.h>
+#ifdef _WIN32
+#include <io.h>
+#endif
 
 #include <cstdio>
 #include <cstdlib>
@@ -18,8 +21,28 @@ constexpr size_t kBytes = store::kPages * store::kPageBytes;
 
 int file = -1;
 
+#ifdef _WIN32  // which has no pread() and pwrite(); without O_BINARY it would change line ends
+
+constexpr int kOpening = O_RDWR | O_CREAT | O_BINARY | O_NOINHERIT;
+
+bool reads(void* to, size_t size, off_t at) {
+  return lseek(file, at, SEEK_SET) == at && ::read(file, to, static_cast<unsigned>(size)) == static_cast<int>(size);
+}
+bool writes(const void* from, size_t size, off_t at) {
+  return lseek(file, at, SEEK_SET) == at && ::write(file, from, static_cast<unsigned>(size)) == static_cast<int>(size);
+}
+
+#else
+
+constexpr int kOpening = O_RDWR | O_CREAT | O_CLOEXEC;
+
+bool reads(void* to, size_t size, off_t at) { return pread(file, to, size, at) == static_cast<ssize_t>(size); }
+bool writes(const void* from, size_t size, off_t at) { return pwrite(file, from, size, at) == static_cast<ssize_t>(size); }
+
+#endif
+
 Status write_at(uint32_t at, const void* from, size_t size) {
-  return pwrite(file, from, size, static_cast<off_t>(at)) == static_cast<ssize_t>(size) ? Status::kOk : Status::kBadState;
+  return writes(from, size, static_cast<off_t>(at)) ? Status::kOk : Status::kBadState;
 }
 
 }  // namespace
@@ -27,7 +50,7 @@ Status write_at(uint32_t at, const void* from, size_t size) {
 Status open() {
   const char* path = std::getenv("TINYMETAFED_STORAGE");
   if (path != nullptr && path[0] != '\0') {
-    file = ::open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);  // the board's key may be in it
+    file = ::open(path, kOpening, 0600);  // the board's key may be in it
   } else if (std::FILE* temporary = std::tmpfile()) {
     file = fileno(temporary);
   }
@@ -44,7 +67,7 @@ Status open() {
 }
 
 Status read(uint32_t at, void* to, size_t size) {
-  return pread(file, to, size, static_cast<off_t>(at)) == static_cast<ssize_t>(size) ? Status::kOk : Status::kBadState;
+  return reads(to, size, static_cast<off_t>(at)) ? Status::kOk : Status::kBadState;
 }
 
 Status program(uint32_t at, const void* from, size_t size) { return write_at(at, from, size); }

@@ -12,10 +12,11 @@ from ..devices.device_urls import require_secure
 from ..federation.result import Adaptation
 from ..learn.tasks import HELD_OUT
 from ..learn.weights import Floats, sha256
-from ..runs import adapted, adapting, export, exporting, report, scoring, store, unchanged
+from ..runs import adapted, adapting, export, exporting, report, scoring, store, unchanged, verification
 from ..runs.journal import RunResult
 from ..runs.run_data import RunData
 from ..runs.setup import set_up
+from ..runs.verification import Verification
 from .api_defaults import ADAPTED_TASKS, DEFAULT_DEVICES, threads_of
 from .continuing import Continuation, continue_run
 from .loaded_experiment import Experiment, data_path
@@ -238,6 +239,27 @@ class Run:
         own = data_path(self._data.experiment().task, data)
         with watching(progress) as observer, named_files():
             return scoring.evaluate(self._data, own, path_of(weights), samples, threads_of(threads), observer)
+
+    def verify(
+        self, *, data: str | Path | None = None, threads: int | None = None, progress: ProgressOption = True
+    ) -> Verification:
+        """Repeats the run's rounds in a simulation, with the clients that took part in each, and compares the weights.
+
+        Args:
+            data: Folder of the task's data; None for that of the run.
+            threads: Threads to simulate on; None for all processors.
+            progress: As in ``simulate``.
+
+        Returns:
+            Whether the weights are the same after every round, and otherwise the first one that differs.
+
+        Raises:
+            Error: StoreError, SpecError, DataError, BuildError, StrategyError, TrainingFailed.
+            UsageError: The updates have secret noise, or ``data`` is nothing that the task reads.
+        """
+        own = data_path(self._data.experiment().task, data)
+        with watching(progress) as observer, named_files():
+            return verification.verify(self._data, own, threads_of(threads), observer)
 
     def resume(
         self,

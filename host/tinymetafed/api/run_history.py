@@ -17,9 +17,9 @@ class History:
 
     One entry per round: ``round``; ``alpha``, the server's learning rate; ``update_norm``, the Euclidean norm of the weights'
     change; ``bytes_down`` and ``bytes_up`` on the wire, framing and retries included, without samples; ``bytes_samples``,
-    streamed samples and their answers; ``seconds``. One entry per meta-test: ``evaluated_after``, the rounds trained before
-    it; ``before`` and ``after``, the mean score of unseen clients before and after adaptation in ``metric`` (NaN if a model
-    diverged).
+    streamed samples and their answers; ``seconds``; ``late``, how many clients were not done when the round ended. One entry
+    per meta-test: ``evaluated_after``, the rounds trained before it; ``before`` and ``after``, the mean score of unseen clients
+    before and after adaptation in ``metric`` (NaN if a model diverged).
     """
 
     round: NDArray[np.int64]
@@ -29,6 +29,7 @@ class History:
     bytes_up: NDArray[np.int64]
     bytes_samples: NDArray[np.int64]
     seconds: NDArray[np.float64]
+    late: NDArray[np.int64]
     evaluated_after: NDArray[np.int64]
     before: NDArray[np.float64]
     after: NDArray[np.float64]
@@ -53,6 +54,7 @@ class History:
             bytes_up=ints(entry.bytes_up for entry in rounds),
             bytes_samples=ints(entry.bytes_samples for entry in rounds),
             seconds=floats(entry.seconds for entry in rounds),
+            late=ints(len(entry.late or ()) for entry in rounds),
             evaluated_after=ints(test.round for test in tests),
             before=floats(test.before for test in tests),
             after=floats(test.after for test in tests),

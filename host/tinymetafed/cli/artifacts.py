@@ -15,7 +15,7 @@ from rich.text import Text
 import tinymetafed as tmf
 
 from . import layer_choice
-from .options import DataOption, ExperimentArgument, InsecureOption, JsonOption, SetOption, TrustOption
+from .options import DataOption, ExperimentArgument, InsecureOption, JsonOption, SetOption, ThreadsOption, TrustOption
 from .output import notes, results
 
 
@@ -203,6 +203,41 @@ def export(
     if not whose and path.suffix not in (".npz", ".h"):  # these have no local weights
         whose = ", not adapted to a client"
     notes.print(f"{path}: the weights after {trained.kept_round} rounds{whose}", soft_wrap=True)
+
+
+def verify(
+    run: Annotated[Path, typer.Argument(help="Run folder that train or simulate wrote, or is still writing.")],
+    data: DataOption = None,
+    threads: ThreadsOption = None,
+    trust: TrustOption = False,
+    json_: JsonOption = False,
+) -> None:
+    """Repeat a run's rounds in a simulation, with the clients that took part in each, and compare the weights.
+
+    The exit code is 1 if they are not the same after every round.
+
+    tinymetafed verify runs/sine
+    """
+    found = tmf.open_run(run, trust=trust).verify(data=data, threads=threads)
+    if json_:
+        print(json.dumps({**dataclasses.asdict(found), "same": found.same}))
+    elif found.same:
+        left_out = f", without the {found.left_out:,} contributions that were skipped" if found.left_out else ""
+        results().print(
+            f"{run}: the same weights in a simulation of all {found.rounds:,} rounds{left_out}; sha256 {found.weights_sha256}",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
+    else:
+        results().print(
+            f"{run}: a simulation has other weights from round {found.differs} on; sha256 {found.simulated_sha256} after it",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
+    if not found.same:
+        raise typer.Exit(1)
 
 
 def listen(

@@ -21,7 +21,10 @@ def new(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to create; an existing one must be empty.")],
     board: Annotated[
         str,
-        typer.Option(help="Board that `pio run` builds for by default; rp2040 is added as the project's own board."),
+        typer.Option(
+            help="Board that `pio run` builds for by default; "
+            "esp32c3, esp32s3, nucleo_f446re or rp2040 is added as the project's own board."
+        ),
     ] = "native",
 ) -> None:
     """Create a project of your own: an experiment on CSV files, their data, a sample source and PlatformIO's files.

@@ -395,6 +395,9 @@ def _finish(run: tmf.Run, as_json: bool) -> None:
         table.add_row("instructions per training step", counts)
     if result.redone or result.skipped:
         table.add_row("contributions", f"{result.redone:,} redone after a first attempt was lost, {result.skipped:,} skipped")
+    if result.closed_early:
+        late = ", ".join(f"{board.device} {board.rounds:,} times" for board in result.late_boards or ())
+        table.add_row("rounds that ended early", f"{result.closed_early:,}{late and f'; late: {late}'}")
     if result.privacy is not None:
         table.add_row("privacy", result.privacy.text)
     table.add_row("time", f"{result.seconds:.1f} s for {result.rounds} rounds and the meta-test")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
-from tinymetafed_codegen.files import OWNER_ONLY, replace
+from tinymetafed_codegen.files import OWNER_ONLY, LockedError, locked, replace
 
 from .link.link_errors import LaunchError
 
@@ -67,7 +68,10 @@ def lock(storage: Path, stack: ExitStack) -> None:
 
     Only its owner may read it, as the board's key may be in it. Raises LaunchError if another process has it.
     """
-    import fcntl  # on POSIX only
+    if sys.platform == "win32":
+        _lock_beside(storage, stack)
+        return
+    import fcntl
 
     try:
         file = os.open(storage, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, OWNER_ONLY)
@@ -79,7 +83,21 @@ def lock(storage: Path, stack: ExitStack) -> None:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
-        raise LaunchError(
-            f"{storage}: another board or process uses it, and two cannot write one file; give all boards in one URL, name "
-            "another folder after store=, or wait until the other process has ended"
-        ) from None
+        raise _in_use(storage) from None
+
+
+def _lock_beside(storage: Path, stack: ExitStack) -> None:
+    """As ``lock``, by a lock file: on Windows the board's process could not write a file that the host has locked."""
+    try:
+        stack.enter_context(locked(storage.with_name(f"{storage.name}.lock"), wait=False))
+    except LockedError:
+        raise _in_use(storage) from None
+    except OSError:
+        return  # the board reports that it has no storage
+
+
+def _in_use(storage: Path) -> LaunchError:
+    return LaunchError(
+        f"{storage}: another board or process uses it, and two cannot write one file; give all boards in one URL, name "
+        "another folder after store=, or wait until the other process has ended"
+    )

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import queue
 import re
 import subprocess
 import tempfile
+import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -16,14 +18,17 @@ from tinymetafed_codegen.locate import find
 
 from .link.clock import Clock
 from .link.link_errors import LaunchError
-from .link.readiness import ready
 
 STOP_SECONDS = 2.0
+_LAST_SECONDS = 1.0
 _POLL_SECONDS = 0.1  # how often the clock is read while waiting for a process's output
-_ANNOUNCEMENT = re.compile(r"\b(?:pty|char device redirected to)\s+(/\S+).*\n")
+_GROUP: int = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)  # on Windows, where there are no sessions
+_ANNOUNCEMENT = re.compile(r"\b(?:(?:pty|char device redirected to)\s+(/\S+)|listen (\d+)).*\n")
 
 
-def command(board: Board, program: Path, unique_id: str, line: Path, storage: Path | None = None) -> list[str]:
+def command(
+    board: Board, program: Path, unique_id: str, line: Path, storage: Path | None = None, *, tcp: bool = False
+) -> list[str]:
     """The command that runs a device process, which creates a serial line and prints its path.
 
     Args:
@@ -32,6 +37,7 @@ def command(board: Board, program: Path, unique_id: str, line: Path, storage: Pa
         unique_id: The device's unique id, 16 hexadecimal digits.
         line: Path for the serial line, for emulators that need to be given one.
         storage: The file that stands for the board's flash; None if its firmware has no store.
+        tcp: Whether the line is a TCP port of this machine.
 
     Returns:
         The command's words.
@@ -44,7 +50,7 @@ def command(board: Board, program: Path, unique_id: str, line: Path, storage: Pa
         "{unique_id}": unique_id,
         "{line}": line,
     }
-    words = [*started, *board.unique_id, *board.serial]
+    words = [*started, *board.unique_id, *(board.serial_tcp if tcp else board.serial)]
     if storage is not None and board.storage is not None:
         words += board.storage.arguments
         meant["{storage}"] = str(storage).replace(",", ",,")  # QEMU separates options by single commas
@@ -54,9 +60,25 @@ def command(board: Board, program: Path, unique_id: str, line: Path, storage: Pa
 
 
 def announced(said: str) -> str | None:
-    """The path of the serial line in a process's standard output, None if it has not been printed yet."""
+    """The path or URL of the serial line in a process's standard output, None if it has not been printed yet."""
     match = _ANNOUNCEMENT.search(said)
-    return None if match is None else os.path.realpath(match[1])
+    if match is None:
+        return None
+    return os.path.realpath(match[1]) if match[1] else f"socket://127.0.0.1:{match[2]}"
+
+
+def _read_announcement(output: int, parts: queue.SimpleQueue[bytes]) -> None:
+    """Reads until the line is announced; an empty part is the end of the output."""
+    said = b""
+    while announced(said.decode(errors="replace")) is None:
+        try:
+            part = os.read(output, 4096)
+        except OSError:  # closed meanwhile
+            part = b""
+        parts.put(part)
+        if not part:
+            return
+        said += part
 
 
 class BoardProcess:
@@ -89,6 +111,7 @@ class BoardProcess:
                 stderr=self._errors,
                 env=self._environment,
                 start_new_session=True,
+                creationflags=_GROUP,
             )
         except OSError as error:
             self._errors.close()
@@ -103,16 +126,25 @@ class BoardProcess:
         self._start()
 
     def line(self, until: float, stop: Callable[[], bool] = lambda: False) -> str:
-        """The path of its pseudo-terminal. Raises LaunchError when the process ends, at time ``until``, or on ``stop``."""
+        """The path of its pseudo-terminal, or the URL of its TCP port.
+
+        Raises:
+            LaunchError: The process has ended, it is ``until``, or ``stop``.
+        """
         assert self.popen.stdout is not None
+        parts: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        # By a thread, because on Windows a pipe cannot be waited for with a time limit. The end of the process ends it.
+        threading.Thread(target=_read_announcement, args=(self.popen.stdout.fileno(), parts), daemon=True).start()
         said = ""
         while (path := announced(said)) is None:
-            left = 0.0 if stop() else until - self.clock.monotonic()
-            if not ready(self.popen.stdout.fileno(), min(left, _POLL_SECONDS)):
+            stopped = stop()
+            left = 0.0 if stopped else until - self.clock.monotonic()
+            try:  # at the end for longer: what the process has said may not have been read yet
+                data = parts.get(timeout=0 if stopped else _POLL_SECONDS if left > 0 else _LAST_SECONDS)
+            except queue.Empty:
                 if left > 0:
                     continue
-                raise LaunchError(f"{self.program}: has announced no serial line; it said {said!r}{self.diagnosis()}")
-            data = os.read(self.popen.stdout.fileno(), 4096)
+                raise LaunchError(f"{self.program}: has announced no serial line; it said {said!r}{self.diagnosis()}") from None
             if not data:
                 raise LaunchError(f"{self.program}: ended at its start{self.diagnosis(ending=True)}")
             said += data.decode(errors="replace")

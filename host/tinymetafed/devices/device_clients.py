@@ -15,6 +15,7 @@ from tinymetafed_codegen.protocol import Phase, Program, Progress, Recipe, Selec
 
 from ..federation.audit import Audit
 from ..federation.clients import Adapted, DeviceFacts, Doubtful, Served, Traffic, TrainingFailed
+from ..federation.quorum import Closing
 from ..federation.rounds import digest
 from ..learn.codecs import coded_delta, delta, level_update
 from ..learn.codecs.delta import Sparse
@@ -175,7 +176,15 @@ class DeviceClients:
 
         share = strategy.spec.audit
         audit = Audit(share, digest) if share else None
-        return self.fleet.map(clients, one, pinned=None if boards is None else boards.__getitem__, kind=recipe, audit=audit)
+        pinned = None if boards is None else boards.__getitem__
+        closing = self._closing(round_, len(clients))
+        return self.fleet.map(clients, one, pinned=pinned, kind=recipe, audit=audit, closing=closing)
+
+    def _closing(self, round_: int, clients: int) -> Closing | None:
+        """When a round of so many clients ends without some of them; None if it waits for all."""
+        run = self._strategy.experiment.run
+        seconds = run.deadline_seconds
+        return None if seconds is None else Closing(round_, run.quorum_of(clients), seconds)
 
     def _train_together(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,7 +20,8 @@ from .link.tls import TlsAddress, TlsError
 from .link.transport import is_tls
 
 DEFAULT_BOARDS = {"native": "native", "qemu": "mps2", "renode": "nrf52840"}
-_OPTION = re.compile(r"(store|replay)=(.+?)(?=&(?:store|replay)=|$)")
+_OPTION = re.compile(r"(store|replay|line)=(.+?)(?=&(?:store|replay|line)=|$)")
+_USUAL_LINE = "pty" if sys.platform != "win32" else "tcp"  # Windows has no pseudo-terminals
 _LOCAL = ("alt", "cp2110", "hwgrep", "loop", "spy")  # schemes of pyserial's URLs that reach no network
 _AT_BOARD = re.compile(r"(/.+|COM\d+|\w+://.+)@([\w-]+)")  # a port, then what is on it
 
@@ -34,7 +36,7 @@ class DeviceSpec:
 
     ``declared`` is the board on a serial port, if the URL names it. ``store`` is the folder for the files that stand for the
     flash of processes; None: files that are removed at the end. ``replay`` is the recording, or a folder of them, that stands
-    for their sensors.
+    for their sensors. With ``tcp`` they serve a TCP port of this machine, otherwise a pseudo-terminal.
     """
 
     url: str
@@ -44,6 +46,7 @@ class DeviceSpec:
     declared: str | None = None
     store: Path | None = None
     replay: Path | None = None
+    tcp: bool = False
 
 
 def parse(urls: Sequence[str], boards: Catalogue = INSTALLED) -> list[DeviceSpec]:
@@ -51,8 +54,8 @@ def parse(urls: Sequence[str], boards: Catalogue = INSTALLED) -> list[DeviceSpec
 
     Args:
         urls: Each is ``native:N``, ``qemu:N`` or ``renode:N``, with or without ``@BOARD`` and then ``?store=DIR``,
-            ``?replay=FILE|DIR`` or both with ``&`` between them; or a serial PORT or PORT@BOARD, where PORT may be
-            socket://HOST:PORT or tls://HOST:PORT. The options of tls:// come behind @BOARD.
+            ``?replay=FILE|DIR``, ``?line=tcp`` or several with ``&`` between them; or a serial PORT or PORT@BOARD, where PORT
+            may be socket://HOST:PORT or tls://HOST:PORT. The options of tls:// come behind @BOARD.
         boards: The known boards.
 
     Returns:
@@ -77,7 +80,7 @@ def parse(urls: Sequence[str], boards: Catalogue = INSTALLED) -> list[DeviceSpec
             hint = f"PORT@{url}, with the port that it is on" if known.real else f"{known.kind}:1@{url}"
             raise DeviceUrlError(f"device '{url}': this is a board's name; give {hint}")
         else:
-            if option := re.search(r"\?(store|replay)=", url):
+            if option := re.search(r"\?(store|replay|line)=", url):
                 raise DeviceUrlError(
                     f"device '{url}': {option[1]}= is for boards that are started now, native:N and qemu:N; a board on a port "
                     "has a flash and a sensor of its own, so leave it out"
@@ -153,14 +156,14 @@ def _known_board(url: str, board: str, boards: Catalogue) -> str:
 
 def _parse_process(url: str, kind: str, rest: str, boards: Catalogue) -> DeviceSpec:
     rest, has_options, options = rest.partition("?")
-    folders = {match[1]: Path(match[2]).resolve() for match in _OPTION.finditer(options)}
+    given = {match[1]: match[2] for match in _OPTION.finditer(options)}
     if has_options and "&".join(match[0] for match in _OPTION.finditer(options)) != options:
         raise DeviceUrlError(
-            f"device '{url}': expected store=DIR after ?, a folder for what boards keep over a reset, or replay=DIR, the "
-            "recordings that they take for their sensors, or both with & between them"
+            f"device '{url}': expected store=DIR after ?, a folder for what boards keep over a reset, replay=DIR, the "
+            "recordings that they take for their sensors, line=tcp, or several with & between them"
         )
-    if twice := [name for name in folders if len(re.findall(rf"(?:^|&){name}=", options)) > 1]:
-        raise DeviceUrlError(f"device '{url}': {twice[0]}= is given twice; name one folder")
+    if twice := [name for name in given if len(re.findall(rf"(?:^|&){name}=", options)) > 1]:
+        raise DeviceUrlError(f"device '{url}': {twice[0]}= is given twice; give it once")
     match = re.fullmatch(r"(\d+)(?:@([\w-]+))?", rest)
     if match is None or int(match[1]) == 0:
         raise DeviceUrlError(f"device '{url}': expected a number of devices from 1 on, for instance {kind}:4")
@@ -171,9 +174,14 @@ def _parse_process(url: str, kind: str, rest: str, boards: Catalogue) -> DeviceS
     if kind != right:
         hint = f"{right}:{match[1]}" if board == DEFAULT_BOARDS[right] else f"{right}:{match[1]}@{board}"
         raise DeviceUrlError(f"device '{url}': board '{board}' does not run as {kind}; use {hint}")
-    if "replay" in folders and not boards.load(board).replays:
+    line = given.get("line", _USUAL_LINE if kind == "native" else "pty")
+    if line not in ("tcp", "pty") or (line == "tcp" and not boards.load(board).serial_tcp):
+        raise DeviceUrlError(f"device '{url}': expected line=tcp or line=pty, and tcp for native boards only; leave line= out")
+    if "replay" in given and not boards.load(board).replays:
         raise DeviceUrlError(
             f"device '{url}': board '{board}' cannot read recordings in {kind}, only in QEMU or as a native process; leave "
             "replay= out, or use qemu or native"
         )
-    return DeviceSpec(url, kind, board, int(match[1]), store=folders.get("store"), replay=folders.get("replay"))
+    folders = {name: Path(value).resolve() for name, value in given.items() if name != "line"}
+    store, replay = folders.get("store"), folders.get("replay")
+    return DeviceSpec(url, kind, board, int(match[1]), store=store, replay=replay, tcp=line == "tcp")

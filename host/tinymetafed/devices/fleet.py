@@ -14,10 +14,12 @@ from tinymetafed_codegen.protocol import Program, Recipe, Status
 
 from ..federation.audit import Audit
 from ..federation.clients import Doubtful, Served, Traffic, TrainingFailed
+from ..federation.quorum import Absence, Closing, Returned
 from ..learn.codecs.delta import DeltaError
+from .closing_time import ClosingTime
 from .device import Device
 from .link.clock import SYSTEM_CLOCK, Clock
-from .link.link_errors import DeviceRefused, DeviceSlow, LinkError, SampleTooLarge, WrongFirmware
+from .link.link_errors import AFTER_RESET, DeviceRefused, DeviceSlow, LinkError, SampleTooLarge, WrongFirmware
 from .link.session import Session
 from .roster import PATIENCE_SECONDS, FleetError, Member, Overdue, Presence, Roster, in_short
 
@@ -28,9 +30,6 @@ OVERDUE_SECONDS = 5.0  # an item may take so long before an idle device does it 
 OVERDUE_FACTOR = 4.0  # and so many times the longest time of an item that is done
 ENDLESS_SECONDS = 20.0  # the same, before a device must begin again that nobody can stand in for
 ENDLESS_FACTOR = 8.0
-
-# Refusals that mean that the board was reset: it does not know what the host sent before.
-_AFTER_RESET = (Status.BAD_STATE, Status.BAD_TOKEN, Status.BAD_OFFSET)
 
 
 class Endless(DeviceSlow):
@@ -52,6 +51,7 @@ class _Job(Generic[Item, Outcome]):
     # Devices that sent an invalid update for this item (None), or a claim; another device does it if possible.
     tried: dict[Member, Hashable] = field(default_factory=dict)
     latest: Member | None = None  # that has begun it
+    at_close: Member | None = None  # that was at it when the work ended without it
     # If it counts only once two devices come to the same: draws the next one, so that no device is the witness of all others.
     audited: Random | None = None
 
@@ -60,16 +60,28 @@ class _Job(Generic[Item, Outcome]):
 class _Queue(Generic[Item, Outcome]):
     """Items waiting and in progress; every field is protected by ``changed``."""
 
+    jobs: Sequence[_Job[Item, Outcome]]
     waiting: list[_Job[Item, Outcome]]
     changed: threading.Condition
     longest: float  # seconds of an item that is done
     serving: set[Member] = field(default_factory=set)  # devices that have a thread
     busy: dict[Member, tuple[_Job[Item, Outcome], float]] = field(default_factory=dict)  # its item, and since when
     failure: BaseException | None = None
+    closing: ClosingTime | None = None  # when the work ends without items that are not done; None if it does not
 
     def over(self) -> bool:
-        """Whether all items are done or the work has failed."""
-        return self.failure is not None or (not self.waiting and not self.busy)
+        """Whether all items are done, the work has failed, or it ends without the others."""
+        return self.failure is not None or self.closed or (not self.waiting and not self.busy)
+
+    @property
+    def closed(self) -> bool:
+        """Whether the work ends without the items that are not done."""
+        return self.closing is not None and self.closing.at is not None
+
+    @property
+    def done(self) -> int:
+        """How many items have an outcome."""
+        return sum(job.served is not None and job.served.outcome is not None for job in self.jobs)
 
     def hopeless(self, members: Sequence[Member]) -> bool:
         """Whether no item is in progress and none can be done soon."""
@@ -129,7 +141,8 @@ class Fleet:
         Args:
             devices: Connected devices with different unique ids.
             on_event: Called with one line of text for each problem and how it was handled, from any thread.
-            patience: Seconds to wait for a lost device before other devices take over its work.
+            patience: Seconds to wait for a lost device before other devices take over its work; infinite: it sleeps, is always
+                expected, and a loss is not its fault.
             clock: Clock to measure time with.
 
         Raises:
@@ -193,6 +206,7 @@ class Fleet:
         name: str = "client",
         kind: Hashable = None,
         audit: Audit[Outcome] | None = None,
+        closing: Closing | None = None,
     ) -> list[Served[Outcome]]:
         """Calls ``work(session, item)`` for every item, each on any free device.
 
@@ -209,17 +223,20 @@ class Fleet:
             name: What events call an item.
             kind: Equal for items that take about as long; what earlier ones took decides when one takes too long.
             audit: Which outcomes a second device must come to as well; None for none.
+            closing: When the work ends without items that are not done, which are skipped; None if it waits for all.
 
         Returns:
             The outcomes, in the order of ``items``.
 
         Raises:
-            FleetError: No device is left.
+            FleetError: No device is left, or too few for the quorum.
             Error: What devices agree on: diverged training, a request with a bad value.
         """
         jobs = [_Job[Item, Outcome](item, pinned(item) if pinned else None) for item in items]
         changed, members = self.roster.changed, self._members
-        queue = _Queue[Item, Outcome](list(jobs), changed, longest=self._longest.get(kind, 0.0))
+        queue = _Queue[Item, Outcome](jobs, list(jobs), changed, longest=self._longest.get(kind, 0.0))
+        if closing is not None:
+            queue.closing = ClosingTime(closing, self._clock.monotonic())
 
         def serve(member: Member, start: Callable[[Member], None]) -> None:
             self._serve(member, queue, work, name, kind, start, audit)
@@ -237,7 +254,7 @@ class Fleet:
                     serve(workers[0], crew.start)  # a single item needs no other thread
                 with changed:
                     while not (queue.over() or queue.hopeless(members) or self.roster.failure):
-                        changed.wait(0.5)
+                        self._wait(queue)
                     self.roster.returned = lambda member: None
                 if self.roster.failure is not None:
                     raise self.roster.failure
@@ -251,9 +268,14 @@ class Fleet:
             finally:
                 self.roster.returned = lambda member: None
         for job in queue.waiting:
-            if job.only_board is None or all(member.presence is Presence.DROPPED for member in members):
+            if queue.closing is not None and queue.closing.at is not None:
+                self._leave_out(job, queue.closing, name)
+            elif job.only_board is None or all(member.presence is Presence.DROPPED for member in members):
                 raise self.roster.nobody_left()
-            self._skip(job, name)
+            else:
+                self._skip(job, name)
+        if queue.closing is not None and (done := queue.done) < min(queue.closing.quorum, len(jobs)):
+            raise FleetError(queue.closing.impossible(done, [member.reason for member in members if not member.expected]))
         return [job.served for job in jobs if job.served is not None]
 
     def _take_turns(self, jobs: Sequence[_Job[Item, Outcome]]) -> list[Member]:
@@ -262,6 +284,49 @@ class Fleet:
         self._turn = (self._turn + len(jobs)) % len(self._members)
         up = [member for member in order if member.up]
         return up[: max(1, len(jobs))] if all(job.only_board is None for job in jobs) else up
+
+    # --- Ending without some items ---
+
+    def _wait(self, queue: _Queue[Item, Outcome]) -> None:
+        """Waits for a change, with the queue's lock held, and ends the work if it is time."""
+        self._close_if_due(queue)
+        if not queue.over():
+            self._clock.wait(queue.changed, 0.5)
+
+    def _close_if_due(self, queue: _Queue[Item, Outcome]) -> None:
+        """Ends the work, whose lock is held, if it is time and enough items are done; says now and then that they are not."""
+        if queue.closing is None or queue.closed:
+            return
+        if word := queue.closing.look(self._clock.monotonic(), queue.done):
+            self.on_event(word)
+        if queue.closed:
+            for member, (job, _) in queue.busy.items():
+                job.at_close = member
+            queue.changed.notify_all()
+
+    def _leave_out(self, job: _Job[Item, Outcome], closing: ClosingTime, name: str) -> None:
+        """Skips an item that was not done when the work ended, and notes who is late."""
+        own = next((member for member in self._members if member.unique_id == job.only_board), None)
+        if job.only_board is not None and (own is None or own.presence is Presence.DROPPED):
+            self._skip(job, name)
+            return
+        member = own or job.at_close
+        away = member is not None and not member.up
+        if member is not None and member.missed is None and closing.at is not None:
+            member.missed = closing.round, closing.at
+        if member is None:
+            absence = "no board was free for it"
+        else:
+            reason = job.note.removeprefix(f"{member.device.url}: ")
+            absence = f"{member.device.url} was {'away' if away else 'at work'}{reason and f': {reason}'}"
+        job.served = Served(None, "", False, closing.why(absence), Absence("" if member is None else member.device.url, away))
+
+    def _back(self, member: Member) -> Returned | None:
+        """That a device takes part again after it was late, which is told once."""
+        if member.missed is None:
+            return None
+        (round_, ended), member.missed = member.missed, None
+        return Returned(member.device.url, round_, round(self._clock.monotonic() - ended, 3))
 
     # --- One device's part ---
 
@@ -350,7 +415,7 @@ class Fleet:
             for other, (item, began) in queue.busy.items():
                 if item is job and began < queue.busy[member][1]:
                     job.note = f"{other.device.url}: not done after {self._clock.monotonic() - began:.1f} s"
-            job.served = Served(outcome, member.device.url, bool(job.note), job.note)
+            job.served = Served(outcome, member.device.url, bool(job.note), job.note, back=self._back(member))
             if job in queue.waiting:
                 queue.waiting.remove(job)
             wrong = [other for other, same in job.tried.items() if same is not None and other not in [member, *agree]]
@@ -434,6 +499,9 @@ class Fleet:
             return Interrupted(f"{member.device.url}: left its work, because that of all devices ends")
         now = self._clock.monotonic()
         with queue.changed:
+            self._close_if_due(queue)
+            if queue.closed:
+                return Interrupted(f"{member.device.url}: left its work, because the round has ended")
             took = now - queue.busy[member][1] if member in queue.busy else 0.0
             if job.served is None:
                 idle = any(other.up and other not in queue.busy and other not in job.tried for other in self._members)
@@ -469,7 +537,7 @@ class Fleet:
                         return job
                 if queue.hopeless(self._members):
                     break
-                queue.changed.wait(0.5)
+                self._wait(queue)
             queue.serving.discard(member)
         return None
 
@@ -487,7 +555,7 @@ def _claim(error: Exception) -> Hashable | None:
     if isinstance(error, Doubtful):
         return error.claim
     if isinstance(error, DeviceRefused):
-        return None if error.status in _AFTER_RESET else (error.message, error.status)
+        return None if error.status in AFTER_RESET else (error.message, error.status)
     if isinstance(error, TrainingFailed):
         return error.status if error.status in (Status.NOT_FINITE, Status.OVERFLOW) else None
     return type(error).__name__ if isinstance(error, (WrongFirmware, SampleTooLarge)) else None

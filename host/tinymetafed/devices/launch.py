@@ -5,11 +5,12 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
-import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 from tinymetafed_codegen.board_facts import Board
@@ -24,29 +25,19 @@ from .device_urls import DEFAULT_BOARDS, DeviceSpec
 from .key_file import kept_beside
 from .link.clock import SYSTEM_CLOCK, Clock
 from .link.faults import FaultError, FaultPlan
-from .link.link_errors import LaunchError, LinkError, PortError
+from .link.link_errors import DeviceSilent, LaunchError, LinkError, PortError
 from .link.record import Recorder
 from .link.session import Session
 from .ports import ProcessPort, Wrapping
+from .roster import SCAN_SECONDS, in_short
 from .serial_port import SerialPort, UsbBus
+from .watchdog import Watchdog
 
 ICOUNT = ("-icount", "shift=10")  # one instruction = 2^10 ns of virtual time, whatever the host's load
 FILES_PER_PROCESS = 5  # open files of the host per process: pipes, diagnostics, the line, and a share of its own
 
 # Kills the processes when the host is gone: standard input is a pipe from the host, which ends however the host ended.
 # "stop" removes a process that was replaced, because another process may have its number by then.
-_WATCHDOG = """
-trap '' INT TERM HUP
-pids=' '
-while read -r change pid; do
-  case $change in
-    start) pids="$pids$pid " ;;
-    stop) pids="${pids%% $pid *} ${pids#* $pid }" ;;
-  esac
-done
-set -- $pids
-[ $# = 0 ] || kill -KILL "$@"
-"""
 _process_numbers = itertools.count(1)  # unique ids, also across several launches of this process
 
 
@@ -72,6 +63,7 @@ def launch(
     clock: Clock = SYSTEM_CLOCK,
     on_event: Callable[[str], None] | None = None,
     bus: UsbBus | None = None,
+    awaits_sleepers: bool = False,
 ) -> Iterator[list[Device]]:
     """Starts or opens all devices in parallel and waits for their Hello; always closes and stops them at the end.
 
@@ -92,6 +84,7 @@ def launch(
         clock: Clock to measure time with.
         on_event: Is told what is waited for.
         bus: The USB ports of this machine; None to look for them.
+        awaits_sleepers: Whether boards on ports may sleep, and are waited for until each has answered.
 
     Yields:
         The connected devices, in the order of ``specs``.
@@ -133,7 +126,11 @@ def launch(
                     ports.append(ProcessPort(name, wrapping, process, seconds[spec.board], key))
         with ThreadPoolExecutor(max_workers=max(1, len(ports))) as pool:
             leaving = threading.Event()
-            futures = [pool.submit(_greet, stack, port, start, clock, leaving.is_set) for port in ports]
+            greet = partial(_greet, stack, start=start, clock=clock, stop=leaving.is_set)
+            awaited = partial(_greet_sleeper, greet, clock, leaving.is_set, on_event or (lambda line: None))
+            futures = [
+                pool.submit(awaited if awaits_sleepers and isinstance(port, SerialPort) else greet, port) for port in ports
+            ]
             try:
                 devices = [future.result() for future in futures]
             except BaseException:  # Ctrl-C too: nobody waits for the other devices' answers
@@ -168,8 +165,11 @@ def require(specs: Sequence[DeviceSpec], boards: Catalogue = INSTALLED) -> None:
     wanted = [spec.board for spec in specs for _ in range(spec.count) if spec.board is not None]
     if not wanted:
         return
-    if os.name != "posix":
-        raise LaunchError("emulated and native devices need pseudo-terminals; use Linux, macOS or WSL, or a board on a port")
+    if sys.platform == "win32" and (needing := next((spec for spec in specs if spec.board and not spec.tcp), None)):
+        raise LaunchError(
+            f"device '{needing.url}': needs pseudo-terminals, which Windows does not have; use native:N, whose boards serve "
+            "TCP ports there, or a board on a port, or Linux, macOS or WSL"
+        )
     for name in dict.fromkeys(wanted):
         board = boards.load(name)
         if trouble := board.cannot_build():
@@ -179,7 +179,9 @@ def require(specs: Sequence[DeviceSpec], boards: Catalogue = INSTALLED) -> None:
             raise EmulatorMissing(
                 f"{board.emulator[0]}: not installed, board '{name}' runs in it; {remedy(needs)}, or use native:{len(wanted)}"
             )
-    import resource  # on POSIX only
+    if sys.platform == "win32":  # which has no such limit
+        return
+    import resource
 
     allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if len(wanted) * FILES_PER_PROCESS > allowed:
@@ -200,39 +202,30 @@ def _start_all(
     clock: Clock,
 ) -> tuple[list[BoardProcess], list[Path]]:
     """Starts every process, and names the file of its flash. ``stack`` stops them; if the host is killed, a watchdog does."""
-    wanted = [(spec.board, spec.store, i) for spec in specs for i in range(spec.count) if spec.board is not None]
+    wanted = [(spec.board, spec, i) for spec in specs for i in range(spec.count) if spec.board is not None]
     if not wanted:
         return [], []
     require(specs, boards)
     replayed = [rows for spec in specs if spec.board is not None for rows in _replayed(spec, recordings)]
     known = {name: boards.load(name) for name, _, _ in wanted}
     programs = {name: firmware(name) for name in known}
-    watchdog = subprocess.Popen(["/bin/sh", "-c", _WATCHDOG], stdin=subprocess.PIPE, start_new_session=True)
+    watchdog = Watchdog()
     processes: list[BoardProcess] = []
     flashes: list[Path] = []
 
     def stop_all() -> None:
         for process in processes:
             process.popen.terminate()
-        watchdog.kill()  # before other processes can get their numbers
-        watchdog.communicate()
+        watchdog.stop()  # before other processes can get their numbers
         for process in processes:
             process.stop()
 
-    lock = threading.Lock()
-
-    def tell(change: str, pid: int) -> None:
-        assert watchdog.stdin is not None
-        with lock:
-            watchdog.stdin.write(f"{change} {pid}\n".encode())
-            watchdog.stdin.flush()
-
     lines = stack.enter_context(temporary_folder())
     stack.callback(stop_all)
-    for (name, store, i), rows in zip(wanted, replayed, strict=True):
+    for (name, spec, i), rows in zip(wanted, replayed, strict=True):
         number = next(ids)
         unique_id = f"{number:016x}"
-        kept = None if store is None else board_files.kept_in(store) / f"{name}-{i + 1}.flash"
+        kept = None if spec.store is None else board_files.kept_in(spec.store) / f"{name}-{i + 1}.flash"
         if kept is not None:
             board_files.lock(kept, stack)
             unique_id = board_files.kept_id(kept, number)
@@ -249,8 +242,8 @@ def _start_all(
                 flash.symlink_to(storage)
                 storage = flash
         flashes.append(storage)
-        words = command(known[name], programs[name], unique_id, lines / unique_id, storage)
-        processes.append(BoardProcess([*words, *options], files, tell, clock))
+        words = command(known[name], programs[name], unique_id, lines / unique_id, storage, tcp=spec.tcp)
+        processes.append(BoardProcess([*words, *options], files, watchdog.tell, clock))
     return processes, flashes
 
 
@@ -261,6 +254,29 @@ def _replayed(spec: DeviceSpec, recordings: Callable[[DeviceSpec], Sequence[byte
     if recordings is None:
         raise LaunchError(f"device '{spec.url}': this command starts boards without sensors; leave replay= out")
     return recordings(spec)
+
+
+def _greet_sleeper(
+    greet: Callable[[ProcessPort | SerialPort], Device],
+    clock: Clock,
+    stop: Stop,
+    on_event: Callable[[str], None],
+    port: ProcessPort | SerialPort,
+) -> Device:
+    """As ``_greet``, but tries again as long as nothing answers."""
+    said = False
+    while True:
+        try:
+            return greet(port)
+        except (PortError, DeviceSilent) as error:
+            if stop():
+                raise
+            if not said:
+                on_event(
+                    f"{in_short(error)}; waiting until {port.name} wakes, as each board has to be known before the run begins"
+                )
+                said = True
+            clock.sleep(SCAN_SECONDS)
 
 
 def _greet(stack: ExitStack, port: ProcessPort | SerialPort, start: float | None, clock: Clock, stop: Stop) -> Device:

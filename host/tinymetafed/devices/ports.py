@@ -40,7 +40,7 @@ class Wrapping:
 
 
 class ProcessPort:
-    """The pseudo-terminal of a process; the process is restarted when it has ended or does not answer."""
+    """The line of a process; the process is restarted when it has ended or does not answer."""
 
     retries = PROCESS_RETRIES
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +15,18 @@ from ..federation.audit import Votes
 from ..learn.codecs.delta import DeltaError
 from .device import Device
 from .link.clock import Clock
-from .link.link_errors import DeviceSlow, LaunchError, LinkError, PortHeld, WrongFirmware
+from .link.link_errors import (
+    AFTER_RESET,
+    DeviceRefused,
+    DeviceSilent,
+    DeviceSlow,
+    LaunchError,
+    LinkError,
+    PortError,
+    PortHeld,
+    SessionLost,
+    WrongFirmware,
+)
 
 PATIENCE_SECONDS = 10.0  # time for a lost device to come back: a reset, a replugged cable, a boot loader
 HELD_SECONDS = 30.0  # the same while another program holds its port; ModemManager looks at a new port for 10 s
@@ -51,10 +63,12 @@ class Member:
     reason: str = ""  # why it is not up
     gone: float = 0.0  # time of its loss, by the fleet's clock
     failures: int = 0  # in a row
+    naps: int = 0  # in a row: how often it went to sleep, or was reset, before it had done an item
     invalid_updates: int = 0
     pause: float = LATE_SECONDS[0]
     wrong: WrongFirmware | None = None  # what was flashed onto it
     votes: Votes = field(default_factory=Votes)  # of other boards about its results
+    missed: tuple[int, float] | None = None  # the first round that ended without it since it last took part, and when
 
     @property
     def up(self) -> bool:
@@ -73,7 +87,7 @@ class Member:
 
     def succeeded(self) -> None:
         """Notes that it has done an item."""
-        self.failures, self.pause = 0, LATE_SECONDS[0]
+        self.failures, self.naps, self.pause = 0, 0, LATE_SECONDS[0]
 
 
 class Roster:
@@ -106,6 +120,11 @@ class Roster:
         for member in self.members:
             if member.presence is Presence.AWAY:
                 self.on_event(f"{member.reason}; it was not back at the end")
+
+    @property
+    def awaits_sleepers(self) -> bool:
+        """Whether a member that is not connected is expected back, however long that takes."""
+        return math.isinf(self.patience)
 
     # --- Programs ---
 
@@ -151,7 +170,9 @@ class Roster:
         """Notes that a member has failed, and searches it."""
         member.reason = in_short(error)
         member.gone = self._clock.monotonic()
-        member.failures += 1
+        slept = self.awaits_sleepers and _may_sleep(error)
+        member.failures += not slept
+        member.naps += slept
         member.invalid_updates += isinstance(error, DeltaError)
         if member.presence is Presence.DROPPED:
             return
@@ -194,8 +215,10 @@ class Roster:
         try:
             if rests:
                 self._rest(member, until_seen=False)
+            elif member.naps > MAX_FAILURES:
+                self._pause(member, SCAN_SECONDS, until_seen=False)
             while not given_up():
-                left = member.gone + self.patience - self._clock.monotonic()
+                left = member.gone + min(self.patience, PATIENCE_SECONDS) - self._clock.monotonic()
                 try:
                     how = member.device.rejoin(min(max(0.0, left), TRY_SECONDS), given_up)
                     if self._welcome(member, how):
@@ -254,7 +277,7 @@ class Roster:
             self.on_event(f"{why}; lost after {now - member.gone:.1f} s, other devices do its work")
         if member.presence is Presence.LOST:
             self._rest(member, until_seen=True)
-        elif held:
+        elif held or now >= member.gone + PATIENCE_SECONDS:  # a sleeper, which is awake only for a short time
             self._pause(member, SCAN_SECONDS, until_seen=True)
 
     def _rest(self, member: Member, *, until_seen: bool) -> None:
@@ -274,6 +297,13 @@ class Roster:
 
     def _given_up(self, member: Member) -> bool:
         return self._closed or member.presence is Presence.DROPPED
+
+
+def _may_sleep(error: Exception) -> bool:
+    """Whether a device failed as one does that has gone to sleep, or has woken without memory of what it was told."""
+    if isinstance(error, DeviceRefused):
+        return error.status in AFTER_RESET
+    return isinstance(error, (PortError, DeviceSilent, SessionLost))
 
 
 def in_short(error: Exception | str) -> str:

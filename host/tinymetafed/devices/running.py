@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -29,6 +30,7 @@ from .launch import launch, require
 from .link.faults import FaultPlan
 from .link.link_errors import WrongFirmware
 from .replay import recordings_of
+from .roster import PATIENCE_SECONDS
 from .serial_port import UsbBus
 
 
@@ -128,6 +130,8 @@ def running(
     """
 
     authenticated = design.experiment.run.is_authenticated
+    # A round that has a deadline leaves out whoever is away then, so nobody is lost.
+    patience = PATIENCE_SECONDS if design.experiment.run.deadline is None else math.inf
     number = run_number(design.experiment, data_sha256)
     versions = Versions() if design.experiment.strategy.takes_differences else None
 
@@ -168,7 +172,8 @@ def running(
             on_event=observer.event,
             bus=bus,
             ids=ids,
+            awaits_sleepers=math.isinf(patience),
         ) as devices,
-        Fleet(devices, on_event=observer.event) as fleet,
+        Fleet(devices, on_event=observer.event, patience=patience) as fleet,
     ):
         yield fleet

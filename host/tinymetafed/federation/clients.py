@@ -13,6 +13,7 @@ from tinymetafed_codegen.section import StrictJson
 from ..learn.codecs.delta import Sparse
 from ..learn.tasks import Samples
 from ..learn.weights import Floats
+from .quorum import Absence, Returned
 
 Outcome = TypeVar("Outcome")
 Taken = TypeVar("Taken")
@@ -78,12 +79,17 @@ class Traffic:
 
 @dataclass(frozen=True)
 class Served(Generic[Outcome]):
-    """The result of one client's work: its outcome and the device that did it, or the reason why it was skipped."""
+    """The result of one client's work: its outcome and the device that did it, or the reason why it was skipped.
+
+    ``late``: the round ended before it was done. ``back``: its device was late in an earlier round.
+    """
 
     outcome: Outcome | None
     device: str  # its URL, "" when skipped
     redone: bool
     note: str  # why it was redone or skipped, or what is unlikely in it; one line
+    late: Absence | None = None
+    back: Returned | None = None
 
     @property
     def status(self) -> str:
@@ -92,7 +98,8 @@ class Served(Generic[Outcome]):
 
     def of(self, take: Callable[[Outcome], Taken]) -> Served[Taken]:
         """The same with a part of the outcome."""
-        return Served(None if self.outcome is None else take(self.outcome), self.device, self.redone, self.note)
+        taken = None if self.outcome is None else take(self.outcome)
+        return Served(taken, self.device, self.redone, self.note, self.late, self.back)
 
 
 @dataclass(frozen=True)

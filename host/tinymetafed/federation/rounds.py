@@ -20,6 +20,7 @@ from ..learn.strategies import Diverged, Strategy, StrategyError
 from ..learn.tasks import Task
 from ..learn.weights import Floats
 from .clients import Served, Traffic, Trainers
+from .quorum import Late, Returned
 from .standing import Guard, Measure
 from .sums import Share, trained_as_sum
 
@@ -61,7 +62,11 @@ class _Trained:
 
 @dataclass(frozen=True)
 class Round:
-    """A finished round: the weights after it and what the server keeps, its traffic and its duration."""
+    """A finished round: the weights after it and what the server keeps, its traffic and its duration.
+
+    ``late``: clients that are skipped because the round ended before they were done. ``returned``: devices that take part
+    again after they were late.
+    """
 
     index: int
     weights: Floats = field(repr=False)
@@ -71,6 +76,8 @@ class Round:
     traffic: Traffic
     seconds: float
     change: float  # Euclidean norm of the weights' change, for the journal only
+    late: tuple[Late, ...] = ()
+    returned: tuple[Returned, ...] = ()
 
 
 def rounds(
@@ -136,6 +143,12 @@ def rounds(
             traffic=clients.traffic - before,
             seconds=time.monotonic() - began,
             change=change,
+            late=tuple(
+                Late(client, each.late.device, each.late.away)
+                for client, each in zip(chosen, trained.served, strict=True)
+                if each.late is not None
+            ),
+            returned=tuple(each.back for each in trained.served if each.back is not None),
         )
         before = clients.traffic
 

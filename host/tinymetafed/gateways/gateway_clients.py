@@ -170,7 +170,7 @@ class GatewayClients:
         """Finds gateways that are lost or late; their clients are done again."""
         gone = self.roster.look()
         now = self._backhaul.now()
-        most = max(LATE_SECONDS, LATE_FACTOR * self._longest)
+        most = max(LATE_SECONDS, LATE_FACTOR * self._longest) + (self._strategy.experiment.run.deadline_seconds or 0.0)
         for message, order in list(round_.due.items()):
             member = order.member
             if member in gone:

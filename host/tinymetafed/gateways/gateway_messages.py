@@ -20,6 +20,7 @@ from tinymetafed_codegen.level_format import LevelFormat
 from tinymetafed_codegen.protocol import Dtype, Status
 
 from ..federation.clients import DeviceFacts, Served, Traffic
+from ..federation.quorum import Absence, Returned
 from ..federation.sums import Share
 from ..learn.codecs.delta import WIRE_TYPES, Sparse
 from ..learn.codecs.downlink import Segment
@@ -237,12 +238,13 @@ def read_trained(reader: FieldReader, shape: Shape, names: Sequence[str], order:
     served: list[Served[Sparse]] = []
     shares: list[Served[Share]] = []
     for _ in order.clients:
-        place, redone, note = reader.number(len(names)), bool(reader.number(1)), reader.text(_NOTE_BYTES)
-        device = names[place - 1] if place else ""
+        one = _read_served(reader, names)
         if order.exponent is None:
-            served.append(Served(read_update(reader, shape.n, shape.k) if place else None, device, redone, note))
+            update = read_update(reader, shape.n, shape.k) if one.device else None
+            served.append(Served(update, one.device, one.redone, one.note, one.late, one.back))
         else:
-            shares.append(Served(Share(shape.k, "") if place else None, device, redone, note))
+            share = Share(shape.k, "") if one.device else None
+            shares.append(Served(share, one.device, one.redone, one.note, one.late, one.back))
     came = sum(each.outcome is not None for each in shares)
     total = None if order.exponent is None else read_sum(reader, shape.n, came)
     traffic = _read_traffic(reader)
@@ -312,9 +314,7 @@ def _read_download(reader: FieldReader, shape: Shape) -> tuple[Segment, ...]:
 
 def _write_trained(writer: FieldWriter, trained: Trained, shape: Shape, places: dict[str, int]) -> None:
     for each in trained.served or trained.shares:
-        writer.number(0 if each.outcome is None else 1 + places[each.device])
-        writer.number(each.redone)
-        writer.text(each.note[: _NOTE_BYTES // 4])
+        _write_served(writer, each, places)
         if isinstance(each.outcome, Sparse):
             write_update(writer, each.outcome, shape.n)
     if trained.sum_ is not None:
@@ -322,6 +322,30 @@ def _write_trained(writer: FieldWriter, trained: Trained, shape: Shape, places: 
     _write_traffic(writer, trained.traffic)
     writer.number(trained.microseconds)
     writer.number(trained.processor)
+
+
+def _write_served(writer: FieldWriter, served: Served[Sparse] | Served[Share], places: dict[str, int]) -> None:
+    """Appends who did a client's work, without what came of it; 0 stands for no device."""
+    late, back = served.late, served.back
+    writer.number(0 if served.outcome is None else 1 + places[served.device])
+    writer.number(served.redone + 2 * (late is not None) + 4 * (back is not None))
+    writer.text(served.note[: _NOTE_BYTES // 4])
+    if late is not None:
+        writer.number(1 + places[late.device] if late.device else 0)
+        writer.number(late.away)
+    if back is not None:
+        writer.number(1 + places[back.device])
+        writer.number(back.round)
+        writer.real(back.seconds)
+
+
+def _read_served(reader: FieldReader, names: Sequence[str]) -> Served[None]:
+    """Who did a client's work; the outcome is None."""
+    known = ("", *names)
+    device, how, note = known[reader.number(len(names))], reader.number(7), reader.text(_NOTE_BYTES)
+    late = Absence(known[reader.number(len(names))], bool(reader.number(1))) if how & 2 else None
+    back = Returned(known[reader.number(len(names))], reader.number(1 << 32), reader.real()) if how & 4 else None
+    return Served(None, device, bool(how & 1), note, late, back)
 
 
 def _write_traffic(writer: FieldWriter, traffic: Traffic) -> None:

@@ -117,7 +117,7 @@ def serial_ports(boards: Catalogue = INSTALLED) -> list[Finding]:
         known = known_usb(boards).get((port.vid, port.pid))
         detail = f"{f'{known.title}: {known.board}' if known else port.description} ({port.vid:04x}:{port.pid:04x})"
         users = holders(port.device)
-        if os.name == "posix" and not os.access(port.device, os.R_OK | os.W_OK):
+        if sys.platform != "win32" and not os.access(port.device, os.R_OK | os.W_OK):
             remedy = f"`sudo usermod -aG {group_of(port.device)} $USER`, then log in again"
             found.append(Finding("Serial ports", port.device, False, f"{detail}: permission denied", remedy))
         elif users:

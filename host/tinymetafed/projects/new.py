@@ -89,6 +89,7 @@ def files(name: str, board: str) -> dict[str, str]:
     facts = {
         "name": name,
         "board": board,
+        "own_port": own is not None and own.port is not None,
         "features": len(FEATURES),
         "classes": len(GESTURES),
         "held_out": HELD_OUT,
@@ -104,17 +105,19 @@ def files(name: str, board: str) -> dict[str, str]:
         texts["platformio.ini"] += f"[env:{board}]\n"
         texts["boards/environments.ini"] = own.environment
         texts["README.md"] += _render("own_board.md.j2", facts)
-        texts |= {f"boards/{board}.json": own.facts, f"port/{board}/port.cpp": own.port}
+        texts[f"boards/{board}.json"] = own.facts
+        if own.port is not None:
+            texts[f"port/{board}/port.cpp"] = own.port
     return texts | {f"data/{client}.csv": recording(i) for i, client in enumerate(CLIENTS)}
 
 
 @dataclass(frozen=True)
 class OwnBoard:
-    """The texts of a project's own board: its JSON, its port, its PlatformIO environment."""
+    """The texts of a project's own board: its JSON, its PlatformIO environment, and its port, None where one of ours serves."""
 
     facts: str
-    port: str
     environment: str
+    port: str | None
 
 
 def starters() -> list[str]:
@@ -124,8 +127,13 @@ def starters() -> list[str]:
 
 def own_board(board: str) -> OwnBoard:
     """The texts of one of ``starters``."""
-    names = ("board.json", "port.cpp", "environment.ini")
-    return OwnBoard(*((_TEMPLATES / "boards" / board / name).read_text(encoding="utf-8") for name in names))
+    folder = _TEMPLATES / "boards" / board
+    port = folder / "port.cpp"
+    return OwnBoard(
+        (folder / "board.json").read_text(encoding="utf-8"),
+        (folder / "environment.ini").read_text(encoding="utf-8"),
+        port.read_text(encoding="utf-8") if port.is_file() else None,
+    )
 
 
 def _is_ours(board: str) -> bool:

@@ -15,6 +15,7 @@ from tinymetafed_codegen.manifest import ModelManifest
 from tinymetafed_codegen.section import StrictJson
 
 from ..federation.clients import DeviceFacts
+from ..federation.quorum import Late, LateBoard, Returned
 from ..federation.result import DCurve, Evaluation, Example, FinalScores, Scores
 from ..federation.rounds import Contribution
 from ..federation.standing import BoardDeltas
@@ -95,7 +96,8 @@ class RoundEntry(StrictJson):
     ``devices``: those that joined in this round. ``bytes_down``, ``bytes_up``: without samples. ``bytes_samples``: bytes of
     samples in both directions. ``update_norm``: Euclidean norm of the weights' change. ``bytes_down_full``: ``bytes_down`` with
     all weights in place of differences; None without a download by difference. ``server``: what the server keeps besides the
-    weights; None where it keeps nothing.
+    weights; None where it keeps nothing. ``late``: clients that are skipped because the round ended before they were done, None
+    if there are none. ``returned``: devices whose update is the first after rounds that they were late in; None likewise.
     """
 
     round: int
@@ -111,6 +113,8 @@ class RoundEntry(StrictJson):
     weights_sha256: str
     bytes_down_full: int | None = None
     server: ServerEntry | None = None
+    late: tuple[Late, ...] | None = None
+    returned: tuple[Returned, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -145,7 +149,8 @@ class RunResult(StrictJson):
     ``online``: those of the Showcase. ``kept_round``: rounds trained until the weights that were kept as the best; None for
     the last ones. ``privacy``: None for updates that are not private.
     ``deltas``: the deltas of each board, () in a simulation and in older runs. ``bytes_down_full``: as of a round.
-    ``averaged``: rounds whose mean the weights are; None for those after a single round.
+    ``averaged``: rounds whose mean the weights are; None for those after a single round. ``closed_early``: rounds that ended
+    without some of their clients, and ``late_boards``, whose boards were late; None for a run whose rounds have no deadline.
     """
 
     task: str
@@ -178,6 +183,8 @@ class RunResult(StrictJson):
     bytes_down_full: int | None = None
     averaged: int | None = None
     online: Scores | None = None
+    closed_early: int | None = None
+    late_boards: tuple[LateBoard, ...] | None = None
 
     def as_json(self) -> dict[str, Any]:
         """The JSON value that ``--json`` prints; keys that a run has no value for are left out."""
@@ -196,6 +203,8 @@ class RunResult(StrictJson):
             del plain["averaged"]
         if self.online is None:
             del plain["online"]
+        if self.closed_early is None:
+            del plain["closed_early"], plain["late_boards"]
         if self.meta_test.classes is None:
             del plain["meta_test"]["classes"]
         return plain
@@ -215,6 +224,10 @@ _KIND_OF = {entry: kind for kind, entry in KINDS.items()}
 _LATER: dict[str, tuple[type[Entry], ...]] = {
     "bytes_down_full": (RoundEntry, RunResult),
     "server": (RoundEntry,),
+    "late": (RoundEntry,),
+    "returned": (RoundEntry,),
+    "closed_early": (RunResult,),
+    "late_boards": (RunResult,),
     "averaged": (RunResult,),
 }
 _canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False).encode

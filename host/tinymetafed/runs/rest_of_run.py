@@ -22,7 +22,7 @@ from ..learn.normalisation import unscaled
 from ..learn.strategies import Diverged
 from ..learn.tasks import Task
 from ..learn.weights import Floats, initial, sha256
-from . import export, privacy_accounting, run_figures
+from . import export, lateness, privacy_accounting, run_figures
 from .collapse import collapse_found, is_better, refuse_collapse
 from .journal import RoundEntry, RunResult, ServerEntry, SessionEntry, Showcase
 from .run_data import RunData, StoreError
@@ -39,6 +39,7 @@ class RestOfRun:
         self._known = trainers.devices
         self._tested = setup.tested
         self._looked_at = Group.validation(setup.task) if setup.task.n_validation else None
+        self._late: set[str] = set()  # devices that were late in the last round
         self._down = self._up = 0  # bytes of all rounds so far, for the curve over bytes
 
     def complete(self, start_seconds: float, rounds: int | None = None) -> RunResult:
@@ -127,10 +128,20 @@ class RestOfRun:
             weights_sha256=sha256(done.weights),
             bytes_down_full=sent.down - sent.samples_down + sent.spared if self._strategy.spec.takes_differences else None,
             server=ServerEntry(done.server.sha256, done.server.averaged) if done.server.sha256 else None,
+            late=done.late or None,
+            returned=done.returned or None,
         )
         self._run.append(entry, done.weights, done.server)
+        self._tell_of_late(entry)
         self._down += entry.bytes_down
         self._up += entry.bytes_up
+
+    def _tell_of_late(self, entry: RoundEntry) -> None:
+        """Says who was late, unless the same boards were in the round before."""
+        boards = {each.device for each in entry.late or ()}
+        if entry.late and boards != self._late:
+            self._observer.event(lateness.said(entry))
+        self._late = boards
 
     def _due(self, trained: int) -> bool:
         """Whether validation clients are evaluated after this many rounds, before the final meta-test."""

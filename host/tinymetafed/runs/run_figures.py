@@ -22,6 +22,7 @@ from ..learn.tasks import Task
 from ..learn.weights import sha256
 from . import estimate, privacy_accounting
 from .journal import RunResult
+from .lateness import closed_early, late_boards
 from .run_data import RunData
 
 
@@ -61,6 +62,7 @@ def result(strategy: Strategy, task: Task, run: RunData, boards: Catalogue, test
     assert drawn is not None  # it is written before the result
     statuses = Counter(part.status for entry in run.rounds for part in entry.contributions)
     down, up = sum(entry.bytes_down for entry in run.rounds), sum(entry.bytes_up for entry in run.rounds)
+    has_deadline = strategy.experiment.run.deadline is not None
     training = sum(entry.seconds for entry in run.rounds)
     testing = sum(entry.seconds for entry in run.evaluations) + drawn.seconds
     return RunResult(
@@ -108,6 +110,8 @@ def result(strategy: Strategy, task: Task, run: RunData, boards: Catalogue, test
         deltas=tuple(by_board(strategy.spec, run.measures())),
         bytes_down_full=run.bytes_down_full,
         averaged=run.averaged,
+        closed_early=closed_early(run.rounds) if has_deadline else None,
+        late_boards=late_boards(run.rounds) if has_deadline else None,
     )
 
 

@@ -44,8 +44,10 @@ def vector_units() -> dict[str, VectorUnit]:
     try:
         facts = CPU_FACTS.read_text(encoding="utf-8", errors="replace")
     except OSError:
-        facts = ""  # not Linux: only the features that every processor of the architecture has
+        facts = ""  # only the features that every processor of the architecture has
     listed = re.search(r"^(?:flags|Features)\s*:(.*)", facts, re.MULTILINE)
+    # Only Linux has that file. On Windows no more should be looked for: GCC aligns the stack to 16 bytes there, and a vector of
+    # 32 bytes on the stack would stop the program.
     has = {*(listed[1].split() if listed else ()), *_ALWAYS.get(platform.machine(), ())}
     return {unit.name: unit for unit, needed in _KNOWN if needed <= has}
 

@@ -55,7 +55,28 @@ class HardwareSerial : public Stream {
   bool setRxFIFOFull(uint8_t fifoBytes);
 };
 
+#if ARDUINO_USB_CDC_ON_BOOT  // on an ESP32-S3 or ESP32-C3
+
+class HWCDC : public Stream {
+ public:
+  size_t setRxBufferSize(size_t);
+  size_t setTxBufferSize(size_t);
+  void begin(unsigned long baud = 0);
+  int available(void);
+  int peek(void);
+  int read(void);
+  size_t write(uint8_t);
+  size_t write(const uint8_t* buffer, size_t size);
+  operator bool() const;
+};
+
+extern HWCDC Serial;
+
+#else
+
 extern HardwareSerial Serial;
+
+#endif
 
 class EspClass {
  public:

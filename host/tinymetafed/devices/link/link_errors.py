@@ -18,6 +18,9 @@ _MEANING = {
     Status.TOO_LARGE: "it does not have enough memory for it",
 }
 
+# Refusals that mean that the board was reset: it does not know what the host sent before.
+AFTER_RESET = (Status.BAD_STATE, Status.BAD_TOKEN, Status.BAD_OFFSET)
+
 
 class LaunchError(Error):
     """A device that cannot be started."""

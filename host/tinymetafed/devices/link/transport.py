@@ -123,7 +123,7 @@ def _open_tls(url: str, name: str, baud: int, clock: Clock) -> Transport:
 def _open(url: str, name: str, baud: int, line: Line, clock: Clock) -> Transport:
     port = _open_port(url, baud, line)
     # Reading the file descriptor directly takes two system calls per answer; pyserial's socket:// returns one byte per call.
-    is_descriptor = os.name == "posix" and ("://" not in url or url.startswith("socket://"))
+    is_descriptor = sys.platform != "win32" and ("://" not in url or url.startswith("socket://"))
     return _Descriptor(name, baud, port, clock) if is_descriptor else _Generic(name, baud, port)
 
 
@@ -131,7 +131,7 @@ def _open_port(url: str, baud: int, line: Line) -> Any:
     port = serial.serial_for_url(url, do_not_open=True, baudrate=baud, timeout=0, write_timeout=WRITE_SECONDS)
     port.dtr = line.dtr
     port.rts = line.rts
-    if os.name == "posix":  # other systems do not allow sharing a port anyway
+    if sys.platform != "win32":  # other systems do not allow sharing a port anyway
         port.exclusive = True
     port.open()
     return port

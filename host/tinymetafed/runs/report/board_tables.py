@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from ...federation.standing import BoardDeltas
 from ..charts import Chart, Role, Series, chart
+from ..lateness import late_boards
 from ..run_data import RunData
-from .wording import count, span
+from .wording import count, duration, span
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,16 @@ class DeltaRow:
     aside: str
 
 
+@dataclass(frozen=True)
+class LateRow:
+    """A board that was late, as text: how many rounds ended without it, and in how many of them it was away."""
+
+    device: str
+    rounds: str
+    away: str
+    longest: str
+
+
 EstimateRow = tuple[str, str, str, str, str]  # board, time on the line, time training, both together, energy
 
 
@@ -53,6 +64,19 @@ def estimates(run: RunData) -> list[EstimateRow]:
             span([1000 * joules for joules in board.joules], "mJ"),
         )
         for board in run.result.estimate.boards.values()
+    ]
+
+
+def late_rows(run: RunData) -> list[LateRow]:
+    """The boards that were late."""
+    return [
+        LateRow(
+            each.device,
+            count(each.rounds),
+            count(each.away),
+            "not back" if each.longest is None else duration(each.longest),
+        )
+        for each in late_boards(run.rounds)
     ]
 
 

@@ -11,10 +11,11 @@ from ...federation.standing import by_board
 from ...learn.client_groups import ClientGroup
 from ...learn.metric import Metric
 from ..charts import FRAME, Chart
+from ..lateness import closed_early
 from ..privacy_accounting import spent
 from ..run_data import RunData
 from .arena import MemoryPicture, ParameterRow, memory_picture, parameters
-from .board_tables import DeltaRow, DeviceRow, EstimateRow, delta_rows, deltas_chart, device_rows, estimates
+from .board_tables import DeltaRow, DeviceRow, EstimateRow, LateRow, delta_rows, deltas_chart, device_rows, estimates, late_rows
 from .score_charts import d_curve_chart, example_chart, learning_chart, looked_at, over_bytes_chart, spread_chart
 from .score_tables import ClassTable, ClientTable, class_table, client_table
 from .traffic_bars import TrafficBars, dense_values, down, per_client_round, samples, traffic_bars, up
@@ -70,6 +71,8 @@ class RunPage:
     devices: list[DeviceRow]
     deltas: list[DeltaRow]
     deltas_chart: Chart | None
+    closed_early: str
+    late: list[LateRow]
     memory: MemoryPicture
     parameters: list[ParameterRow]
     notes: list[str]
@@ -113,6 +116,8 @@ def page(run: RunData) -> RunPage:
         devices=device_rows(run),
         deltas=delta_rows(run, deltas),
         deltas_chart=deltas_chart(deltas),
+        closed_early=count(closed_early(run.rounds)),
+        late=late_rows(run),
         memory=memory_picture(manifest),
         parameters=parameters(manifest),
         notes=[sentence(note) for note in experiment.notes],
@@ -198,21 +203,22 @@ def _which_weights(run: RunData) -> str:
 
 
 def _interruptions(run: RunData) -> Interruptions | None:
-    """Sessions after the first, and contributions that were redone or skipped; None if there are none."""
+    """Sessions after the first, and contributions that were redone, or skipped though not late; None if there are none."""
     resumed = [
         (session.round, "the run was continued" + ("" if session.rounds is None else f", to {count(session.rounds)} rounds"))
         for session in run.sessions[1:]
     ]
-    troubled = [
-        (entry.round, f"client {part.client} {part.status}: {part.note}")
+    contributions = [
+        (entry.round, part)
         for entry in run.rounds
         for part in entry.contributions
-        if part.status != "accepted"
+        if part.status != "accepted" and all(part.client != late.client for late in entry.late or ())
     ]
+    troubled = [(at, f"client {part.client} {part.status}: {part.note}") for at, part in contributions]
     events = sorted(resumed + troubled, key=lambda event: event[0])
     if not events:
         return None
-    statuses = Counter(part.status for entry in run.rounds for part in entry.contributions)
+    statuses = Counter(part.status for _, part in contributions)
     return Interruptions(
         continued=count(len(resumed)),
         redone=count(statuses["redone"]),
