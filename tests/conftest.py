@@ -1,4 +1,4 @@
-"""Shared by tests of several folders: stand-ins of devices/ and fuzz/, the reference of kernels/, one build per model."""
+"""Shared by tests of several folders: stand-ins of devices/ and fuzz/, references, runs to watch, one build per model."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tinymetafed_codegen.board_facts import Board
 from tinymetafed_codegen.files import locked
 from tinymetafed_codegen.locate import find
 
-sys.path += [str(Path(__file__).parent / folder) for folder in ("devices", "kernels", "fuzz", "nrf52840")]
+sys.path += [str(Path(__file__).parent / folder) for folder in ("devices", "kernels", "fuzz", "nrf52840", "pages")]
 
 collect_ignore = ["firmware"]  # unit tests in C++, which `pio test` runs
 

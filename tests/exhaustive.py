@@ -11,6 +11,8 @@ EXHAUSTIVE = {
     "tests/emulator/test_many.py::test_fifty_boards_of_mixed_kinds_end_on_the_weights_of_one",
     "tests/test_firmware_build.py::test_builds_without_a_network_and_then_only_what_changed[esp32isa]",
     "tests/test_firmware_build.py::test_builds_without_a_network_and_then_only_what_changed[mps2]",
+    # In Chromium; what the server sends is tested without it.
+    "tests/pages/test_live_browser.py",
     # Measured stack and instructions; the budgets of the examples stay.
     "tests/bench/test_footprint.py",
     "tests/bench/test_kernel_cost.py::test_both_kernels_train_alike_and_are_counted[bench-conv]",
@@ -18,6 +20,7 @@ EXHAUSTIVE = {
     # own op stays, from a wheel.
     "tests/emulator/test_activity.py::test_four_emulated_boards_end_on_the_simulations_weights",
     "tests/emulator/test_sensor_walk.py::test_the_walk_through_of_readme",
+    "tests/cli/test_live_commands.py::test_the_commands_of_the_page_work",
     "tests/plugins/test_export_wheel.py",
     "tests/plugins/test_own_board.py::test_an_emulated_board_with_a_port_of_its_own_trains_to_the_same_bits",
     "tests/plugins/test_own_board.py::test_an_own_board_replaces_the_built_in_board_of_its_name",

@@ -165,7 +165,7 @@ FLOORS = (
     ("devices", "simulation"),
     ("gateways",),
     ("runs",),
-    ("projects", "bench"),
+    ("projects", "bench", "pages"),
     ("experiments",),
     ("api",),
     ("cli",),
@@ -314,7 +314,7 @@ def test_relative_imports_are_resolved() -> None:
 
 
 # Files that measure a board's clock, run as a process of their own, or implement waiting for events.
-MAY_READ_THE_CLOCK = {"clocks.py", "test_boards.py", "test_custom_runner.py", "small_runs.py"}
+MAY_READ_THE_CLOCK = {"clocks.py", "test_boards.py", "test_custom_runner.py", "small_runs.py", "watched_runs.py"}
 
 
 def test_tests_and_devices_read_time_from_a_given_clock() -> None:

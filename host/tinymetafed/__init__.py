@@ -62,6 +62,7 @@ if TYPE_CHECKING:
     from .api.this_machine import board, examine, example, missing_tools
     from .api.training_runs import resume, simulate, train
     from .api.tuning import TUNE_RANGES, Tuning, budget_of, tune
+    from .api.watching_runs import RunState, live, run_states
     from .api.whole_runs import new_run_folder
     from .bench import BenchError
     from .bench.board_speed import BoardSpeed
@@ -183,6 +184,7 @@ _WHERE = {
     ".api.terminal": ("Terminal",),
     ".api.training_runs": ("resume", "simulate", "train"),
     ".api.tuning": ("TUNE_RANGES", "Tuning", "budget_of", "tune"),
+    ".api.watching_runs": ("RunState", "live", "run_states"),
     ".api.whole_runs": ("new_run_folder",),
     ".bench": ("BenchError",),
     ".bench.board_speed": ("BoardSpeed",),
@@ -336,6 +338,7 @@ __all__ = [
     "Reptile",
     "Run",
     "RunResult",
+    "RunState",
     "SampleSet",
     "Samples",
     "Sensing",
@@ -401,6 +404,7 @@ __all__ = [
     "gateway",
     "import_model",
     "label_sample",
+    "live",
     "load",
     "missing_tools",
     "monitor",
@@ -410,6 +414,7 @@ __all__ = [
     "paper",
     "record",
     "resume",
+    "run_states",
     "simulate",
     "started",
     "sweep",

@@ -1,4 +1,4 @@
-"""The Python code of docs/api.md and of the README's section on notebooks runs unchanged, block after block."""
+"""The Python code of docs/api.md, docs/live.md and of the README's section on notebooks runs unchanged, block after block."""
 
 from __future__ import annotations
 
@@ -52,6 +52,12 @@ def test_the_readmes_section_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     names = run(readme_section(), "README.md")
     assert isinstance(names["run"], tmf.Run) and names["run"].finished
     assert (names["run"].path / "report.html").is_file() and (tmp_path / "weights.npz").is_file()
+
+
+def test_the_page_about_watching_runs_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    state = run((ROOT / "docs" / "live.md").read_text(encoding="utf-8"), "docs/live.md")["state"]
+    assert isinstance(state, tmf.RunState) and state.phase == "finished" and state.rounds == 50
 
 
 def test_every_name_on_the_page_is_public() -> None:

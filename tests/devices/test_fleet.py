@@ -44,6 +44,7 @@ class StandIn:
     rejoined: int = 0
     inside: int = 0
     traffic: Traffic = field(default_factory=Traffic)
+    board: str = "stand-in"
 
     @property
     def session(self) -> StandIn:
@@ -197,6 +198,23 @@ def test_a_device_that_stays_away_is_lost_and_found_later() -> None:
     away.clock.advance(LATE_SECONDS[0])  # the fleet looks for it again some seconds later
     assert [each.outcome for each in together.map(range(4), work)] == [0, 1, 4, 9]
     assert away.rejoined == 1
+
+
+def test_whoever_watches_sees_what_each_device_does() -> None:
+    good, bad = StandIn("good"), StandIn("bad", [silent("bad")], away=math.inf)
+    seen: list[list[tuple[str, str, str, str]]] = []
+
+    def watched(session: Any, item: int) -> int:
+        outcome = work(session, item)
+        seen.append([(each.url, each.presence, each.doing, each.reason) for each in made.states])
+        return outcome
+
+    made = fleet(good, bad)
+    assert len(made.map([5, 6], watched)) == 2
+    assert seen[-1][0] == ("good", "connected", f"client {good.served[-1]}", "")
+    states = {each.url: each for each in made.states}
+    assert (states["good"].doing, states["bad"].doing) == ("", "")
+    assert states["bad"].presence in ("away", "lost") and "bad" in states["bad"].reason
 
 
 def test_a_port_that_is_held_is_waited_for_longer() -> None:

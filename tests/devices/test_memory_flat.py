@@ -14,8 +14,8 @@ from small_runs import SINE, Quiet, sine
 from tinymetafed.devices.device_clients import DeviceClients
 from tinymetafed.devices.fleet import Fleet
 from tinymetafed.devices.link.faults import parse
-from tinymetafed.devices.roster import Presence
 from tinymetafed.devices.running import running
+from tinymetafed.federation.board_state import Presence
 from tinymetafed.federation.rounds import rounds
 from tinymetafed.learn.weights import initial
 from tinymetafed.runs.setup import set_up

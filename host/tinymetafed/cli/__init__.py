@@ -22,6 +22,7 @@ from . import (
     bench_runs,
     board_commands,
     gateway_command,
+    live_commands,
     project,
     run_commands,
     sweeping,
@@ -59,6 +60,8 @@ app.command()(board_commands.record)
 app.command()(board_commands.label)
 app.command()(board_commands.start)
 app.command()(board_commands.enroll)
+app.command()(live_commands.live)
+app.command()(live_commands.top)
 app.command("monitor")(artifacts.listen)
 app.command()(artifacts.codegen)
 app.command("doctor")(artifacts.examine)

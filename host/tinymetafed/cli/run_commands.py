@@ -18,6 +18,7 @@ from rich.text import Text
 import tinymetafed as tmf
 
 from .gateway_command import CertificatesOption, GatewaysOption, SecretOption, SuperlinkOption, gateways_of, words_of
+from .live_commands import LiveAtOption, LiveOption, served
 from .options import DataOption, DeviceOption, InsecureOption, JsonOption, SetOption, ThreadsOption, TrustOption
 from .output import notes, results
 
@@ -53,6 +54,8 @@ def train(
     gateways: GatewaysOption = None,
     root_certificates: CertificatesOption = None,
     server_secret: SecretOption = None,
+    live: LiveOption = False,
+    live_at: LiveAtOption = None,
     insecure: InsecureOption = False,
     trust: TrustOption = False,
     json_: JsonOption = False,
@@ -68,7 +71,7 @@ def train(
         _refuse_trust(trust)
         chosen = _experiment(experiment, set_)
         folder = out or tmf.new_run_folder(chosen.name)
-        with _resumable(folder, device, test_device, insecure=insecure, gateways=behind):
+        with _resumable(folder, device, test_device, insecure=insecure, gateways=behind), served(folder, live, live_at):
             run = tmf.train(
                 chosen,
                 device or tmf.DEFAULT_DEVICES,
@@ -83,7 +86,7 @@ def train(
     else:
         rounds = _rounds_of_resumed(set_, out)
         _say_if_finished(resume, rounds)
-        with _resumable(resume, device, test_device, data, insecure=insecure, gateways=behind):
+        with _resumable(resume, device, test_device, data, insecure=insecure, gateways=behind), served(resume, live, live_at):
             run = tmf.resume(
                 resume,
                 simulated=False,
@@ -116,6 +119,8 @@ def simulate(
         ),
     ] = None,
     threads: ThreadsOption = None,
+    live: LiveOption = False,
+    live_at: LiveAtOption = None,
     trust: TrustOption = False,
     json_: JsonOption = False,
 ) -> None:
@@ -127,12 +132,12 @@ def simulate(
         _refuse_trust(trust)
         chosen = _experiment(experiment, set_)
         folder = out or tmf.new_run_folder(chosen.name)
-        with _resumable(folder, command="simulate"):
+        with _resumable(folder, command="simulate"), served(folder, live, live_at):
             run = tmf.simulate(chosen, out=folder, threads=threads, data=data)
     else:
         rounds = _rounds_of_resumed(set_, out)
         _say_if_finished(resume, rounds)
-        with _resumable(resume, data=data, command="simulate"):
+        with _resumable(resume, data=data, command="simulate"), served(resume, live, live_at):
             begun_as = None if experiment is None else tmf.load(experiment)
             run = tmf.resume(
                 resume, simulated=True, threads=threads, data=data, experiment=begun_as, rounds=rounds, trust=trust

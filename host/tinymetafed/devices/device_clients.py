@@ -14,6 +14,7 @@ from tinymetafed_codegen.level_format import LevelFormat
 from tinymetafed_codegen.protocol import Phase, Program, Progress, Recipe, Selection, State, Status
 
 from ..federation.audit import Audit
+from ..federation.board_state import BoardState
 from ..federation.clients import Adapted, DeviceFacts, Doubtful, Served, Traffic, TrainingFailed
 from ..federation.quorum import Closing
 from ..federation.rounds import digest
@@ -105,6 +106,11 @@ class DeviceClients:
     def devices(self) -> list[DeviceFacts]:
         """All devices, those that are not connected at the moment included."""
         return [_describe(device) for device in self.fleet.devices]
+
+    @property
+    def states(self) -> list[BoardState]:
+        """What every device is doing, for those who watch."""
+        return self.fleet.states
 
     def exclude(self, board: str, why: str) -> None:
         """See Clients."""

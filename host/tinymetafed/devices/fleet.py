@@ -13,6 +13,7 @@ from typing import Generic, Self, TypeVar
 from tinymetafed_codegen.protocol import Program, Recipe, Status
 
 from ..federation.audit import Audit
+from ..federation.board_state import BoardState, Presence
 from ..federation.clients import Doubtful, Served, Traffic, TrainingFailed
 from ..federation.quorum import Absence, Closing, Returned
 from ..learn.codecs.delta import DeltaError
@@ -21,7 +22,7 @@ from .device import Device
 from .link.clock import SYSTEM_CLOCK, Clock
 from .link.link_errors import AFTER_RESET, DeviceRefused, DeviceSlow, LinkError, SampleTooLarge, WrongFirmware
 from .link.session import Session
-from .roster import PATIENCE_SECONDS, FleetError, Member, Overdue, Presence, Roster, in_short
+from .roster import PATIENCE_SECONDS, FleetError, Member, Overdue, Roster, in_short
 
 Item = TypeVar("Item")
 Outcome = TypeVar("Outcome")
@@ -178,6 +179,11 @@ class Fleet:
     def traffic(self) -> Traffic:
         """All bytes so far, those of lost sessions included."""
         return sum((device.traffic for device in self.devices), Traffic())
+
+    @property
+    def states(self) -> list[BoardState]:
+        """What every device is doing, for those who watch; may be asked from any thread."""
+        return [member.state for member in self._members]
 
     def configure(self, program: Program, recipe: Recipe) -> None:
         """Sets a program on every device that does not have it yet, and on each device that reconnects later.
@@ -343,7 +349,7 @@ class Fleet:
         """Works on items until none is left for this device, or it is lost."""
         try:
             while (job := self._take(member, queue)) is not None:
-                session = member.device.session
+                session, member.doing = member.device.session, f"{name} {job.item}"
                 session.watch = partial(self._leave, member, queue, job, start)
                 try:
                     outcome = work(session, job.item)
@@ -356,7 +362,7 @@ class Fleet:
                 else:
                     self._accept(member, queue, job, outcome, name, audit)
                 finally:
-                    session.watch = None
+                    session.watch, member.doing = None, ""
                 with queue.changed:
                     _, began = queue.busy.pop(member)
                     if job.served is None:

@@ -6,12 +6,12 @@ import math
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from enum import Enum, auto
 from functools import partial
 
 from tinymetafed_codegen.protocol import Program, Recipe
 
 from ..federation.audit import Votes
+from ..federation.board_state import BoardState, Presence
 from ..learn.codecs.delta import DeltaError
 from .device import Device
 from .link.clock import Clock
@@ -45,15 +45,6 @@ class Overdue(DeviceSlow):
     """A device that takes so long for its item that another one, which began it later, has done it."""
 
 
-class Presence(Enum):
-    """Whether a device takes part."""
-
-    UP = auto()
-    AWAY = auto()  # not connected, for less than the patience
-    LOST = auto()  # not connected for longer; rounds do not wait for it
-    DROPPED = auto()  # excluded for the rest of the run
-
-
 @dataclass(eq=False)
 class Member:
     """A device and its state in the fleet."""
@@ -61,6 +52,7 @@ class Member:
     device: Device
     presence: Presence = Presence.UP
     reason: str = ""  # why it is not up
+    doing: str = ""  # what it works on, for those who watch
     gone: float = 0.0  # time of its loss, by the fleet's clock
     failures: int = 0  # in a row
     naps: int = 0  # in a row: how often it went to sleep, or was reset, before it had done an item
@@ -84,6 +76,22 @@ class Member:
     def unique_id(self) -> bytes:
         """The board's id."""
         return self.device.hello.unique_id
+
+    @property
+    def state(self) -> BoardState:
+        """What it is doing."""
+        traffic = self.device.traffic
+        return BoardState(
+            url=self.device.url,
+            board=self.device.board,
+            unique_id=self.unique_id.hex(),
+            presence=self.presence,
+            reason="" if self.up else self.reason,
+            doing=self.doing if self.up else "",
+            bytes_down=traffic.down,
+            bytes_up=traffic.up,
+            retries=traffic.retries,
+        )
 
     def succeeded(self) -> None:
         """Notes that it has done an item."""

@@ -43,6 +43,9 @@ def claimed(path: Path) -> Iterator[None]:
 
 def _abandon(path: Path) -> None:
     """Removes the folder of a run that was not begun; raises OSError or StoreError if it has other content or is in use."""
+    if not (path / "run.db").exists():
+        for name in STATUS_FILES:  # of a training that was killed
+            (path / name).unlink(missing_ok=True)
     if (path / "lock").exists() and _never_begun(path):
         with alone(path):
             if _never_begun(path):
@@ -51,12 +54,14 @@ def _abandon(path: Path) -> None:
     path.rmdir()
 
 
+STATUS = "status.json"  # what the run is doing, while it trains
+STATUS_FILES = (f"{STATUS}.new", STATUS)
 UNFINISHED = re.compile(r"run\.db\.new(-journal)?|experiment\.toml\w{8}")  # temporary files of create()
 
 
 def _never_begun(path: Path) -> bool:
     """Whether a folder is empty, or holds only the files that create() leaves if it is killed before run.db exists."""
-    names = {file.name for file in path.iterdir()}
+    names = {file.name for file in path.iterdir()} - set(STATUS_FILES)
     # create() makes the lock first: without it an experiment.toml is the user's own.
     return not names or (
         "lock" in names and all(name in ("lock", "experiment.toml") or UNFINISHED.fullmatch(name) for name in names)

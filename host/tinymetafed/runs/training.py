@@ -19,6 +19,7 @@ from .gateway_site import BehindGateways
 from .journal import Asked, RunResult
 from .rest_of_run import RestOfRun
 from .run_data import RunData, StoreError
+from .run_status import published
 from .setup import Setup, set_up
 from .sites import InSimulation, OnDevices, Site
 from .unchanged import same_code, same_data, same_model
@@ -159,20 +160,22 @@ def _begin(setup: Setup, site: Site, asked: Asked, out: Path, observer: Observer
     experiment = setup.experiment
     weights = initial(setup.design.manifest, experiment.run.seed, experiment.model.init)
     started = time.monotonic()
-    for note in setup.task.notes:
-        observer.event(note)
-    with site.open(setup, observer) as (trainers, testers):
-        manifest = setup.design.on(setup.design.boards.load(trainers.devices[0].board)).manifest
-        with store.create(out, experiment, manifest, weights, asked) as run:
-            run.hold_seconds = site.hold_seconds
-            return RestOfRun(setup, run, trainers, testers, observer).complete(time.monotonic() - started)
+    with published(out, observer) as watched:
+        for note in setup.task.notes:
+            watched.event(note)
+        with site.open(setup, watched) as (trainers, testers):
+            watched.watch(trainers)
+            manifest = setup.design.on(setup.design.boards.load(trainers.devices[0].board)).manifest
+            with store.create(out, experiment, manifest, weights, asked) as run:
+                run.hold_seconds = site.hold_seconds
+                return RestOfRun(setup, run, trainers, testers, watched).complete(time.monotonic() - started)
 
 
 def _continue(
     path: Path, site: Callable[[Asked], Site], data: Path | None, observer: Observer, rounds: int | None
 ) -> RunResult:
     started = time.monotonic()
-    with store.reopen(path) as run:
+    with store.reopen(path) as run, published(path, observer) as watched:
         past = run.read()
         experiment = past.experiment() if rounds is None else _extended(past, rounds)
         rounds = None if experiment == past.experiment() else rounds
@@ -180,7 +183,7 @@ def _continue(
             refuse_collapse(past)
             return past.result
         if run.warning:
-            observer.event(run.warning)
+            watched.event(run.warning)
         setup = set_up(experiment, str(path / "experiment.toml"), data or past.data)
         same_model(setup, past)
         same_code(setup, past)
@@ -189,25 +192,26 @@ def _continue(
         if setup.strategy.kept and 0 < past.trained < setup.experiment.run.rounds:
             what = f"{path}: the state that clients keep between rounds ({', '.join(setup.strategy.kept)})"
             if place.has_stores(setup):
-                observer.event(f"{what} continues from the stores of the boards")
+                watched.event(f"{what} continues from the stores of the boards")
             else:
-                observer.event(f"{what} was lost when the run stopped after {past.trained} rounds; clients continue without it")
+                watched.event(f"{what} was lost when the run stopped after {past.trained} rounds; clients continue without it")
         if rounds is not None and any(entry.alpha != float(setup.strategy.alpha(entry.round)) for entry in past.rounds):
-            observer.event(
+            watched.event(
                 f"{path}: strategy.schedule = '{experiment.strategy.schedule}' is now spread over {rounds} rounds, but the "
                 f"{past.trained} finished ones followed another one; the weights will not be those of a run begun with "
                 f"run.rounds = {rounds}"
             )
         averaged_from = experiment.strategy.averages_from(experiment.run.rounds)
         if rounds is not None and averaged_from < past.trained:
-            observer.event(
+            watched.event(
                 f"{path}: strategy.average_last = {experiment.strategy.average_last:g} asks for the mean of weights from round "
                 f"{averaged_from} on, of which those before round {past.trained} were not kept one by one; the mean begins "
                 f"anew with round {past.trained}"
             )
-        with place.open(setup, observer) as (trainers, testers):
+        with place.open(setup, watched) as (trainers, testers):
+            watched.watch(trainers)
             run.hold_seconds = place.hold_seconds
-            training = RestOfRun(setup, run, trainers, testers, observer)
+            training = RestOfRun(setup, run, trainers, testers, watched)
             return training.complete(time.monotonic() - started, rounds)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 import jinja2
@@ -84,11 +85,16 @@ def compare(run_dirs: Sequence[Path], output: Path) -> list[str]:
 
 
 def _render(template: str, page: RunPage | ComparisonPage) -> str:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_TEMPLATES),
+    return environment().get_template(template).render(vars(page))
+
+
+@cache
+def environment(*more: Path) -> jinja2.Environment:
+    """The templates of the pages, and those in further folders."""
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader([*more, _TEMPLATES]),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template(template).render(vars(page))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from ...federation.standing import BoardDeltas
 from ..charts import Chart, Role, Series, chart
+from ..estimate import RoundEstimate
 from ..lateness import late_boards
 from ..run_data import RunData
 from .wording import count, duration, span
@@ -51,9 +52,9 @@ class LateRow:
 EstimateRow = tuple[str, str, str, str, str]  # board, time on the line, time training, both together, energy
 
 
-def estimates(run: RunData) -> list[EstimateRow]:
-    """The estimate of a round on each real board, as text; empty for a run without a result or without rounds."""
-    if run.result is None or run.result.estimate is None:
+def estimates(estimate: RoundEstimate | None) -> list[EstimateRow]:
+    """The estimate of a round on each real board, as text; empty without one."""
+    if estimate is None:
         return []
     return [
         (
@@ -63,7 +64,7 @@ def estimates(run: RunData) -> list[EstimateRow]:
             span(board.seconds, "s"),
             span([1000 * joules for joules in board.joules], "mJ"),
         )
-        for board in run.result.estimate.boards.values()
+        for board in estimate.boards.values()
     ]
 
 

@@ -112,7 +112,7 @@ def page(runs: Sequence[RunData], left_out: Sequence[str]) -> ComparisonPage:
         d_curves=_d_table(runs, names, scale),
         traffic=_traffic(runs, names),
         memories=_memories(runs, names),
-        estimates=[(f"{name}, {row[0]}", *row[1:]) for name, run in named for row in estimates(run)],
+        estimates=[(f"{name}, {row[0]}", *row[1:]) for name, run in named for row in estimates(_result(run).estimate)],
         basis=next((sentence(result.estimate.basis) for result in results if result.estimate), ""),
         privacy=[(name, found.text) for name, found in private.items()],
         provenance=[

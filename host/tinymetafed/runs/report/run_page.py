@@ -11,6 +11,7 @@ from ...federation.standing import by_board
 from ...learn.client_groups import ClientGroup
 from ...learn.metric import Metric
 from ..charts import FRAME, Chart
+from ..estimate import RoundEstimate
 from ..lateness import closed_early
 from ..privacy_accounting import spent
 from ..run_data import RunData
@@ -83,10 +84,24 @@ class RunPage:
     provenance: list[tuple[str, str]]
     tested: str
     looked_at: str
+    is_watched: bool = False  # the page grows with the run
 
 
-def page(run: RunData) -> RunPage:
-    """The template's values. Raises StoreError if the run's experiment cannot be read."""
+def page(run: RunData, estimate: RoundEstimate | None = None, is_watched: bool = False) -> RunPage:
+    """The template's values.
+
+    Args:
+        run: The run.
+        estimate: A round on real boards, for a run without a result.
+        is_watched: Whether the page grows with the run.
+
+    Returns:
+        The values.
+
+    Raises:
+        StoreError: The run's experiment cannot be read.
+    """
+    estimate = run.result.estimate if run.result else estimate
     result, manifest, experiment = run.result, run.manifest, run.experiment()
     planned = experiment.run.rounds
     counted = (result.instructions_per_step or {}) if result else {}
@@ -110,8 +125,8 @@ def page(run: RunData) -> RunPage:
         spread=spread_chart(result.meta_test, scale) if result else None,
         clients=client_table(result.meta_test, scale) if result else None,
         classes=class_table(result.meta_test.classes) if result and result.meta_test.classes else None,
-        estimates=estimates(run),
-        estimate_basis=sentence(result.estimate.basis) if result and result.estimate else "",
+        estimates=estimates(estimate),
+        estimate_basis=sentence(estimate.basis) if estimate else "",
         traffic=traffic_bars(run),
         devices=device_rows(run),
         deltas=delta_rows(run, deltas),
@@ -128,6 +143,7 @@ def page(run: RunData) -> RunPage:
         provenance=_provenance(run),
         tested=tested(result.meta_test) if result else "",
         looked_at=sentence(looked_at(run)),
+        is_watched=is_watched,
     )
 
 
