@@ -1,7 +1,8 @@
 """Sets up a checkout: a .venv with the package in it, and the Debian packages that the boards need.
 
 Installs only what is missing. Without the right to install Debian packages it names them and the command, and continues:
-without QEMU everything but the emulated boards works.
+without QEMU everything but the emulated boards works. `setup.py packages` installs the Debian packages only, for an image of
+a container.
 """
 
 import hashlib
@@ -21,8 +22,15 @@ STAMP = VENV / "setup-done"
 sys.path.insert(0, str(ROOT / "codegen"))
 
 
-def main() -> None:
+def main(arguments: "list[str]") -> None:
     """Sets up the checkout; exits with a message when the Python environment cannot be made."""
+    if arguments == ["packages"]:
+        install_packages(missing_packages(), try_it=True)
+        if left_out := missing_packages():
+            sys.exit(f"setup: still missing: {', '.join(left_out)}")
+        return
+    if arguments:
+        sys.exit(f"setup: {' '.join(arguments)}: unknown; give `packages`, or nothing to set up the whole checkout")
     wanted = hashlib.sha256((ROOT / "pyproject.toml").read_bytes() + sys.version.encode()).hexdigest()
     ready = STAMP.is_file() and STAMP.read_text(encoding="ascii") == wanted
     # After the first time, missing packages are only named, so that nobody waits for a dead network twice.
@@ -89,6 +97,8 @@ def install_packages(missing: "dict[str, list[str]]", try_it: bool) -> None:
             say(f"{what}: {'missing' if try_it else 'still missing'}; run: {command}")
     else:
         install = [*prefix, "apt-get", "install", "--yes", "--quiet", "--no-install-recommends"]
+        # Without package lists, apt-get takes the unknown name g++ for a pattern of names, and is content with what it matches.
+        install += ["--option", "APT::Cmd::Pattern-Only=true"]
         refused = {}
         for what, packages in missing.items():
             say(f"{what}: installing {' '.join(packages)}")
@@ -117,4 +127,4 @@ def say(text: str) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -22,6 +22,8 @@ EXHAUSTIVE = {
     "tests/emulator/test_sensor_walk.py::test_the_walk_through_of_readme",
     "tests/cli/test_live_commands.py::test_the_commands_of_the_page_work",
     "tests/plugins/test_export_wheel.py",
+    "tests/plugins/test_pipx.py",
+    "tests/test_container_chroot.py",
     "tests/plugins/test_own_board.py::test_an_emulated_board_with_a_port_of_its_own_trains_to_the_same_bits",
     "tests/plugins/test_own_board.py::test_an_own_board_replaces_the_built_in_board_of_its_name",
     "tests/plugins/test_own_board.py::test_every_command_of_the_page_works_from_a_wheel",

@@ -165,7 +165,7 @@ FLOORS = (
     ("devices", "simulation"),
     ("gateways",),
     ("runs",),
-    ("projects", "bench", "pages"),
+    ("projects", "bench", "pages", "trackers"),
     ("experiments",),
     ("api",),
     ("cli",),

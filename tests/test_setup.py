@@ -80,3 +80,24 @@ def test_modules_are_compiled_but_not_their_tests(
     setup.compile_modules(sys.executable)
     assert {path.name.partition(".")[0] for path in packages.rglob("*.pyc")} == {"part", "two"}
     assert capfd.readouterr() == ("", "")
+
+
+def test_names_of_packages_are_no_patterns(setup: ModuleType, asked: Path) -> None:
+    """Without package lists apt-get would take g++ for a pattern, match something else, and succeed."""
+    setup.install_packages({"board native": ["g++"]}, try_it=True)
+    assert "--option APT::Cmd::Pattern-Only=true g++" in asked.read_text()
+
+
+def test_an_image_gets_packages_and_nothing_else(
+    setup: ModuleType, asked: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    left = iter([{"board old": ["compiler"]}, {}])
+    monkeypatch.setattr(setup, "missing_packages", lambda: next(left))
+    monkeypatch.setattr(setup, "run", lambda *_: pytest.fail("sets up more than packages"))
+    setup.main(["packages"])
+    assert asked.read_text().split()[-1] == "compiler"
+    left = iter([{"board new": ["unknown-package"]}, {"board new": ["unknown-package"]}])
+    with pytest.raises(SystemExit, match="setup: still missing: board new"):
+        setup.main(["packages"])
+    with pytest.raises(SystemExit, match="setup: everything: unknown"):
+        setup.main(["everything"])

@@ -96,6 +96,8 @@ if TYPE_CHECKING:
     from .runs.run_errors import StoreError, UntrustedError
     from .runs.tensorflow import ModelFileError
     from .runs.verification import Verification
+    from .trackers import TrackerError
+    from .trackers.tracker import TrackedEnd, TrackedRound, TrackedRun, Tracker
 
 # Each name's module, which is imported when the name is first used: so that a program starts with what it needs.
 _WHERE = {
@@ -240,6 +242,8 @@ _WHERE = {
     ),
     ".runs.tensorflow": ("ModelFileError",),
     ".runs.verification": ("Verification",),
+    ".trackers": ("TrackerError",),
+    ".trackers.tracker": ("TrackedEnd", "TrackedRound", "TrackedRun", "Tracker"),
     "tinymetafed_codegen.board_errors": ("BoardError", "BoardWarning"),
     "tinymetafed_codegen.board_facts": ("Board",),
     "tinymetafed_codegen.budget": ("BudgetError",),
@@ -359,6 +363,11 @@ __all__ = [
     "TinyMetaFed",
     "TinyOl",
     "TinyReptile",
+    "TrackedEnd",
+    "TrackedRound",
+    "TrackedRun",
+    "Tracker",
+    "TrackerError",
     "TrainingFailed",
     "TuneError",
     "Tuning",

@@ -12,6 +12,8 @@ from ..runs import foreign_parts, store, training
 from ..runs.gateway_site import SCHEME
 from ..runs.run_data import RunData, StoreError
 from ..runs.setup import design_of
+from ..trackers.run_logs import logged
+from ..trackers.trackers_by_name import LogOption, trackers
 from .api_defaults import threads_of
 from .gateway_runs import Gateways
 from .loaded_experiment import Experiment, data_path
@@ -36,6 +38,7 @@ class Continuation:
     insecure: bool = False
     trust: bool = False
     gateways: Gateways | None = None
+    log: LogOption = ()
 
 
 def continue_run(folder: Path, how: Continuation, progress: ProgressOption) -> None:
@@ -46,6 +49,7 @@ def continue_run(folder: Path, how: Continuation, progress: ProgressOption) -> N
         how: Where and with what it is continued.
         progress: As in ``simulate``.
     """
+    logs = trackers(how.log)
     begun = store.read_run(folder)
     if how.trust:
         begun.trust()
@@ -74,7 +78,7 @@ def continue_run(folder: Path, how: Continuation, progress: ProgressOption) -> N
         foreign_parts.remember(foreign_parts.devices_of([*how.devices, *([how.test_device] if how.test_device else [])]))
         remedy = "give the command again with --trust, or with devices of your own (--device, --test-device)"
         foreign_parts.require_known(foreign_parts.devices_of([*(how.devices or asked.devices), *testers]), folder, remedy)
-    with whole_run(folder, begun=True), watching(progress) as observer:
+    with whole_run(folder, begun=True), watching(progress) as shown, logged(shown, logs, folder) as observer:
         if here:
             training.resume_simulated(folder, threads_of(how.threads), observer, data=own, rounds=how.rounds)
         else:
@@ -99,8 +103,8 @@ def _continue_behind(
         foreign_parts.remember(foreign_parts.devices_of(testers))
     remedy = "give the command again with --trust, or with a device of your own (--test-device)"
     foreign_parts.require_known(foreign_parts.devices_of(testers), folder, remedy)
-    site = gateways.site(testers)
-    with whole_run(folder, begun=True), watching(progress) as observer:
+    site, logs = gateways.site(testers), trackers(how.log)
+    with whole_run(folder, begun=True), watching(progress) as shown, logged(shown, logs, folder) as observer:
         training.resume_behind(folder, site, observer, data=data, rounds=how.rounds)
 
 

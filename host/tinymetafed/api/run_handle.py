@@ -17,6 +17,8 @@ from ..runs.journal import RunResult
 from ..runs.run_data import RunData
 from ..runs.setup import set_up
 from ..runs.verification import Verification
+from ..trackers.run_logs import write_logs
+from ..trackers.trackers_by_name import LogOption, trackers
 from .api_defaults import ADAPTED_TASKS, DEFAULT_DEVICES, threads_of
 from .continuing import Continuation, continue_run
 from .loaded_experiment import Experiment, data_path
@@ -272,6 +274,7 @@ class Run:
         record: str | Path | None = None,
         rounds: int | None = None,
         insecure: bool = False,
+        log: LogOption = (),
         progress: ProgressOption = True,
     ) -> Run:
         """Continues the run after its last finished round; see ``resume`` for the arguments."""
@@ -284,9 +287,25 @@ class Run:
             record=record,
             rounds=rounds,
             insecure=insecure,
+            log=log,
         )
         continue_run(self.path, how, progress)
         return Run(self.path)
+
+    def log(self, log: LogOption, *, progress: ProgressOption = True) -> None:
+        """Writes the rounds so far, the keys and, of a finished run, the result into logs; what a log has already stays.
+
+        Args:
+            log: As in ``simulate``.
+            progress: As in ``simulate``.
+
+        Raises:
+            TrackerError: A tracker is unknown, its library is not installed, or a log cannot be written.
+            StoreError: The run cannot be read.
+        """
+        logs = trackers(log)
+        with watching(progress) as observer, named_files():
+            write_logs(self.path, logs, observer)
 
 
 def open_run(path: str | Path, *, trust: bool = False) -> Run:

@@ -9,6 +9,8 @@ from ..devices.device_urls import require_secure
 from ..devices.link import faults
 from ..runs import foreign_parts, training
 from ..runs.setup import set_up
+from ..trackers.run_logs import logged
+from ..trackers.trackers_by_name import LogOption, trackers
 from .api_defaults import DEFAULT_DEVICES, TEST_DEVICE, threads_of
 from .continuing import Continuation, continue_run
 from .gateway_runs import Gateways
@@ -25,6 +27,7 @@ def simulate(
     out: str | Path | None = None,
     threads: int | None = None,
     data: str | Path | None = None,
+    log: LogOption = (),
     progress: ProgressOption = True,
 ) -> Run:
     """Meta-trains in a simulation in this process, many clients at once, and tests on unseen clients.
@@ -34,6 +37,8 @@ def simulate(
         out: Run folder to create; None for a new one in runs/.
         threads: Threads to simulate on; None for all processors. The result does not depend on it.
         data: Folder of the task's data; None for the usual place.
+        log: Where to log rounds, keys and result besides the run folder: "csv", "tensorboard", "mlflow", "wandb", or
+            "FILE.py:CLASS" or an object with the functions of ``Tracker``; or several of these. A log that fails is a warning.
         progress: True for bars in a terminal or notebook and lines elsewhere, False for nothing; or a function that is called
             with a ProgressEvent, or an observer.
 
@@ -41,12 +46,14 @@ def simulate(
         The finished run; its weights are the same as with devices.
 
     Raises:
+        TrackerError: A tracker is unknown, or its library is not installed.
         Error: SpecError, DataError, BuildError, StoreError, StrategyError, TrainingFailed, Collapsed.
         KeyboardInterrupt: The finished rounds are in the run folder, and ``resume`` continues after them.
     """
+    logs = trackers(log)
     setup = set_up(experiment.spec, experiment.source, data_path(experiment.spec.task, data))
     folder = path_of(out) or new_run_folder(experiment.name)
-    with whole_run(folder), watching(progress) as observer:
+    with whole_run(folder), watching(progress) as shown, logged(shown, logs, folder) as observer:
         training.simulate(setup, threads_of(threads), folder, observer)
     return Run(folder)
 
@@ -63,6 +70,7 @@ def train(
     instructions_per_step: dict[str, int] | None = None,
     insecure: bool = False,
     gateways: Gateways | None = None,
+    log: LogOption = (),
     progress: ProgressOption = True,
 ) -> Run:
     """Meta-trains on boards, emulators or native processes, and tests on unseen clients.
@@ -79,6 +87,7 @@ def train(
         insecure: Accept lines that leave this machine without TLS, such as socket://HOST:PORT, to boards that are not
             authenticated: whoever is on the network may then answer for a board.
         gateways: Gateways with boards to train on, in place of ``devices``.
+        log: As in ``simulate``.
         progress: As in ``simulate``.
 
     Returns:
@@ -89,13 +98,14 @@ def train(
         KeyboardInterrupt: The finished rounds are in the run folder, and ``resume`` continues after them.
     """
     if gateways is not None:
-        return _train_behind(experiment, gateways, test_device, out, data, insecure, progress)
+        return _train_behind(experiment, gateways, test_device, out, data, insecure, log, progress)
     require_secure([*devices, test_device], experiment.spec.run.security, insecure)
     foreign_parts.remember(foreign_parts.devices_of([*devices, test_device]))
     disturbance = faults.parse(fault) if fault else None
+    logs = trackers(log)
     setup = set_up(experiment.spec, experiment.source, data_path(experiment.spec.task, data))
     folder = path_of(out) or new_run_folder(experiment.name)
-    with whole_run(folder), watching(progress) as observer:
+    with whole_run(folder), watching(progress) as shown, logged(shown, logs, folder) as observer:
         training.train(
             setup,
             list(devices),
@@ -116,14 +126,15 @@ def _train_behind(
     out: str | Path | None,
     data: str | Path | None,
     insecure: bool,
+    log: LogOption,
     progress: ProgressOption,
 ) -> Run:
     require_secure([test_device], experiment.spec.run.security, insecure)
     foreign_parts.remember(foreign_parts.devices_of([test_device]))
-    site = gateways.site([test_device])
+    site, logs = gateways.site([test_device]), trackers(log)
     setup = set_up(experiment.spec, experiment.source, data_path(experiment.spec.task, data))
     folder = path_of(out) or new_run_folder(experiment.name)
-    with whole_run(folder), watching(progress) as observer:
+    with whole_run(folder), watching(progress) as shown, logged(shown, logs, folder) as observer:
         training.train_behind(setup, site, folder, observer)
     return Run(folder)
 
@@ -143,6 +154,7 @@ def resume(
     insecure: bool = False,
     trust: bool = False,
     gateways: Gateways | None = None,
+    log: LogOption = (),
     progress: ProgressOption = True,
 ) -> Run:
     """Continues a run after its last finished round; the weights are the same as without the interruption.
@@ -162,6 +174,7 @@ def resume(
         insecure: As in ``train``, also for the devices that the run was begun with.
         trust: As in ``open_run``.
         gateways: As in ``train``; a run behind gateways needs them again.
+        log: As in ``simulate``; a log that has the first rounds already is continued.
         progress: As in ``simulate``.
 
     Returns:
@@ -185,6 +198,7 @@ def resume(
         insecure=insecure,
         trust=trust,
         gateways=gateways,
+        log=log,
     )
     continue_run(Path(path), how, progress)
     return Run(path)

@@ -1,4 +1,4 @@
-"""Commands that show or convert something: check, report, export, monitor, codegen, doctor."""
+"""Commands that show or convert something: check, report, log, export, monitor, codegen, doctor."""
 
 from __future__ import annotations
 
@@ -15,7 +15,16 @@ from rich.text import Text
 import tinymetafed as tmf
 
 from . import layer_choice
-from .options import DataOption, ExperimentArgument, InsecureOption, JsonOption, SetOption, ThreadsOption, TrustOption
+from .options import (
+    DataOption,
+    ExperimentArgument,
+    InsecureOption,
+    JsonOption,
+    LogOption,
+    SetOption,
+    ThreadsOption,
+    TrustOption,
+)
 from .output import notes, results
 
 
@@ -149,6 +158,20 @@ def report(
     for line in tmf.compare(runs, page, trust=trust):
         notes.print(f"left out: {line}", soft_wrap=True)
     results().write(page)
+
+
+def log(
+    run: Annotated[Path, typer.Argument(help="Run folder that train or simulate wrote.")],
+    log: LogOption = None,
+    trust: TrustOption = False,
+) -> None:
+    """Write a run's rounds, keys and result into logs of other programs, as --log of train does; what is there stays.
+
+    tinymetafed log runs/sine --log tensorboard
+    """
+    if not log:
+        raise tmf.UsageError("--log: missing; give csv, tensorboard, mlflow, wandb or FILE.py:CLASS")
+    tmf.open_run(run, trust=trust).log(log)
 
 
 def export(

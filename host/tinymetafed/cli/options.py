@@ -54,3 +54,11 @@ ThreadsOption = Annotated[
         show_default="all; to measure 1",
     ),
 ]
+LogOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--log",
+        help="Log the run elsewhere, too: csv, tensorboard, mlflow, wandb, or FILE.py:CLASS of your own (docs/trackers.md). "
+        "May be given several times.",
+    ),
+]

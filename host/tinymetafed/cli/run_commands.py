@@ -19,7 +19,7 @@ import tinymetafed as tmf
 
 from .gateway_command import CertificatesOption, GatewaysOption, SecretOption, SuperlinkOption, gateways_of, words_of
 from .live_commands import LiveAtOption, LiveOption, served
-from .options import DataOption, DeviceOption, InsecureOption, JsonOption, SetOption, ThreadsOption, TrustOption
+from .options import DataOption, DeviceOption, InsecureOption, JsonOption, LogOption, SetOption, ThreadsOption, TrustOption
 from .output import notes, results
 
 
@@ -54,6 +54,7 @@ def train(
     gateways: GatewaysOption = None,
     root_certificates: CertificatesOption = None,
     server_secret: SecretOption = None,
+    log: LogOption = None,
     live: LiveOption = False,
     live_at: LiveAtOption = None,
     insecure: InsecureOption = False,
@@ -71,7 +72,10 @@ def train(
         _refuse_trust(trust)
         chosen = _experiment(experiment, set_)
         folder = out or tmf.new_run_folder(chosen.name)
-        with _resumable(folder, device, test_device, insecure=insecure, gateways=behind), served(folder, live, live_at):
+        with (
+            _resumable(folder, device, test_device, insecure=insecure, gateways=behind, log=log),
+            served(folder, live, live_at),
+        ):
             run = tmf.train(
                 chosen,
                 device or tmf.DEFAULT_DEVICES,
@@ -82,11 +86,15 @@ def train(
                 record=record,
                 insecure=insecure,
                 gateways=behind,
+                log=log or (),
             )
     else:
         rounds = _rounds_of_resumed(set_, out)
         _say_if_finished(resume, rounds)
-        with _resumable(resume, device, test_device, data, insecure=insecure, gateways=behind), served(resume, live, live_at):
+        with (
+            _resumable(resume, device, test_device, data, insecure=insecure, gateways=behind, log=log),
+            served(resume, live, live_at),
+        ):
             run = tmf.resume(
                 resume,
                 simulated=False,
@@ -100,6 +108,7 @@ def train(
                 insecure=insecure,
                 trust=trust,
                 gateways=behind,
+                log=log or (),
             )
     _finish(run, json_)
 
@@ -119,6 +128,7 @@ def simulate(
         ),
     ] = None,
     threads: ThreadsOption = None,
+    log: LogOption = None,
     live: LiveOption = False,
     live_at: LiveAtOption = None,
     trust: TrustOption = False,
@@ -132,15 +142,22 @@ def simulate(
         _refuse_trust(trust)
         chosen = _experiment(experiment, set_)
         folder = out or tmf.new_run_folder(chosen.name)
-        with _resumable(folder, command="simulate"), served(folder, live, live_at):
-            run = tmf.simulate(chosen, out=folder, threads=threads, data=data)
+        with _resumable(folder, command="simulate", log=log), served(folder, live, live_at):
+            run = tmf.simulate(chosen, out=folder, threads=threads, data=data, log=log or ())
     else:
         rounds = _rounds_of_resumed(set_, out)
         _say_if_finished(resume, rounds)
-        with _resumable(resume, data=data, command="simulate"), served(resume, live, live_at):
+        with _resumable(resume, data=data, command="simulate", log=log), served(resume, live, live_at):
             begun_as = None if experiment is None else tmf.load(experiment)
             run = tmf.resume(
-                resume, simulated=True, threads=threads, data=data, experiment=begun_as, rounds=rounds, trust=trust
+                resume,
+                simulated=True,
+                threads=threads,
+                data=data,
+                experiment=begun_as,
+                rounds=rounds,
+                trust=trust,
+                log=log or (),
             )
     _finish(run, json_)
 
@@ -336,6 +353,7 @@ def _resumable(
     command: str = "train",
     insecure: bool = False,
     gateways: tmf.Gateways | None = None,
+    log: Sequence[str] | None = None,
 ) -> Iterator[None]:
     """Prints how to continue a run that was interrupted or lost devices or recording; removes its folder if it is empty."""
     try:
@@ -348,6 +366,7 @@ def _resumable(
             words += ["--data", str(data)] if data else []
             words += words_of(gateways)
             words += ["--insecure"] if insecure else []
+            words += [word for name in log or () for word in ("--log", name)]
             notes.print(f"The finished rounds are kept; continue with: {shlex.join(words)}", soft_wrap=True)
         raise
     finally:

@@ -19,12 +19,14 @@ from ..federation.result import Evaluation, Scores
 from ..federation.rounds import Round
 from ..federation.standing import Guard
 from ..learn.normalisation import unscaled
+from ..learn.server_optimiser import ServerState
 from ..learn.strategies import Diverged
 from ..learn.tasks import Task
 from ..learn.weights import Floats, initial, sha256
 from . import export, lateness, privacy_accounting, run_figures
 from .collapse import collapse_found, is_better, refuse_collapse
-from .journal import RoundEntry, RunResult, ServerEntry, SessionEntry, Showcase
+from .journal import Entry, RoundEntry, RunResult, ServerEntry, SessionEntry, Showcase
+from .journal_observer import JournalObserver
 from .run_data import RunData, StoreError
 from .setup import Setup
 from .store import RunStore
@@ -54,6 +56,8 @@ class RestOfRun:
             self._down = sum(entry.bytes_down for entry in past.rounds)
             self._up = sum(entry.bytes_up for entry in past.rounds)
             self._run.append(SessionEntry(past.trained, tuple(self._known), run_figures.versions(), start_seconds, rounds))
+            if isinstance(self._observer, JournalObserver):
+                self._observer.opened(self._run.read())
             self._train(past)
             self._test()
         except BaseException:
@@ -62,9 +66,15 @@ class RestOfRun:
             raise
         run = self._export()
         result = run_figures.result(self._strategy, self._setup.task, run, self._setup.design.boards, self._tested)
-        self._run.append(result)
+        self._append(result)
         refuse_collapse(run)
         return result
+
+    def _append(self, entry: Entry, weights: Floats | None = None, server: ServerState | None = None) -> None:
+        """Stores an entry, and shows it to an observer of the journal."""
+        self._run.append(entry, weights, server)
+        if isinstance(self._observer, JournalObserver):
+            self._observer.stored(entry)
 
     def _train(self, past: RunData) -> None:
         total = self._plan.run.rounds
@@ -131,7 +141,7 @@ class RestOfRun:
             late=done.late or None,
             returned=done.returned or None,
         )
-        self._run.append(entry, done.weights, done.server)
+        self._append(entry, done.weights, done.server)
         self._tell_of_late(entry)
         self._down += entry.bytes_down
         self._up += entry.bytes_up
@@ -160,7 +170,7 @@ class RestOfRun:
         so_far = [former for former in past if former.kept_sha256]
         if self._setup.keeps_best and (not so_far or is_better(entry, so_far[-1])):
             entry = replace(entry, kept_sha256=sha256(weights))
-        self._run.append(entry, weights if entry.kept_sha256 else None)
+        self._append(entry, weights if entry.kept_sha256 else None)
         after = "diverged" if entry.after is None else f"{entry.after:.3f}"
         self._observer.note(f"after {trained} rounds, validation clients: {entry.metric} {after}")
         known_before = bool(past) and past[-1].collapsed
@@ -175,7 +185,7 @@ class RestOfRun:
             tasks = self._plan.evaluation.tasks
             self._observer.stage(f"meta-test on unseen clients ({self._tested.kind})", tasks)
             last = self._meta_test(run.kept, run.trained, tasks, self._observer.advance)
-            self._run.append(last)
+            self._append(last)
         if run.showcase is None:
             started, asked = time.monotonic(), (self._testers, self._strategy, setup.task, run.kept)
             final = MetaTest.of(last)
@@ -187,7 +197,7 @@ class RestOfRun:
             )
             untrained = self._untrained(last, run.trained)
             online = self._online(last, run.kept)
-            self._run.append(Showcase(curve, example, time.monotonic() - started, untrained, online))
+            self._append(Showcase(curve, example, time.monotonic() - started, untrained, online))
 
     def _online(self, final: Evaluation, weights: Floats) -> Scores | None:
         """The final meta-test's clients, scored on each sample before they train on it; None if they train on it again."""

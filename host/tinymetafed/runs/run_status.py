@@ -22,6 +22,9 @@ from tinymetafed_codegen.section import StrictJson
 from ..federation.board_state import BoardState, OnBoards
 from ..federation.clients import Trainers
 from ..federation.observer import Observer
+from .journal import Entry
+from .journal_observer import JournalObserver
+from .run_data import RunData
 from .run_folder import STATUS, STATUS_FILES
 
 FIRST_SECONDS, PERIOD_SECONDS = 0.2, 1.0  # until the file is written first, and between two times
@@ -102,6 +105,16 @@ class Watched:
         with self._lock:
             self._events.append(StatusEvent(self._now(), text))
         self._observer.event(text)
+
+    def opened(self, run: RunData) -> None:
+        """See JournalObserver."""
+        if isinstance(self._observer, JournalObserver):
+            self._observer.opened(run)
+
+    def stored(self, entry: Entry) -> None:
+        """See JournalObserver."""
+        if isinstance(self._observer, JournalObserver):
+            self._observer.stored(entry)
 
     def status(self) -> RunStatus:
         """The run at this moment."""
