@@ -88,12 +88,14 @@ class InMemory:
     """A backhaul (backhaul.Backhaul) whose clock advances when it is waited for.
 
     ``silent``: gateways that take messages and never answer. ``dies``: gateways that are gone once they have taken so many
-    messages, of which the first asks them to join. ``change``: what becomes of an answer on its way.
+    messages, of which the first asks them to join. ``unreachable``: gateways that seem to be there, to which no message gets
+    through. ``change``: what becomes of an answer on its way.
     """
 
     gateways: dict[int, Gateway]
     silent: set[int] = field(default_factory=set)
     dies: dict[int, int] = field(default_factory=dict)
+    unreachable: set[int] = field(default_factory=set)
     change: Callable[[int, bytes], bytes] = lambda number, content: content
     clock: float = 0.0
     traffic: BackhaulTraffic = field(default_factory=BackhaulTraffic)
@@ -115,6 +117,9 @@ class InMemory:
         return message
 
     def replies(self, waiting: Collection[str]) -> list[Reply]:
+        lost = [message for message in waiting if self.sent[int(message)][0] in self.unreachable]
+        if lost:
+            return [Reply(message, None, "node unavailable") for message in lost]
         found = [Reply(message, self._answers.pop(message)) for message in waiting if message in self._answers]
         up = sum(len(reply.content or b"") for reply in found)
         self.traffic = BackhaulTraffic(self.traffic.down, self.traffic.up + up, self.traffic.messages)

@@ -84,6 +84,16 @@ def test_a_gateway_that_dies_in_a_round_is_redone_by_others(keys: tuple[str, ...
     assert "gateway lab1 is lost; others do its 4 clients" in there.said
 
 
+def test_a_gateway_that_messages_cannot_reach_gets_no_second_order() -> None:
+    there = site(4, 4)
+    there.clients.roster.gather(2)
+    there.backhaul.unreachable.add(2)
+    done = trained(there.made, there.clients)
+    assert sha256(done[-1].weights) == sha256(simulated(there.made)[-1].weights)
+    redone = [part.note for each in done for part in each.contributions if part.status == "redone"]
+    assert redone == ["gateway lab1 is lost (node unavailable)"] * 6
+
+
 def test_a_gateway_that_is_started_again_joins_again() -> None:
     there = site(4, 4)
     there.clients.roster.gather(2)

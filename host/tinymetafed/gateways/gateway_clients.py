@@ -246,8 +246,11 @@ class GatewayClients:
             self.roster.take(reply)
             return
         member = order.member
+        if reply.content is None:
+            self._lose(round_, order, reply.why)
+            return
         try:
-            answer = self._answer_of(reply, order)
+            answer = self._answer_of(reply.content, order)
         except GatewayMessageError as error:
             member.invalid += 1
             answer = Failed(f"its answer is refused: {error}")
@@ -272,11 +275,18 @@ class GatewayClients:
         if member.failures >= MAX_FAILURES and member.standing is Standing.UP:
             self.roster.refuse(member, f"it failed {member.failures} times in a row")
 
-    def _answer_of(self, reply: Reply, order: _Order) -> Trained | Failed:
+    def _lose(self, round_: _Round, order: _Order, why: str) -> None:
+        """Has an order done by others whose gateway is no longer there; it is asked to join again when it is."""
+        member = order.member
+        member.standing, member.failures = Standing.LOST, member.failures + 1
+        round_.again(order.places, f"{member.title} is lost ({why})")
+        self._on_event(f"{member.title} is lost; others do its {len(order.places)} clients")
+        if member.failures >= MAX_FAILURES:
+            self.roster.refuse(member, f"it was lost {member.failures} times in a row")
+
+    def _answer_of(self, content: bytes, order: _Order) -> Trained | Failed:
         """The answer to an order. Raises GatewayMessageError."""
-        if reply.content is None:
-            return Failed(reply.why)
-        kind, identity, reader = opened(reply.content)
+        kind, identity, reader = opened(content)
         if kind is Kind.FAILED:
             return read_failed(reader)
         if kind is not Kind.TRAINED or identity != self._terms.identity:

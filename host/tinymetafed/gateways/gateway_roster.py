@@ -184,7 +184,7 @@ class GatewayRoster:
             self._past, before.traffic = self._past + before.traffic, Traffic()
             if before is not member:
                 del self._members[before.number]  # the same gateway, started again
-        member.session, member.before, member.failures, member.processor = joined.session, joined.traffic, 0, 0
+        member.session, member.before, member.processor = joined.session, joined.traffic, 0
         named = [replace(device, url=f"{joined.name}/{device.url}") for device in joined.devices]
         member.names = tuple(device.url for device in named)
         self._keep_own(member, named, others)
