@@ -22,7 +22,16 @@ if TYPE_CHECKING:
     from tinymetafed_codegen.spec import SpecError, TaskFacts, TaskOptions
     from tinymetafed_codegen.toolchain import BuildError
 
-    from .api.api_defaults import ADAPTED_TASKS, CHECK_BOARD, DEFAULT_BAUD, DEFAULT_DEVICES, LOSSES, TASKS, TEST_DEVICE
+    from .api.api_defaults import (
+        ADAPTED_TASKS,
+        CHECK_BOARD,
+        DEFAULT_BAUD,
+        DEFAULT_DEVICES,
+        LOSSES,
+        TASKS,
+        TEST_DEVICE,
+        TUNE_RANGES,
+    )
     from .api.asking import (
         BoardStatus,
         Recorded,
@@ -61,7 +70,7 @@ if TYPE_CHECKING:
     from .api.terminal import Terminal
     from .api.this_machine import board, examine, example, missing_tools
     from .api.training_runs import resume, simulate, train
-    from .api.tuning import TUNE_RANGES, Tuning, budget_of, tune
+    from .api.tuning import Tuning, budget_of, tune
     from .api.watching_runs import RunState, live, run_states
     from .api.whole_runs import new_run_folder
     from .bench import BenchError
@@ -127,6 +136,7 @@ _WHERE = {
         "LOSSES",
         "TASKS",
         "TEST_DEVICE",
+        "TUNE_RANGES",
     ),
     ".api.enrolling": ("Enrollment", "KnownBoard", "enroll", "enrolled_boards", "forget_board"),
     ".api.estimating": (
@@ -185,7 +195,7 @@ _WHERE = {
     ".api.this_machine": ("board", "examine", "example", "missing_tools"),
     ".api.terminal": ("Terminal",),
     ".api.training_runs": ("resume", "simulate", "train"),
-    ".api.tuning": ("TUNE_RANGES", "Tuning", "budget_of", "tune"),
+    ".api.tuning": ("Tuning", "budget_of", "tune"),
     ".api.watching_runs": ("RunState", "live", "run_states"),
     ".api.whole_runs": ("new_run_folder",),
     ".bench": ("BenchError",),

@@ -48,7 +48,7 @@ class TlsAddress:
     certificate: Path | None = None
     key: Path | None = None
     ca_option: str = "?ca="
-    plain_option: str = "give socket://"
+    plain_option: str = "give socket:// or mqtt://"
 
     @classmethod
     def parse(cls, url: str) -> TlsAddress:
@@ -84,7 +84,7 @@ def connect(address: TlsAddress, clock: Clock = SYSTEM_CLOCK) -> ssl.SSLSocket:
         TlsError: A file cannot be used, or the other side is not who the URL says.
         OSError: Nobody can be reached there.
     """
-    context = _context(address)
+    context = context_of(address)
     with socket.create_connection((address.host, address.port), CONNECT_SECONDS) as plain:
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # each write is a whole frame, to be sent at once
         plain.setblocking(False)
@@ -148,7 +148,8 @@ def _explain_certificate(error: ssl.SSLCertVerificationError, address: TlsAddres
     return f"its certificate cannot be verified ({why}); renew it there"
 
 
-def _context(address: TlsAddress) -> ssl.SSLContext:
+def context_of(address: TlsAddress) -> ssl.SSLContext:
+    """What connections to an address verify, and show of this host. Raises TlsError if a file cannot be used."""
     context = ssl.create_default_context()
     if address.ca is not None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # verifies certificate and host name; believes nobody so far
