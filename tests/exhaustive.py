@@ -84,6 +84,8 @@ EXHAUSTIVE = {
     "tests/projects/test_new.py::test_a_copied_project_builds_with_an_installation_in_another_place",
     "tests/projects/test_new.py::test_an_installed_wheel_makes_and_trains_a_project_and_is_never_written_to",
     "tests/runs/test_moved_project.py::test_a_run_goes_on_where_its_project_has_been_copied_to[native:1-True]",
+    # Machines that are lost over Flower, which takes half a minute to notice; the same in memory stays.
+    "tests/gateways/test_flower_lost.py",
     # Many moments at which a process ends; tests of single moments stay.
     "tests/core/test_store_log.py::test_a_power_cut_at_any_program_or_erase_leaves_the_old_or_the_new_records",
     "tests/experiments/sweep/test_execute.py::test_a_killed_sweep_is_continued_to_the_same_results",

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from .api.checking import BoardNeeds, DataCause, DataCheck, DataProblem, check
     from .api.enrolling import Enrollment, KnownBoard, enroll, enrolled_boards, forget_board
     from .api.estimating import Cost, DailyEstimate, Day, estimate_day
+    from .api.gateway_runs import Gateways, gateway
     from .api.loaded_experiment import Experiment, Generated, LayerChoice, choose_layers, codegen, load
     from .api.many_runs import SweepTable, paper, sweep
     from .api.measuring_boards import (
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
         bench_sound,
         count_instructions,
     )
+    from .api.measuring_gateways import bench_gateways
     from .api.measuring_lines import bench_downlink, bench_soak, bench_uplink, bench_wire
     from .api.measuring_runs import bench_all, bench_budget, bench_byzantine, bench_gains, bench_simulation
     from .api.progress import ProgressEvent, ProgressOption, watching
@@ -143,6 +145,7 @@ _WHERE = {
         "Day",
         "estimate_day",
     ),
+    ".api.gateway_runs": ("Gateways", "gateway"),
     ".api.loaded_experiment": (
         "Experiment",
         "Generated",
@@ -167,6 +170,7 @@ _WHERE = {
         "bench_sound",
         "count_instructions",
     ),
+    ".api.measuring_gateways": ("bench_gateways",),
     ".api.measuring_lines": (
         "bench_downlink",
         "bench_soak",
@@ -325,6 +329,7 @@ __all__ = [
     "FedAvg",
     "FedSgd",
     "FinalScores",
+    "Gateways",
     "Generated",
     "History",
     "KnownBoard",
@@ -390,6 +395,7 @@ __all__ = [
     "bench_byzantine",
     "bench_downlink",
     "bench_gains",
+    "bench_gateways",
     "bench_grid",
     "bench_kernels",
     "bench_memory",
@@ -414,6 +420,7 @@ __all__ = [
     "examine",
     "example",
     "forget_board",
+    "gateway",
     "import_model",
     "label_sample",
     "live",
