@@ -3,7 +3,8 @@
 The experiment is TINYMETAFED_EXPERIMENT (an absolute path) or custom_experiment of platformio.ini. For measurements,
 TINYMETAFED_OPTIMIZATION and TINYMETAFED_RECEIVE_WINDOW replace the board's values, TINYMETAFED_KERNELS, a folder of
 firmware/bench/, replaces kernels of firmware/core, and TINYMETAFED_PROGRAM, a file there, replaces the main program.
-TINYMETAFED_GENERATED is a folder with the generated files, where the caller has made them already.
+TINYMETAFED_GENERATED is a folder with the generated files, where the caller has made them already. TINYMETAFED_NETWORK is the
+user's header with the network of a real board.
 """
 
 import contextlib
@@ -11,6 +12,7 @@ import hashlib
 import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -39,12 +41,12 @@ if sys.version_info < (3, 11) or importlib.util.find_spec("jinja2") is None:
     )
     env.Exit(1)
 
-from tinymetafed_codegen import board_file, locate, toolchain  # noqa: E402  # needs the lines above
+from tinymetafed_codegen import board_file, locate, network_header, toolchain  # noqa: E402  # needs the lines above
 from tinymetafed_codegen.board_errors import BoardError  # noqa: E402
 from tinymetafed_codegen.board_requirements import missing_message  # noqa: E402
 
-if os.environ.get(toolchain.BOARD_KEY_VARIABLE):
-    os.umask(0o077)  # for this build, whose object files and program may have the key
+if any(map(os.environ.get, (toolchain.BOARD_KEY_VARIABLE, toolchain.NETWORK_VARIABLE))):
+    os.umask(0o077)  # for this build, whose object files and program may have the key or the network's password
 
 if locate.root() != root.resolve():
     sys.stderr.write(
@@ -98,12 +100,28 @@ store = ["+<core/store/*.cpp>"] if "store" in manifest else []
 sensor = [f"+<app/sensor_{'replayed' if manifest['sensor']['replayed'] else 'own'}.cpp>"] if "sensor" in manifest else []
 firmware = Path("$PROJECT_SRC_DIR")
 folders = {port: known.port_folder(port) for port in known.ports}
+try:
+    included = network_header.text(known)
+except network_header.NetworkError as error:
+    sys.stderr.write(f"Error: {known.name}: {error}\n")
+    env.Exit(1)
+(generated / network_header.HEADER).unlink(missing_ok=True)
+if included is not None:
+    (generated / network_header.HEADER).write_text(included, encoding="utf-8")
 # Folders with a folder kernels/, whose headers replace those of core/kernels/: of firmware/bench/, and of the board's ports.
 replacing = [firmware / "bench" / name] if (name := os.environ.get("TINYMETAFED_KERNELS")) else []
 replacing += [folder for folder in folders.values() if (folder / "kernels").is_dir()]
 env.Append(CPPPATH=[str(path) for path in (generated, *replacing, firmware / "core", firmware / "app")])
-# Sources ask for some generated headers with __has_include, which SCons does not follow; so their names are in the command.
-headers = sorted(path.name for path in generated.glob("*.hpp"))
+# Sources ask for some generated headers with __has_include, which SCons does not follow; so the names of those that are there
+# are in the command. Object files of sources that are alike are shared by models with other headers.
+asked = re.compile(r"__has_include\(\s*[<\"]([^>\"]+)")
+sources = [
+    path
+    for folder in (root / "firmware" / "core", root / "firmware" / "app", *folders.values())
+    for path in folder.rglob("*.?pp")
+]
+names = {name for path in sources for name in asked.findall(path.read_text(encoding="utf-8"))}
+headers = sorted(name for name in names if (generated / name).is_file())
 env.Append(SRC_BUILD_FLAGS=[f"-DTMF_HEADERS={hashlib.sha256(' '.join(headers).encode()).hexdigest()[:16]}"])
 theirs = {port: folder for port, folder in folders.items() if known.project and folder.parent == known.project / "port"}
 ports = [f"+<port/{port}/*>" for port in folders if port not in theirs]

@@ -1,4 +1,4 @@
-"""Sets up a checkout: a .venv with the package in it, and the Debian packages that the boards need.
+"""Sets up a checkout: a .venv with the package in it, and the Debian packages that the boards and the tests need.
 
 Installs only what is missing. Without the right to install Debian packages it names them and the command, and continues:
 without QEMU everything but the emulated boards works. `setup.py packages` installs the Debian packages only, for an image of
@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 VERSION = sys.version.split()[0]
@@ -19,6 +20,7 @@ if sys.version_info < (3, 11):  # noqa: UP036  # before imports that older versi
 ROOT = Path(__file__).resolve().parents[1]
 VENV = ROOT / ".venv"
 STAMP = VENV / "setup-done"
+PYTHONS_VENV = "Python's venv"
 sys.path.insert(0, str(ROOT / "codegen"))
 
 
@@ -33,10 +35,23 @@ def main(arguments: "list[str]") -> None:
         sys.exit(f"setup: {' '.join(arguments)}: unknown; give `packages`, or nothing to set up the whole checkout")
     wanted = hashlib.sha256((ROOT / "pyproject.toml").read_bytes() + sys.version.encode()).hexdigest()
     ready = STAMP.is_file() and STAMP.read_text(encoding="ascii") == wanted
-    # After the first time, missing packages are only named, so that nobody waits for a dead network twice.
-    install_packages(missing_packages(), try_it=not ready)
+    missing = missing_packages()
     if ready:
+        # After the first time, missing packages are only named, so that nobody waits for a dead network twice.
+        install_packages(missing, try_it=False)
         return
+    venv = {what: missing.pop(what) for what in [PYTHONS_VENV] if what in missing}
+    install_packages(venv, try_it=True)
+    # Both wait for the network and the disk, so they take little longer at the same time than the longer one alone.
+    with ThreadPoolExecutor(1) as beside:
+        boards = beside.submit(install_packages, missing, try_it=True)
+        install_python_packages()
+        boards.result()
+    STAMP.write_text(wanted, encoding="ascii")
+
+
+def install_python_packages() -> None:
+    """Makes .venv and installs the package with its tools; exits with a message when that fails."""
     if not (VENV / "bin" / "python").exists():
         say(f"creating {VENV.name} with Python {VERSION}")
         run([sys.executable, "-m", "venv", str(VENV)], "could not create .venv; on Debian: sudo apt install python3-venv")
@@ -45,7 +60,6 @@ def main(arguments: "list[str]") -> None:
     install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile", "--editable", ".[dev]"]
     run(install, "pip could not install the package; check the network (or your proxy), then `make setup` again")
     compile_modules(python)
-    STAMP.write_text(wanted, encoding="ascii")
 
 
 def compile_modules(python: str) -> None:
@@ -64,7 +78,7 @@ def run(command: "list[str]", trouble: str) -> None:
 
 
 def missing_packages() -> "dict[str, list[str]]":
-    """Debian packages that this machine lacks, by what needs them: Python's venv module, or a board."""
+    """Debian packages that this machine lacks, by what needs them: Python's venv module, a board, or tests."""
     from tinymetafed_codegen import boards
 
     found = {
@@ -73,10 +87,12 @@ def missing_packages() -> "dict[str, list[str]]":
         )
         for board in boards.usable()
     }
+    if shutil.which("mosquitto", path=os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin"))) is None:
+        found["tests of boards at an MQTT broker"] = ["mosquitto"]
     try:
         import ensurepip  # noqa: F401  # Debian ships it apart from Python
     except ImportError:
-        found["Python's venv"] = ["python3-venv"]
+        found[PYTHONS_VENV] = ["python3-venv"]
     return {what: packages for what, packages in found.items() if packages}
 
 

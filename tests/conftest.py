@@ -28,6 +28,8 @@ from tinymetafed_codegen.locate import find
 
 sys.path += [str(Path(__file__).parent / folder) for folder in ("devices", "kernels", "fuzz", "nrf52840", "pages")]
 
+gc.disable()  # until the tests are collected, as hardly any of their objects is garbage
+
 collect_ignore = ["firmware"]  # unit tests in C++, which `pio test` runs
 
 # PlatformIO stores usage data in a folder of the checkout; two test processes would create that folder at the same time.
@@ -56,6 +58,7 @@ _GROUPS = {
     "tests/core/test_arm_build.py": "arm build",
     "tests/devices/test_launch.py": "lines",
     "tests/devices/test_renumbered.py": "lines",
+    "tests/arduino/test_network_lines.py": "network lines",
     "tests/devices/test_serial_lines.py": "lines",
     "tests/devices/test_transport.py": "lines",
     "tests/cli/test_cli.py": "cli",
@@ -90,6 +93,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_collection_finish() -> None:
     """Leaves the thousands of tests, which stay to the end, out of every later garbage collection."""
     gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture

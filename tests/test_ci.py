@@ -18,7 +18,7 @@ from tinymetafed_codegen import __version__, boards
 yaml = pytest.importorskip("yaml", reason="PyYAML is not installed: `make setup` brings it")
 
 WORKFLOW = ROOT / ".github" / "workflows" / "ci.yml"
-JOBS = ("test", "models", "image", "renode", "boards", "starters", "other-systems")
+JOBS = ("test", "models", "image", "renode", "boards", "networks", "starters", "other-systems")
 SYSTEM = {"apt-get", "curl", "docker", "echo", "mkdir", "pip", "sed", "sha256sum", "tar"}
 
 

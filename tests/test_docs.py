@@ -167,7 +167,7 @@ def test_commands_in_prose_exist(document: Document) -> None:
     wrong = []
     for span in spans:
         program, name, *_ = span.split()
-        known = commands_of(typer.main.get_command(app)) if program == "tinymetafed" else make_targets()
+        known = commands_of(command_line()) if program == "tinymetafed" else make_targets()
         if name not in known:
             wrong.append(span)
     assert wrong == []
@@ -231,8 +231,14 @@ def command_fault(command: str, environments: Set[str] = frozenset()) -> str:
     return ""
 
 
+@cache
+def command_line() -> object:
+    """The command `tinymetafed`, whose making takes longer than to parse with it."""
+    return typer.main.get_command(app)
+
+
 def tinymetafed_fault(arguments: list[str]) -> str:
-    command, name, rest = typer.main.get_command(app), "tinymetafed", list(arguments)
+    command, name, rest = command_line(), "tinymetafed", list(arguments)
     while (known := commands_of(command)) and rest and not rest[0].startswith("-"):
         name = rest.pop(0)
         if name not in known:

@@ -17,7 +17,7 @@ from small_runs import sine
 from tinymetafed.devices import firmware
 from tinymetafed.devices.running import build_firmware
 from tinymetafed.runs.setup import design_of
-from tinymetafed_codegen import board_key, board_requirements, boards
+from tinymetafed_codegen import board_key, board_requirements, boards, emit
 from tinymetafed_codegen.locate import find, root
 from tinymetafed_codegen.toolchain import BOARD_KEY_VARIABLE
 
@@ -63,7 +63,9 @@ def test_builds_without_a_network_and_then_only_what_changed(
 
 
 def test_models_share_object_files(build_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    design, other = (design_of(sine(f"strategy.downlink={dtype}"), "test") for dtype in ("f16", "f32"))
+    changes = ("strategy.downlink=f16",), ("strategy.downlink=f32", "strategy.uplink=i4")  # with more generated headers
+    design, other = (design_of(sine(*keys), "test") for keys in changes)
+    assert set(emit.headers(other, "test")) > set(emit.headers(design, "test"))
     first = build_firmware(design, "native")
     kept = first.program.read_bytes()
     stored = objects_in(build_folder / "objects")
@@ -72,6 +74,7 @@ def test_models_share_object_files(build_folder: Path, monkeypatch: pytest.Monke
     assert first.program.read_bytes() == kept
     made = objects_in(second.program.parent)
     assert made["crc32.o"] in stored.values() and made["learner.o"] not in stored.values()
+    assert list(objects_in(build_folder / "objects").values()).count(made["crc32.o"]) == 1, "it was compiled again"
     measuring = build_firmware(design_of(sine("board.measures=true"), "test"), "native")  # measures.cpp asks for a header
     assert objects_in(measuring.program.parent)["measures.o"] != made["measures.o"]
     monkeypatch.setenv("TINYMETAFED_BUILD_DIR", str(build_folder / "alone"))  # without the object files of the first

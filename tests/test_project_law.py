@@ -163,6 +163,7 @@ FLOORS = (
     ("wire", "learn"),
     ("federation",),
     ("devices", "simulation"),
+    ("gateways",),
     ("runs",),
     ("projects", "bench", "pages", "trackers"),
     ("experiments",),

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+import threading
+from contextlib import nullcontext
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from clocks import HUNG_SECONDS
 
 from tinymetafed_codegen.locate import root
 
@@ -68,6 +71,35 @@ def test_the_second_time_packages_are_only_named(setup: ModuleType, asked: Path,
     assert "board old: still missing; run: sudo apt install c\n" in said
 
 
+@pytest.mark.parametrize("trouble", [False, True])
+def test_system_packages_are_installed_while_pip_runs(
+    setup: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trouble: bool
+) -> None:
+    """Each waits for the other, so that neither can come first; a failure of pip ends the setup after both."""
+    both, done = threading.Barrier(2, timeout=HUNG_SECONDS), []
+
+    def install_packages(missing: dict[str, list[str]], try_it: bool) -> None:
+        if "board old" in missing:
+            both.wait()
+        done.append((list(missing), try_it))
+
+    def install_python_packages() -> None:
+        assert done == [(["Python's venv"], True)], "venv is needed before"
+        both.wait()
+        if trouble:
+            sys.exit("setup: pip failed")
+
+    missing = {"board old": ["compiler"], "Python's venv": ["python3-venv"]}
+    monkeypatch.setattr(setup, "STAMP", tmp_path / "done")
+    monkeypatch.setattr(setup, "missing_packages", lambda: dict(missing))
+    monkeypatch.setattr(setup, "install_packages", install_packages)
+    monkeypatch.setattr(setup, "install_python_packages", install_python_packages)
+    with pytest.raises(SystemExit, match="pip failed") if trouble else nullcontext():
+        setup.main()
+    assert done[1:] == [(["board old"], True)]
+    assert setup.STAMP.exists() != trouble, "a failed setup is repeated"
+
+
 def test_modules_are_compiled_but_not_their_tests(
     setup: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -80,6 +112,14 @@ def test_modules_are_compiled_but_not_their_tests(
     setup.compile_modules(sys.executable)
     assert {path.name.partition(".")[0] for path in packages.rglob("*.pyc")} == {"part", "two"}
     assert capfd.readouterr() == ("", "")
+
+
+def test_the_broker_is_a_package_where_it_is_missing(setup: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    there: dict[str, str | None] = {}
+    monkeypatch.setattr("shutil.which", lambda name, path=None: there.get(name, name))
+    assert all("mosquitto" not in packages for packages in setup.missing_packages().values())
+    there["mosquitto"] = None
+    assert setup.missing_packages()["tests of boards at an MQTT broker"] == ["mosquitto"]
 
 
 def test_names_of_packages_are_no_patterns(setup: ModuleType, asked: Path) -> None:

@@ -27,7 +27,8 @@ from .optional_messages import (
 )
 from .spec import Experiment
 
-# Raise it when a change makes the same model train to other bits: kernels, exp, sin, random numbers, order of sums.
+# Raise it when a change makes the same model train to other bits: kernels, exp, sin, random numbers, order of sums, or the
+# whole numbers that gateways add up (host/tinymetafed/learn/fixed_sum.py). Gateways and servers that differ refuse each other.
 ARITHMETIC_VERSION = 1
 # Raise it when the hash itself is computed in another way.
 HASH_VERSION = 2

@@ -148,6 +148,8 @@ def _sources(design: Design, generated: Mapping[str, str], command: str) -> dict
     if design.manifest.sensor is not None:
         todo.append(firmware / "app" / f"sensor_{'replayed' if design.manifest.sensor.replayed else 'own'}.cpp")
     todo += [firmware / "app" / "tinymetafed.h", firmware / "app" / f"source_{design.manifest.sample_source}.cpp"]
+    if "arduino" in board.ports:  # for a sketch that includes them
+        todo += [firmware / "port" / "arduino" / name for name in ("tcp_line.hpp", "mqtt_line.hpp")]
     texts: dict[str, str] = {}
     for file in todo:  # the loop itself appends to the list
         at = place(file)

@@ -11,6 +11,7 @@ from .errors import Error
 from .files import own_folder
 from .locate import find, is_checkout, root, temporary_cache, user_cache
 
+NETWORK_VARIABLE = "TINYMETAFED_NETWORK"  # names the header with the network that the next build of a real board is for
 BOARD_KEY_VARIABLE = "TINYMETAFED_BOARD_KEY"  # names the header with the key of the board that the next build is for
 SHOWN_LINES = 30  # lines of a compiler's output that an error shows
 

@@ -22,7 +22,16 @@ if TYPE_CHECKING:
     from tinymetafed_codegen.spec import SpecError, TaskFacts, TaskOptions
     from tinymetafed_codegen.toolchain import BuildError
 
-    from .api.api_defaults import ADAPTED_TASKS, CHECK_BOARD, DEFAULT_BAUD, DEFAULT_DEVICES, LOSSES, TASKS, TEST_DEVICE
+    from .api.api_defaults import (
+        ADAPTED_TASKS,
+        CHECK_BOARD,
+        DEFAULT_BAUD,
+        DEFAULT_DEVICES,
+        LOSSES,
+        TASKS,
+        TEST_DEVICE,
+        TUNE_RANGES,
+    )
     from .api.asking import (
         BoardStatus,
         Recorded,
@@ -37,6 +46,7 @@ if TYPE_CHECKING:
     from .api.checking import BoardNeeds, DataCause, DataCheck, DataProblem, check
     from .api.enrolling import Enrollment, KnownBoard, enroll, enrolled_boards, forget_board
     from .api.estimating import Cost, DailyEstimate, Day, estimate_day
+    from .api.gateway_runs import Gateways, gateway
     from .api.loaded_experiment import Experiment, Generated, LayerChoice, choose_layers, codegen, load
     from .api.many_runs import SweepTable, paper, sweep
     from .api.measuring_boards import (
@@ -50,6 +60,7 @@ if TYPE_CHECKING:
         bench_sound,
         count_instructions,
     )
+    from .api.measuring_gateways import bench_gateways
     from .api.measuring_lines import bench_downlink, bench_soak, bench_uplink, bench_wire
     from .api.measuring_runs import bench_all, bench_budget, bench_byzantine, bench_gains, bench_simulation
     from .api.planning import FederationPlan, FleetMeasurement, bench_fleet, plan
@@ -60,7 +71,7 @@ if TYPE_CHECKING:
     from .api.terminal import Terminal
     from .api.this_machine import board, examine, example, missing_tools
     from .api.training_runs import resume, simulate, train
-    from .api.tuning import TUNE_RANGES, Tuning, budget_of, tune
+    from .api.tuning import Tuning, budget_of, tune
     from .api.watching_runs import RunState, live, run_states
     from .api.whole_runs import new_run_folder
     from .bench import BenchError
@@ -126,6 +137,7 @@ _WHERE = {
         "LOSSES",
         "TASKS",
         "TEST_DEVICE",
+        "TUNE_RANGES",
     ),
     ".api.enrolling": ("Enrollment", "KnownBoard", "enroll", "enrolled_boards", "forget_board"),
     ".api.estimating": (
@@ -134,6 +146,7 @@ _WHERE = {
         "Day",
         "estimate_day",
     ),
+    ".api.gateway_runs": ("Gateways", "gateway"),
     ".api.loaded_experiment": (
         "Experiment",
         "Generated",
@@ -158,6 +171,7 @@ _WHERE = {
         "bench_sound",
         "count_instructions",
     ),
+    ".api.measuring_gateways": ("bench_gateways",),
     ".api.measuring_lines": (
         "bench_downlink",
         "bench_soak",
@@ -183,7 +197,7 @@ _WHERE = {
     ".api.this_machine": ("board", "examine", "example", "missing_tools"),
     ".api.terminal": ("Terminal",),
     ".api.training_runs": ("resume", "simulate", "train"),
-    ".api.tuning": ("TUNE_RANGES", "Tuning", "budget_of", "tune"),
+    ".api.tuning": ("Tuning", "budget_of", "tune"),
     ".api.watching_runs": ("RunState", "live", "run_states"),
     ".api.whole_runs": ("new_run_folder",),
     ".bench": ("BenchError",),
@@ -319,6 +333,7 @@ __all__ = [
     "FederationPlan",
     "FinalScores",
     "FleetMeasurement",
+    "Gateways",
     "Generated",
     "History",
     "KnownBoard",
@@ -385,6 +400,7 @@ __all__ = [
     "bench_downlink",
     "bench_fleet",
     "bench_gains",
+    "bench_gateways",
     "bench_grid",
     "bench_kernels",
     "bench_memory",
@@ -409,6 +425,7 @@ __all__ = [
     "examine",
     "example",
     "forget_board",
+    "gateway",
     "import_model",
     "label_sample",
     "live",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -233,7 +234,7 @@ def test_a_wrong_option_is_an_error_of_whole_sentences(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, _, err = command(capsys, monkeypatch, "data", "--bord", "x")
-    assert ". See --help." in " ".join(err.split()) and ".. See" not in err
+    assert re.search(r"[.?] See --help\.", " ".join(err.split())) and ".. See" not in err  # typer's versions differ
 
 
 def test_problems_with_one_cause_are_shown_once_with_their_files(

@@ -273,6 +273,7 @@ esp_err_t esp_task_wdt_reset() {
 }
 
 void delay(uint32_t ms) { usleep(ms * 1000); }
+void yield() {}
 
 #if ARDUINO_USB_CDC_ON_BOOT
 

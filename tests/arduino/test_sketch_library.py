@@ -88,6 +88,7 @@ def test_no_file_outside_of_it_is_needed(has_store: bool, tmp_path: Path) -> Non
     library = write_library(experiment, "nano33ble", tmp_path / "library")
     assert ((library / "src/tinymetafed/port/nano33ble/storage.cpp") in map(Path, units(library))) == has_store
     outside = {"Arduino.h", "nrf.h", "cstddef", "cstdint", "cstring", "tinymetafed.h"}
+    outside.add("PubSubClient.h")  # of a line that no other file includes: a sketch that does needs that library
     for file in [path for path in library.rglob("*") if path.suffix in (".h", ".hpp", ".cpp", ".ino")]:
         for quoted, angled in re.findall(r'(?m)^\s*#\s*include\s+(?:"([^"]+)"|<([^>]+)>)', file.read_text()):
             assert angled in outside or (quoted and (file.parent / quoted).is_file()), f"{file}: {quoted or angled}"

@@ -290,6 +290,28 @@ def test_a_round_over_a_bad_line_has_the_weights_of_a_good_line(library: Path, s
         each.device.close()
 
 
+def test_late_copies_of_earlier_requests_change_nothing(line: Line, library: Path) -> None:
+    """As a network may deliver them that repeats messages: behind every request come copies of those before it."""
+    good = Line(Device(library))
+    enrolled(good)
+    wanted = trained(authenticated(good))
+    good.device.close()
+    enrolled(line)
+    session = authenticated(line)
+    sent: list[bytes] = []
+    write = line.write
+
+    def write_with_copies(data: bytes) -> None:
+        for copy in (data, *sent[-20:]):
+            write(copy)
+        sent.append(data)
+
+    line.write = write_with_copies  # type: ignore[method-assign]
+    assert trained(session, 1) == wanted and trained(session, 2) == wanted
+    found = session.refusals()
+    assert found.replayed > 100 and found.forged == 0 and session.traffic.retries == 0
+
+
 # --- The attacker ---
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from tinymetafed.devices.device_urls import parse as parse_urls
 from tinymetafed.devices.launch import launch
 from tinymetafed.devices.link.faults import (
+    OVERTAKEN_SECONDS,
     PIECE_BYTES,
     STALL_SECONDS,
     FaultError,
@@ -145,6 +147,30 @@ def test_each_fault_has_its_effect_and_is_counted(fault: str) -> None:
         assert len(good) == 200 - hits and decoder.damaged == 0
     else:
         assert 200 - 2 * hits <= len(good) < 200 and decoder.damaged > 0  # a lost delimiter loses the next frame too
+
+
+def test_a_frame_that_is_overtaken_comes_behind_the_next_one_and_none_is_lost() -> None:
+    arrived, injector = sent("reorder=0.2,seed=4")  # the last one is not
+    order = [frame.sequence for frame in Decoder().feed(arrived)]
+    assert sorted(order) == list(range(200)) and 20 < injector.injected["reorder"] < 65
+    late = sum(later < sooner for sooner, later in pairwise(order))
+    assert 15 < late <= injector.injected["reorder"]
+
+
+def test_a_frame_that_none_overtakes_arrives_late() -> None:
+    clock = FakeClock()
+    lane = Lane(None, clock)
+    began = clock.now
+    lane.put(b"first", overtaken=True)
+    assert lane.get(0.9 * OVERTAKEN_SECONDS) == b""
+    assert lane.get(OVERTAKEN_SECONDS) == b"first" and clock.now == pytest.approx(began + OVERTAKEN_SECONDS)
+    lane.put(b"first", overtaken=True)
+    lane.put(b"second")
+    assert lane.get(0.0) == b"secondfirst"
+
+
+def test_the_other_faults_of_a_seed_are_the_same_with_reordering() -> None:
+    assert sent("drop=0.1,seed=5,reorder=0.3")[1].injected["drop"] == sent("drop=0.1,seed=5")[1].injected["drop"]
 
 
 def test_the_same_seed_gives_the_same_faults() -> None:

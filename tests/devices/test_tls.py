@@ -371,6 +371,7 @@ def test_every_function_that_is_given_devices_refuses_open_lines(tmp_path: Path)
         "forget_board": lambda: tmf.forget_board("kitchen", url),
         "monitor": lambda: tmf.monitor(url),
         "started": lambda: tmf.started(few, [url]).__enter__(),
+        "gateway": lambda: tmf.gateway(few, [url], superlink="127.0.0.1:9"),
     }
     functions = {name: getattr(tmf, name) for name in tmf.__all__ if inspect.isfunction(getattr(tmf, name))}
     functions |= {f"Run.{name}": found for name, found in inspect.getmembers(tmf.Run, inspect.isfunction)}

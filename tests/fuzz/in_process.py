@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import random
 import subprocess
-from collections import deque
 from enum import Enum, auto
 from pathlib import Path
 from typing import Self
@@ -107,9 +106,41 @@ class Fault(Enum):
     TWICE = auto()
     NOISE = auto()  # bytes that are no frame come first
     STALL = auto()  # the line stalls: deadlines pass, repeats queue up, then all arrive in order
+    OVERTAKEN = auto()  # it comes behind up to MOST_OVERTAKING later frames
+    AGAIN = auto()  # it comes now, and once more behind later frames
 
 
+MOST_OVERTAKING = 3
 LONGEST_RUN, REST = 2, 6  # frames with faults in a row, and frames then passed, so that retries succeed
+
+
+class Way:
+    """One direction of a line: frames that have arrived, and frames that later ones overtake."""
+
+    def __init__(self) -> None:
+        self._arrived = bytearray()
+        self._held: list[tuple[int, bytes]] = []  # frames that still overtake it, and the frame
+
+    def put(self, frame: bytes) -> None:
+        """A frame arrives, and behind it those whose time has come."""
+        self._arrived += frame
+        if len(frame) > 1:
+            later, self._held = self._held, []
+            for left, held in later:
+                if left == 1:
+                    self._arrived += held
+                else:
+                    self._held.append((left - 1, held))
+
+    def hold(self, frame: bytes, overtaking: int) -> None:
+        """A frame arrives once so many others have."""
+        self._held.append((overtaking, frame))
+
+    def take(self) -> bytes:
+        """The bytes that have arrived since the last call."""
+        arrived = bytes(self._arrived)
+        self._arrived.clear()
+        return arrived
 
 
 class Line:
@@ -125,8 +156,8 @@ class Line:
         self.rate = 0.0
         self.happened = 0
         self._random = random.Random(0)
-        self._down: deque[bytes] = deque()
-        self._up: deque[bytes] = deque()
+        self._down = Way()
+        self._up = Way()
         self._rest = b""  # bytes of an incomplete answer
         self._stalled = 0  # number of reads
         self._run = 0
@@ -137,21 +168,20 @@ class Line:
 
     def write(self, data: bytes) -> None:
         for piece in data.split(b"\0")[:-1]:
-            self._down.append(self._suffer(piece + b"\0"))
+            self._suffer(piece + b"\0", self._down)
 
     def read(self, timeout: float) -> bytes:
         if self._stalled > 0:
             self._stalled -= 1
             self.clock.sleep(min(timeout, READ_SECONDS))
             return b""
-        while self._down:
-            self.device.receive(self._down.popleft())
+        self.device.receive(self._down.take())
         for _ in range(STEPS_PER_READ):
             self.device.work()
         *frames, self._rest = (self._rest + self.device.sent()).split(b"\0")
-        self._up.extend(self._suffer(frame + b"\0") for frame in frames)
-        arrived = b"".join(self._up)
-        self._up.clear()
+        for frame in frames:
+            self._suffer(frame + b"\0", self._up)
+        arrived = self._up.take()
         if not arrived:
             self.clock.sleep(min(timeout, READ_SECONDS))
         return arrived
@@ -165,15 +195,26 @@ class Line:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _suffer(self, frame: bytes) -> bytes:
+    def _suffer(self, frame: bytes, way: Way) -> None:
+        """Puts a frame on its way, with a fault or without."""
         if len(frame) == 1:  # the delimiter that precedes a repeat
-            return frame
+            way.put(frame)
+            return
         if self._run < 0 or not self.faults or self._random.random() >= self.rate:
             self._run = min(self._run + 1, 0)
-            return frame
+            way.put(frame)
+            return
         self._run = self._run + 1 if self._run + 1 < LONGEST_RUN else -REST
         self.happened += 1
         fault = self._random.choice(self.faults)
+        if fault in (Fault.OVERTAKEN, Fault.AGAIN):
+            if fault == Fault.AGAIN:
+                way.put(frame)
+            way.hold(frame, self._random.randint(1, MOST_OVERTAKING))
+            return
+        way.put(self._damaged(frame, fault))
+
+    def _damaged(self, frame: bytes, fault: Fault) -> bytes:
         if fault == Fault.DROP:
             return b""
         if fault == Fault.FLIP:

@@ -17,7 +17,7 @@ from tinymetafed_codegen.protocol import REQUESTS, Fetch, State, Status
 
 # One group per model: each is compiled once, and two workers share the work.
 MODELS = [pytest.param(model, marks=pytest.mark.xdist_group(f"fuzz-{model}")) for model in fuzzer.PLAIN]
-EXECUTIONS = 50_000  # of each model; each planted fault is found within the first 1,000
+EXECUTIONS = 25_000  # of each model; each planted fault is found within the first 1,000
 
 
 @pytest.fixture(scope="module")
@@ -46,13 +46,13 @@ def test_random_inputs_have_no_finding(model: str, folder: Path) -> None:
     # The fuzzer must reach every message, accepted, and every state, status and fault. The firmware of `streamed` has a store.
     for request in (*REQUESTS, *STORE_REQUESTS * (model == "streamed")):
         if request.__name__ != "Sample" or model == "streamed":
-            assert reached["accepted"][request.type_id] > 400, request.__name__
-    assert all(reached["state"][state] > 400 for state in State)
+            assert reached["accepted"][request.type_id] > 200, request.__name__
+    assert all(reached["state"][state] > 200 for state in State)
     met = {status for status in Status if reached["status"][status] > 0}
     assert met >= set(Status) - {Status.OVERFLOW, Status.TOO_LARGE}
     assert reached["fault"][Status.NOT_FINITE] > 0 and reached["fault"][Status.OVERFLOW] > 0
     for name in ("damaged", "steps", "entries", "codec", "decoder"):
-        assert reached[name][0] > 2_000, name
+        assert reached[name][0] > 1_000, name
 
 
 @pytest.mark.xdist_group("fuzz-private")

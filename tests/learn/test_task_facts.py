@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import tinymetafed as tmf
 from tinymetafed.learn.metric import Metric
 from tinymetafed.learn.tasks import Samples, Task
 from tinymetafed.learn.tasks.task_registry import open_task, task_class
@@ -29,6 +30,10 @@ def test_every_kind_of_task_has_its_class_and_a_title(kind: str) -> None:
     chosen = section(kind)
     assert issubclass(task_class(chosen), Task) and chosen.title
     assert (find("firmware") / "app" / f"source_{chosen.sample_source}.cpp").is_file()
+
+
+def test_the_api_names_the_kinds_and_losses() -> None:
+    assert tuple(TASKS) == tmf.TASKS and tuple(TARGETS) == tmf.LOSSES
 
 
 def test_two_kinds_never_share_a_class() -> None:

@@ -387,6 +387,11 @@ def _check_secure_aggregation(experiment: Experiment, source: str) -> None:
         raise SpecError(
             f"{needs} strategy.error_feedback = false: a board would not know whether its update went into a sum; leave it out"
         )
+    if strategy.pre_sums:
+        raise SpecError(
+            f"{needs} strategy.gateways = 'forward': masks cancel only in the sum of all updates of a round; leave "
+            "strategy.gateways out"
+        )
     for key, value, off in (("defence", strategy.defence, "'none'"), ("audit", strategy.audit, "0")):
         if value not in ("none", 0):
             raise SpecError(

@@ -22,20 +22,22 @@ _SERVER_KEYS = {
 class SharingSpec(Section):
     """The keys of all strategies: what is sent, the schedule of the server's learning rate α, how devices train global weights.
 
-    ``uplink``, ``downlink``: the dtype of a delta's values and of weights; "i4", "i3" and "t2" are whole numbers up to ±7, ±3
-    and ±1 times a scale. ``uplink_coding``: whole numbers of a delta take as many bits as their dtype has ("packed"), or fewer
-    in Rice codes ("rice", of int8) or in a range code ("range"). ``downlink_coding``: the same for weights.
-    ``download``: devices get all global weights ("full"), or what differs from those that they hold ("difference"): the same
-    weights in fewer bytes. ``error_feedback``: changes that a device has not sent are added to its next delta (Seide et al.
-    2014). ``defence``: what is done about deltas of boards that lie. ``defence_bound``: how many times the running median of
-    the deltas' norms a delta may be long. ``defence_liars``: share of a round's clients that may lie, for ``trimmed`` and
-    ``krum``. ``defence_trust``: boards whose deltas keep standing out are set aside. ``audit``: share of the rounds of a
-    client that a second board repeats. ``server``: how the mean of a round's deltas moves the global weights: by α times
-    itself ("sgd"), by α times a running mean of rounds ("momentum"), or that divided, weight by weight, by the root of a
-    running mean of squares ("adam", "yogi"; Reddi et al., arXiv 2003.00295). ``server_momentum``: share of the running mean
-    that stays from one round to the next. ``server_decay``: the same for the mean of squares. ``server_floor``: added to the
-    root. ``average_last``: share of the rounds, the last ones, after which the weights are averaged: the mean is the result,
-    while training goes on from the last weights.
+    ``uplink``, ``downlink``: the dtype of a delta's values and of weights; "i4", "i3" and "t2" are whole numbers up to ±7,
+    ±3 and ±1 times a scale. ``uplink_coding``: whole numbers of a delta take as many bits as their dtype has ("packed"), or
+    fewer in Rice codes ("rice", of int8) or in a range code ("range"). ``downlink_coding``: the same for weights.
+    ``download``: devices get all global weights ("full"), or what differs from those that they hold ("difference"): the
+    same weights in fewer bytes. ``error_feedback``: changes that a device has not sent are added to its next delta (Seide
+    et al. 2014). ``defence``: what is done about deltas of boards that lie. ``defence_bound``: how many times the running
+    median of the deltas' norms a delta may be long. ``defence_liars``: share of a round's clients that may lie, for
+    ``trimmed`` and ``krum``. ``defence_trust``: boards whose deltas keep standing out are set aside. ``audit``: share of
+    the rounds of a client that a second board repeats. ``gateways``: whether gateways hand the deltas of their boards on as
+    they came, or add them up in whole numbers, which gives other weights, but the same ones for any number of gateways.
+    ``server``: how the mean of a round's deltas moves the global weights: by α times itself ("sgd"), by α times a running
+    mean of rounds ("momentum"), or that divided, weight by weight, by the root of a running mean of squares ("adam",
+    "yogi"; Reddi et al., arXiv 2003.00295). ``server_momentum``: share of the running mean that stays from one round to the
+    next. ``server_decay``: the same for the mean of squares. ``server_floor``: added to the root. ``average_last``: share
+    of the rounds, the last ones, after which the weights are averaged: the mean is the result, while training goes on from
+    the last weights.
     """
 
     partial: ClassVar[bool] = False  # whether local layers stay on their device; otherwise they are global too
@@ -53,6 +55,7 @@ class SharingSpec(Section):
     defence_liars: Annotated[float, Field(gt=0, lt=0.5)] = 0.2
     defence_trust: bool = True
     audit: Annotated[float, Field(ge=0, le=1)] = 0.0
+    gateways: Literal["forward", "pre-summed"] = "forward"
     server: Literal["sgd", "momentum", "adam", "yogi"] = "sgd"
     server_momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     server_decay: Annotated[float, Field(gt=0, lt=1)] = 0.99
@@ -97,6 +100,11 @@ class SharingSpec(Section):
         return self.download == "difference"
 
     @property
+    def pre_sums(self) -> bool:
+        """Whether the deltas of a round are added up in whole numbers."""
+        return self.gateways == "pre-summed"
+
+    @property
     def trusts(self) -> bool:
         """Whether boards whose deltas keep standing out are set aside."""
         return self.defence != "none" and self.defence_trust
@@ -118,6 +126,12 @@ class SharingSpec(Section):
                 raise SpecError(
                     f"{source}: strategy.{key} works only with strategy.server = {known}, not '{self.server}'; leave it out"
                 )
+
+        if self.pre_sums and self.defence != "none":
+            raise SpecError(
+                f"{source}: strategy.gateways = 'pre-summed' needs strategy.defence = 'none', not '{self.defence}': it looks "
+                "at single updates, which gateways then have added up; set strategy.gateways = 'forward'"
+            )
 
     def liars(self, clients: int) -> int:
         """The number of a round's ``clients`` that may lie: ``defence_liars`` of them, rounded up."""
@@ -180,7 +194,11 @@ class TinyOlSpec(SharingSpec):
     def check(self, source: str) -> None:
         """Raises SpecError if the server is to do anything; ``source`` is the experiment's name."""
         super().check(source)
-        for key, value, off in (("server", self.server, "sgd"), ("average_last", self.average_last, 0)):
+        for key, value, off in (
+            ("server", self.server, "sgd"),
+            ("average_last", self.average_last, 0),
+            ("gateways", self.gateways, "forward"),
+        ):
             if value != off:
                 raise SpecError(f"{source}: strategy.{key}: strategy.kind = 'tinyol' has no server and no rounds; leave it out")
 

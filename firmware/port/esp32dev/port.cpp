@@ -1,4 +1,5 @@
-// init(), unique_id() and the watchdog on an ESP32 kit: UART0 behind the kit's USB bridge, and the chip's factory-set MAC address.
+// init(), unique_id() and the watchdog on an ESP32 kit: UART0 behind the kit's USB bridge or the network, and the chip's
+// factory-set MAC address.
 // Kits with an ESP32-S3 or ESP32-C3 have this port too; built with ARDUINO_USB_CDC_ON_BOOT=1, their line is the chip's own USB.
 #include "port.hpp"
 
@@ -6,9 +7,12 @@
 
 #include "../arduino/arduino.hpp"
 #include "../arduino/watchdog.hpp"
+#include "network.hpp"
 #include "task_watchdog.hpp"
 
 namespace tmf::port {
+
+[[gnu::weak]] void join_network() {}
 
 // A UART has no flow control here, so the driver's receive buffer, filled by interrupt, must hold a whole receive window. The
 // interrupt comes when the chip's FIFO of 128 bytes holds 64: the default, 120, would leave it 0.7 ms, less than other interrupts
@@ -22,6 +26,7 @@ void init(int, char**) {
 #endif
   esp_task_wdt_init(board::kWatchdogSeconds, true);  // true: a reset, not only a message
   esp_task_wdt_add(nullptr);                         // this task, which runs setup() and loop()
+  join_network();
 }
 
 void feed_watchdog() { esp_task_wdt_reset(); }

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 
-from tinymetafed_codegen import spec
 from tinymetafed_codegen.board_facts import Line
-from tinymetafed_codegen.ops import LOSSES as _LOSSES
+from tinymetafed_codegen.loss import TARGETS
 
+from ..experiments.search_ranges import DEFAULT_KEYS
 from ..runs import TEST_URL
 
-TASKS = tuple(spec.TASKS)
-LOSSES = tuple(_LOSSES)
+# The kinds of built-in tasks, those of spec.TASKS, whose import takes longer than `--help`; a test compares both.
+TASKS = ("sine", "omniglot", "keywords", "presence", "folder")
+LOSSES = tuple(TARGETS)
+TUNE_RANGES: Mapping[str, str] = {key: text for key, (text, _) in DEFAULT_KEYS.items()}  # of a search by default, in words
 CHECK_BOARD = "nano33ble"  # the board whose memory data are checked against
 DEFAULT_DEVICES = ("native:2",)
 TEST_DEVICE = TEST_URL

@@ -9,11 +9,13 @@ from pathlib import Path
 from ..devices.device_urls import require_secure
 from ..devices.link import faults
 from ..runs import foreign_parts, store, training
+from ..runs.gateway_site import SCHEME
 from ..runs.run_data import RunData, StoreError
 from ..runs.setup import design_of
 from ..trackers.run_logs import logged
 from ..trackers.trackers_by_name import LogOption, trackers
 from .api_defaults import threads_of
+from .gateway_runs import Gateways
 from .loaded_experiment import Experiment, data_path
 from .named_files import path_of
 from .progress import ProgressOption, watching
@@ -35,6 +37,7 @@ class Continuation:
     rounds: int | None = None
     insecure: bool = False
     trust: bool = False
+    gateways: Gateways | None = None
     log: LogOption = ()
 
 
@@ -61,6 +64,13 @@ def continue_run(folder: Path, how: Continuation, progress: ProgressOption) -> N
             "that run, or leave --resume out to begin another"
         )
     asked = begun.header.asked
+    if how.gateways is not None:
+        _continue_behind(folder, how, how.gateways, begun, own, progress)
+        return
+    if how.simulated is not True and not how.devices and asked.devices and asked.devices[0].startswith(SCHEME):
+        raise StoreError(
+            f"{folder}: this run was begun behind gateways; give --superlink and --gateways again, or devices with --device"
+        )
     here = not (how.devices or asked.devices) if how.simulated is None else how.simulated
     if not here:
         testers = asked.test_devices if how.test_device is None else (how.test_device,)
@@ -82,6 +92,20 @@ def continue_run(folder: Path, how: Continuation, progress: ProgressOption) -> N
                 record=path_of(how.record),
                 rounds=how.rounds,
             )
+
+
+def _continue_behind(
+    folder: Path, how: Continuation, gateways: Gateways, begun: RunData, data: Path | None, progress: ProgressOption
+) -> None:
+    testers = begun.header.asked.test_devices if how.test_device is None else (how.test_device,)
+    require_secure(testers, begun.experiment().run.security, how.insecure)
+    if how.test_device is not None:
+        foreign_parts.remember(foreign_parts.devices_of(testers))
+    remedy = "give the command again with --trust, or with a device of your own (--test-device)"
+    foreign_parts.require_known(foreign_parts.devices_of(testers), folder, remedy)
+    site, logs = gateways.site(testers), trackers(how.log)
+    with whole_run(folder, begun=True), watching(progress) as shown, logged(shown, logs, folder) as observer:
+        training.resume_behind(folder, site, observer, data=data, rounds=how.rounds)
 
 
 def _is_of(experiment: Experiment, run: RunData, *, any_rounds: bool) -> bool:

@@ -13,6 +13,7 @@ from ..trackers.run_logs import logged
 from ..trackers.trackers_by_name import LogOption, trackers
 from .api_defaults import DEFAULT_DEVICES, TEST_DEVICE, threads_of
 from .continuing import Continuation, continue_run
+from .gateway_runs import Gateways
 from .loaded_experiment import Experiment, data_path
 from .named_files import path_of
 from .progress import ProgressOption, watching
@@ -68,6 +69,7 @@ def train(
     record: str | Path | None = None,
     instructions_per_step: dict[str, int] | None = None,
     insecure: bool = False,
+    gateways: Gateways | None = None,
     log: LogOption = (),
     progress: ProgressOption = True,
 ) -> Run:
@@ -84,6 +86,7 @@ def train(
         instructions_per_step: Counted instructions by variant, for the report.
         insecure: Accept lines that leave this machine without TLS, such as socket://HOST:PORT, to boards that are not
             authenticated: whoever is on the network may then answer for a board.
+        gateways: Gateways with boards to train on, in place of ``devices``.
         log: As in ``simulate``.
         progress: As in ``simulate``.
 
@@ -94,6 +97,8 @@ def train(
         Error: SpecError, DataError, BuildError, LinkError, LaunchError, DeltaError, StoreError, StrategyError, Collapsed.
         KeyboardInterrupt: The finished rounds are in the run folder, and ``resume`` continues after them.
     """
+    if gateways is not None:
+        return _train_behind(experiment, gateways, test_device, out, data, insecure, log, progress)
     require_secure([*devices, test_device], experiment.spec.run.security, insecure)
     foreign_parts.remember(foreign_parts.devices_of([*devices, test_device]))
     disturbance = faults.parse(fault) if fault else None
@@ -114,6 +119,26 @@ def train(
     return Run(folder)
 
 
+def _train_behind(
+    experiment: Experiment,
+    gateways: Gateways,
+    test_device: str,
+    out: str | Path | None,
+    data: str | Path | None,
+    insecure: bool,
+    log: LogOption,
+    progress: ProgressOption,
+) -> Run:
+    require_secure([test_device], experiment.spec.run.security, insecure)
+    foreign_parts.remember(foreign_parts.devices_of([test_device]))
+    site, logs = gateways.site([test_device]), trackers(log)
+    setup = set_up(experiment.spec, experiment.source, data_path(experiment.spec.task, data))
+    folder = path_of(out) or new_run_folder(experiment.name)
+    with whole_run(folder), watching(progress) as shown, logged(shown, logs, folder) as observer:
+        training.train_behind(setup, site, folder, observer)
+    return Run(folder)
+
+
 def resume(
     path: str | Path,
     *,
@@ -128,6 +153,7 @@ def resume(
     rounds: int | None = None,
     insecure: bool = False,
     trust: bool = False,
+    gateways: Gateways | None = None,
     log: LogOption = (),
     progress: ProgressOption = True,
 ) -> Run:
@@ -147,6 +173,7 @@ def resume(
             the server's learning rate does not depend on it, the weights are those of a run begun with it.
         insecure: As in ``train``, also for the devices that the run was begun with.
         trust: As in ``open_run``.
+        gateways: As in ``train``; a run behind gateways needs them again.
         log: As in ``simulate``; a log that has the first rounds already is continued.
         progress: As in ``simulate``.
 
@@ -170,6 +197,7 @@ def resume(
         rounds=rounds,
         insecure=insecure,
         trust=trust,
+        gateways=gateways,
         log=log,
     )
     continue_run(Path(path), how, progress)

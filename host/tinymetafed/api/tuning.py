@@ -20,7 +20,6 @@ from .loaded_experiment import Experiment, data_path
 from .many_runs import jobs_of
 from .progress import ProgressOption, watching
 
-TUNE_RANGES: Mapping[str, str] = {key: text for key, (text, _) in searches.DEFAULT_KEYS.items()}  # by default, in words
 _PART = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>trials?|min(?:utes?)?|m|h(?:ours?)?)?")
 
 

@@ -17,9 +17,11 @@ import tinymetafed as tmf
 from . import (
     artifacts,
     bench_boards,
+    bench_gateways,
     bench_lines,
     bench_runs,
     board_commands,
+    gateway_command,
     live_commands,
     plan_command,
     project,
@@ -43,6 +45,7 @@ app.command("import")(project.import_)
 app.command()(artifacts.check)
 app.command()(run_commands.train)
 app.command()(run_commands.simulate)
+app.command()(gateway_command.gateway)
 app.command()(sweeping.sweep)
 app.command()(sweeping.paper)
 app.command()(tuning_command.tune)
@@ -79,6 +82,7 @@ bench_app.command()(bench_boards.authentication)
 bench_app.command()(bench_lines.wire)
 bench_app.command()(bench_lines.uplink)
 bench_app.command()(bench_lines.downlink)
+bench_app.command()(bench_gateways.gateways)
 bench_app.command("board")(bench_boards.board)
 bench_app.command()(bench_runs.byzantine)
 bench_app.command()(bench_runs.gains)

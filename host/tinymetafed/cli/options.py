@@ -33,7 +33,8 @@ InsecureOption = Annotated[
     bool,
     typer.Option(
         "--insecure",
-        help="Accept socket:// to another machine: whoever is on the network may then answer for a board. tls:// needs it not.",
+        help="Accept socket:// to another machine, and a SuperLink without TLS: whoever is on the network may then answer for "
+        "a board. tls:// needs it not.",
     ),
 ]
 TrustOption = Annotated[

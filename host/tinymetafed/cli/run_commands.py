@@ -17,6 +17,7 @@ from rich.text import Text
 
 import tinymetafed as tmf
 
+from .gateway_command import CertificatesOption, GatewaysOption, SecretOption, SuperlinkOption, gateways_of, words_of
 from .live_commands import LiveAtOption, LiveOption, served
 from .options import DataOption, DeviceOption, InsecureOption, JsonOption, LogOption, SetOption, ThreadsOption, TrustOption
 from .output import notes, results
@@ -49,6 +50,10 @@ def train(
         typer.Option(help="Faults on the lines of the training devices: flip=0.01,delay=20ms. May be given several times."),
     ] = None,
     record: Annotated[Path | None, typer.Option(help="File to record these lines in, for `monitor`.")] = None,
+    superlink: SuperlinkOption = None,
+    gateways: GatewaysOption = None,
+    root_certificates: CertificatesOption = None,
+    server_secret: SecretOption = None,
     log: LogOption = None,
     live: LiveOption = False,
     live_at: LiveAtOption = None,
@@ -61,11 +66,16 @@ def train(
     tinymetafed train examples/sine.toml --device qemu:4
     """
     disturbance = ",".join(fault or ())
+    local = {"--device": bool(device), "--fault": bool(fault), "--record": record is not None}
+    behind = gateways_of(superlink, gateways, root_certificates, server_secret, insecure, local)
     if resume is None:
         _refuse_trust(trust)
         chosen = _experiment(experiment, set_)
         folder = out or tmf.new_run_folder(chosen.name)
-        with _resumable(folder, device, test_device, insecure=insecure, log=log), served(folder, live, live_at):
+        with (
+            _resumable(folder, device, test_device, insecure=insecure, gateways=behind, log=log),
+            served(folder, live, live_at),
+        ):
             run = tmf.train(
                 chosen,
                 device or tmf.DEFAULT_DEVICES,
@@ -75,12 +85,16 @@ def train(
                 fault=disturbance,
                 record=record,
                 insecure=insecure,
+                gateways=behind,
                 log=log or (),
             )
     else:
         rounds = _rounds_of_resumed(set_, out)
         _say_if_finished(resume, rounds)
-        with _resumable(resume, device, test_device, data, insecure=insecure, log=log), served(resume, live, live_at):
+        with (
+            _resumable(resume, device, test_device, data, insecure=insecure, gateways=behind, log=log),
+            served(resume, live, live_at),
+        ):
             run = tmf.resume(
                 resume,
                 simulated=False,
@@ -93,6 +107,7 @@ def train(
                 rounds=rounds,
                 insecure=insecure,
                 trust=trust,
+                gateways=behind,
                 log=log or (),
             )
     _finish(run, json_)
@@ -337,6 +352,7 @@ def _resumable(
     data: Path | None = None,
     command: str = "train",
     insecure: bool = False,
+    gateways: tmf.Gateways | None = None,
     log: Sequence[str] | None = None,
 ) -> Iterator[None]:
     """Prints how to continue a run that was interrupted or lost devices or recording; removes its folder if it is empty."""
@@ -348,6 +364,7 @@ def _resumable(
             words += [word for url in devices or () for word in ("--device", url)]
             words += ["--test-device", test_device] if test_device else []
             words += ["--data", str(data)] if data else []
+            words += words_of(gateways)
             words += ["--insecure"] if insecure else []
             words += [word for name in log or () for word in ("--log", name)]
             notes.print(f"The finished rounds are kept; continue with: {shlex.join(words)}", soft_wrap=True)

@@ -382,6 +382,8 @@ def connected(url: str, boards: Catalogue) -> Iterator[Device]:
     (spec,) = parse([url], boards)
     if spec.kind != "serial":
         raise AskError(f"device '{url}': names processes that would be started now; give the port of a board that is running")
+    if spec.is_search:
+        raise AskError(f"device '{url}': means all boards below a topic; name one of them")
 
     def no_program(_: str) -> Path:
         raise AssertionError("a port needs no program")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Self
@@ -120,14 +120,44 @@ class DeviceClients:
         self, weights: Floats, clients: Sequence[int], round_: int, boards: Sequence[bytes] | None = None
     ) -> list[Served[Sparse]]:
         """See Clients; a client whose board is lost is skipped."""
+        download = self._strategy.download(weights)
+        if self._secure is not None:
+            recipe = self._strategy.training_recipe()
+            self.fleet.configure(Program.TRAIN, recipe)
+            return self._train_together(self._secure, clients, round_, recipe, download, boards)
+        own = None if boards is None else {client: boards[client] for client in clients}
+        return self.train_some(download, weights, clients, round_, own, len(clients))
+
+    def train_some(
+        self,
+        download: list[Segment],
+        weights: Floats,
+        clients: Sequence[int],
+        round_: int,
+        boards: Mapping[int, bytes] | None,
+        of: int,
+    ) -> list[Served[Sparse]]:
+        """As ``train``, for some of the ``of`` clients of a round, from weights that are encoded already.
+
+        Args:
+            download: The weights, encoded.
+            weights: float32[n_global], from which an update should not lead far away.
+            clients: Numbers of the clients.
+            round_: Number of the round.
+            boards: For each of these clients the unique id of its board; None if any device may train any client.
+            of: Number of clients of the whole round.
+
+        Returns:
+            The clients' deltas, in the order of ``clients``.
+
+        Raises:
+            Error: As ``train``.
+        """
         strategy, recipe = self._strategy, self._strategy.training_recipe()
         self.fleet.configure(Program.TRAIN, recipe)
-        download = strategy.download(weights)
-        if self._secure is not None:
-            return self._train_together(self._secure, clients, round_, recipe, download, boards)
         private = strategy.experiment.privacy.is_private
         likely = LIKELY if boards is None else LIKELY_ALONE
-        bound = Bound.of(weights, float(strategy.alpha(round_)) / len(clients), likely)
+        bound = Bound.of(weights, float(strategy.alpha(round_)) / of, likely)
 
         def one(session: Session, client: int) -> Sparse:
             job = Job(

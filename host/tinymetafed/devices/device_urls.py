@@ -16,6 +16,7 @@ from tinymetafed_codegen.boards import INSTALLED, Catalogue
 from tinymetafed_codegen.errors import UsageError
 
 from .link.link_errors import LaunchError
+from .link.mqtt_address import MqttAddress, MqttError, is_mqtt
 from .link.tls import TlsAddress, TlsError
 from .link.transport import is_tls
 
@@ -48,6 +49,11 @@ class DeviceSpec:
     replay: Path | None = None
     tcp: bool = False
 
+    @property
+    def is_search(self) -> bool:
+        """Whether it means all boards that a broker knows below a topic."""
+        return is_mqtt(self.url) and MqttAddress.parse(self.url).is_search
+
 
 def parse(urls: Sequence[str], boards: Catalogue = INSTALLED) -> list[DeviceSpec]:
     """Parses device URLs.
@@ -55,7 +61,8 @@ def parse(urls: Sequence[str], boards: Catalogue = INSTALLED) -> list[DeviceSpec
     Args:
         urls: Each is ``native:N``, ``qemu:N`` or ``renode:N``, with or without ``@BOARD`` and then ``?store=DIR``,
             ``?replay=FILE|DIR``, ``?line=tcp`` or several with ``&`` between them; or a serial PORT or PORT@BOARD, where PORT
-            may be socket://HOST:PORT or tls://HOST:PORT. The options of tls:// come behind @BOARD.
+            may be socket://HOST:PORT, tls://HOST:PORT, mqtt://HOST/TOPIC or mqtts://HOST/TOPIC. The options of the last three
+            come behind @BOARD.
         boards: The known boards.
 
     Returns:
@@ -85,12 +92,11 @@ def parse(urls: Sequence[str], boards: Catalogue = INSTALLED) -> list[DeviceSpec
                     f"device '{url}': {option[1]}= is for boards that are started now, native:N and qemu:N; a board on a port "
                     "has a flash and a sensor of its own, so leave it out"
                 )
-            place, asked, options = url.partition("?") if is_tls(url) else (url, "", "")
+            place, asked, options = url.partition("?") if is_tls(url) or is_mqtt(url) else (url, "", "")
             at = _AT_BOARD.fullmatch(place)
             declared = None if at is None else _known_board(url, at[2], boards)
             spec = DeviceSpec(f"{place if at is None else at[1]}{asked}{options}", "serial", declared=declared)
-            if is_tls(url):
-                _require_tls(spec.url)
+            _require_address(spec.url)
             if any(other.url == spec.url for other in found):
                 raise DeviceUrlError(f"device '{url}': given twice; name each port once")
             found.append(spec)
@@ -101,7 +107,8 @@ def require_secure(urls: Sequence[str], security: str, insecure: bool) -> None:
     """Decides which device URLs may be used; every function that is given devices asks it first.
 
     A line that leaves this machine must be encrypted and its other end verified (tls://), or the boards must be authenticated.
-    Otherwise anybody on the network can answer for a board.
+    Otherwise anybody on the network can answer for a board. At an MQTT broker, anybody whom the broker lets write can, so there
+    the boards must be authenticated.
 
     Args:
         urls: Device URLs.
@@ -114,15 +121,23 @@ def require_secure(urls: Sequence[str], security: str, insecure: bool) -> None:
     if insecure or security == "authenticated":
         return
     for url in urls:
-        if _is_open(url):
+        if not _is_open(url):
+            continue
+        if is_mqtt(url):
             raise DeviceUrlError(
-                f"device '{url}': leaves this machine, and nobody knows who answers there; use tls://HOST:PORT, or a run with "
-                "run.security = 'authenticated', or say --insecure where you trust all of the network"
+                f"device '{url}': whoever may use the broker could answer for a board; use a run with run.security = "
+                "'authenticated', or say --insecure where you trust all who may"
             )
+        raise DeviceUrlError(
+            f"device '{url}': leaves this machine, and nobody knows who answers there; use tls://HOST:PORT, or a run with "
+            "run.security = 'authenticated', or say --insecure where you trust all of the network"
+        )
 
 
 def _is_open(url: str) -> bool:
-    """Whether a device URL reaches another machine over a line that TLS does not secure."""
+    """Whether a device URL reaches another machine, or a broker, over a line at whose end TLS proves no single other side."""
+    if is_mqtt(url):
+        return True
     scheme = re.match(r"([\w.+-]+)://", url)
     if scheme is None or is_tls(url) or scheme[1].lower() in _LOCAL:
         return False
@@ -139,10 +154,13 @@ def _is_open(url: str) -> bool:
     return True
 
 
-def _require_tls(url: str) -> None:
+def _require_address(url: str) -> None:
     try:
-        TlsAddress.parse(url)
-    except TlsError as error:
+        if is_tls(url):
+            TlsAddress.parse(url)
+        elif is_mqtt(url):
+            MqttAddress.parse(url)
+    except (TlsError, MqttError) as error:
         raise DeviceUrlError(f"device '{url}': {error}") from None
 
 

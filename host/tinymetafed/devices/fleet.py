@@ -296,7 +296,11 @@ class Fleet:
     def _wait(self, queue: _Queue[Item, Outcome]) -> None:
         """Waits for a change, with the queue's lock held, and ends the work if it is time."""
         self._close_if_due(queue)
-        if not queue.over():
+        if queue.over():
+            return
+        if queue.closing is None:  # only a deadline needs the clock
+            queue.changed.wait(0.5)
+        else:
             self._clock.wait(queue.changed, 0.5)
 
     def _close_if_due(self, queue: _Queue[Item, Outcome]) -> None:

@@ -22,6 +22,7 @@ from . import board_files
 from .board_process import BoardProcess, command
 from .device import Device, Stop
 from .device_urls import DEFAULT_BOARDS, DeviceSpec
+from .found_boards import found_boards
 from .key_file import kept_beside
 from .link.clock import SYSTEM_CLOCK, Clock
 from .link.faults import FaultError, FaultPlan
@@ -100,6 +101,7 @@ def launch(
         for spec in specs:
             if spec.kind == "serial":
                 raise FaultError(f"{spec.url}: fault 'reboot' restarts processes, not boards on ports; leave it out")
+    specs = found_boards(specs, clock, on_event)
     with ExitStack() as stack:
         recorder = stack.enter_context(Recorder(record, clock)) if record is not None else None
         words = (*(ICOUNT if icount else ()), *options)

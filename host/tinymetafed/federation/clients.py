@@ -16,6 +16,7 @@ from ..learn.weights import Floats
 from .quorum import Absence, Returned
 
 Outcome = TypeVar("Outcome")
+Taken = TypeVar("Taken")
 
 
 class TrainingFailed(Error):
@@ -95,6 +96,11 @@ class Served(Generic[Outcome]):
         """Accepted, redone (accepted after a first attempt was lost), or skipped."""
         return "skipped" if not self.device else "redone" if self.redone else "accepted"
 
+    def of(self, take: Callable[[Outcome], Taken]) -> Served[Taken]:
+        """The same with a part of the outcome."""
+        taken = None if self.outcome is None else take(self.outcome)
+        return Served(taken, self.device, self.redone, self.note, self.late, self.back)
+
 
 @dataclass(frozen=True)
 class DeviceFacts(StrictJson):
@@ -123,8 +129,8 @@ class Adapted:
     count: int = 0
 
 
-class Clients(Protocol):
-    """The clients of one experiment, on devices or simulated."""
+class Trainers(Protocol):
+    """The training clients of one experiment, on devices, behind gateways or simulated."""
 
     @property
     def traffic(self) -> Traffic:
@@ -159,6 +165,10 @@ class Clients(Protocol):
         Raises:
             Error: LinkError, StrategyError or TrainingFailed.
         """
+
+
+class Clients(Trainers, Protocol):
+    """The clients of one experiment, on devices or simulated, those included that no one trains on."""
 
     def adapt(
         self,

@@ -19,9 +19,10 @@ from ..learn.server_optimiser import ServerState
 from ..learn.strategies import Diverged, Strategy, StrategyError
 from ..learn.tasks import Task
 from ..learn.weights import Floats
-from .clients import Clients, Served, Traffic
+from .clients import Served, Traffic, Trainers
 from .quorum import Late, Returned
 from .standing import Guard, Measure
+from .sums import Share, trained_as_sum
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Contribution(StrictJson):
     client: int
     device: str  # URL of the device that trained it, "" when skipped
     status: str  # accepted, redone (accepted after a first attempt was lost) or skipped
-    digest: str  # of the delta, see digest(); "" when skipped
+    digest: str  # of the delta, see digest(); "" when skipped, or when a gateway has added the delta to others
     entries: int
     note: str  # why it was redone or skipped, or what is unlikely in it, one line; "" otherwise
     measure: Measure | None = None
@@ -48,6 +49,15 @@ class _Contributed:
     device: str
     board: str
     delta: Sparse
+
+
+@dataclass(frozen=True)
+class _Trained:
+    """What the clients of a round did: each one's part, and the deltas that came, or ``mean``, where they were added up."""
+
+    served: list[Served[Share]]
+    mean: Sparse | None
+    came: Sequence[_Contributed] = ()
 
 
 @dataclass(frozen=True)
@@ -73,7 +83,7 @@ class Round:
 def rounds(
     strategy: Strategy,
     task: Task,
-    clients: Clients,
+    clients: Trainers,
     weights: Floats,
     start: int = 0,
     boards: Sequence[bytes] | None = None,
@@ -113,16 +123,10 @@ def rounds(
         began = time.monotonic()
         chosen = strategy.clients(index, of)
         _check(chosen, of, index, strategy.secure_sum)
-        served = clients.train(weights, chosen, index, boards)
-        ids = {device.url: device.unique_id for device in clients.devices}  # "" in a simulation
-        came = [
-            _Contributed(client, each.device, ids.get(each.device, ""), each.outcome)
-            for client, each in zip(chosen, served, strict=True)
-            if each.outcome is not None
-        ]
+        trained = _trained(strategy, clients, weights, chosen, index, boards)
         moved, measures, aside = weights, dict[int, Measure](), dict[str, str]()
-        if came:
-            moved, server, measures, aside = _updated(strategy, weights, server, came, index, guard)
+        if trained.came or trained.mean is not None:
+            moved, server, measures, aside = _updated(strategy, weights, server, trained, index, guard)
         server = server_optimiser.averaged(server, moved, index, averaged_from)
         for board, why in aside.items():
             clients.exclude(board, why)
@@ -134,33 +138,52 @@ def rounds(
             server=server,
             alpha=float(strategy.alpha(index)),
             contributions=[
-                _contribution(client, each, measures.get(client)) for client, each in zip(chosen, served, strict=True)
+                _contribution(client, each, measures.get(client)) for client, each in zip(chosen, trained.served, strict=True)
             ],
             traffic=clients.traffic - before,
             seconds=time.monotonic() - began,
             change=change,
             late=tuple(
                 Late(client, each.late.device, each.late.away)
-                for client, each in zip(chosen, served, strict=True)
+                for client, each in zip(chosen, trained.served, strict=True)
                 if each.late is not None
             ),
-            returned=tuple(each.back for each in served if each.back is not None),
+            returned=tuple(each.back for each in trained.served if each.back is not None),
         )
         before = clients.traffic
 
 
+def _trained(
+    strategy: Strategy, clients: Trainers, weights: Floats, chosen: Sequence[int], round_: int, boards: Sequence[bytes] | None
+) -> _Trained:
+    """Trains the clients of a round."""
+    if strategy.spec.pre_sums:
+        return _Trained(*trained_as_sum(clients, weights, chosen, round_, boards, digest))
+    served = clients.train(weights, chosen, round_, boards)
+    ids = {device.url: device.unique_id for device in clients.devices}  # "" in a simulation
+    came = [
+        _Contributed(client, each.device, ids.get(each.device, ""), each.outcome)
+        for client, each in zip(chosen, served, strict=True)
+        if each.outcome is not None
+    ]
+    return _Trained([each.of(lambda delta: Share(delta.indices.size, digest(delta))) for each in served], None, came)
+
+
 def _updated(
-    strategy: Strategy, weights: Floats, server: ServerState, came: Sequence[_Contributed], round_: int, guard: Guard
+    strategy: Strategy, weights: Floats, server: ServerState, trained: _Trained, round_: int, guard: Guard
 ) -> tuple[Floats, ServerState, dict[int, Measure], dict[str, str]]:
     """The global weights after a round, which devices can receive, and what the server keeps; measures by client; boards that
     are set aside, and why.
 
     Raises StrategyError; then the round has no effect.
     """
+    came = trained.came
     deltas = [each.delta for each in came]
     measures: list[Measure] = []
     aside: dict[str, str] = {}
-    if strategy.secure_sum is not None:
+    if trained.mean is not None:
+        deltas = [trained.mean]
+    elif strategy.secure_sum is not None:
         deltas = [masked_sum.mean(deltas, strategy.secure_sum)]
     elif strategy.spec.defence != "none" or any(each.board for each in came):
         deltas, measures, aside = guard.measure(weights, [(each.board, each.delta) for each in came])
@@ -169,8 +192,10 @@ def _updated(
         _check_update(moved, weights.size, round_)
         strategy.download(moved)
     except Diverged as error:
+        if trained.mean is not None or strategy.secure_sum is not None:  # in a sum nobody is to blame
+            raise
         worst = max(came, key=lambda each: _largest(each.delta))
-        if not worst.board or strategy.secure_sum is not None:  # in a sum nobody is to blame
+        if not worst.board:
             raise
         raise Diverged(
             f"{error.what}, in round {round_}, which is not stored; its largest change, {_largest(worst.delta):.3g}, came from "
@@ -219,14 +244,14 @@ def digest(delta: Sparse) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _contribution(client: int, served: Served[Sparse], measure: Measure | None) -> Contribution:
-    delta = served.outcome
+def _contribution(client: int, served: Served[Share], measure: Measure | None) -> Contribution:
+    share = served.outcome
     return Contribution(
         client=client,
         device=served.device,
         status=served.status,
-        digest=digest(delta) if delta is not None else "",
-        entries=delta.indices.size if delta is not None else 0,
+        digest=share.digest if share is not None else "",
+        entries=share.entries if share is not None else 0,
         note=served.note,
         measure=measure,
     )

@@ -11,7 +11,7 @@ from tinymetafed_codegen.protocol import SampleSet, Status
 from tinymetafed_codegen.spec import Experiment
 
 from ..federation import example_client, meta_test, rounds
-from ..federation.clients import Clients, TrainingFailed
+from ..federation.clients import Clients, Trainers, TrainingFailed
 from ..federation.meta_test import Group, MetaTest
 from ..federation.observer import Observer
 from ..federation.predict_then_train import is_online, predict_then_train
@@ -35,7 +35,7 @@ from .store import RunStore
 class RestOfRun:
     """The remaining work of a run: reads from the store what is done, does the rest and stores each step as it ends."""
 
-    def __init__(self, setup: Setup, run: RunStore, trainers: Clients, testers: Clients, observer: Observer) -> None:
+    def __init__(self, setup: Setup, run: RunStore, trainers: Trainers, testers: Clients, observer: Observer) -> None:
         self._setup, self._strategy, self._plan = setup, setup.strategy, setup.experiment
         self._run, self._trainers, self._testers, self._observer = run, trainers, testers, observer
         self._known = trainers.devices

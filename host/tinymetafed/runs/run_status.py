@@ -20,7 +20,7 @@ from pydantic import TypeAdapter
 from tinymetafed_codegen.section import StrictJson
 
 from ..federation.board_state import BoardState, OnBoards
-from ..federation.clients import Clients
+from ..federation.clients import Trainers
 from ..federation.observer import Observer
 from .journal import Entry
 from .journal_observer import JournalObserver
@@ -77,7 +77,7 @@ class Watched:
         began = now()
         self._status = RunStatus(began, "", 0, 0, began, began, "", (), ())
 
-    def watch(self, clients: Clients) -> None:
+    def watch(self, clients: Trainers) -> None:
         """Looks from now on at the boards of these clients too, if they have any."""
         self._clients = clients if isinstance(clients, OnBoards) else None
 

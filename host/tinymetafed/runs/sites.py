@@ -1,4 +1,4 @@
-"""Where a session of a run takes place: on devices, or in a simulation."""
+"""Where a session of a run takes place: on devices or in a simulation; gateway_site.py has the boards behind gateways."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ from ..devices.device_urls import DeviceUrlError, parse
 from ..devices.launch import require
 from ..devices.link.faults import FaultPlan
 from ..devices.running import Programs, running
-from ..federation.clients import Clients
+from ..federation.clients import Clients, Trainers
 from ..federation.observer import Observer
 from ..simulation.kernels import ClientKernels, open_kernels
 from ..simulation.simulated_clients import SimulatedClients
+from .gateway_site import a_board_for_each_client
 from .setup import Setup
 
 LEAST_AUDITED = 3  # boards of which one that lies is found
@@ -38,7 +39,7 @@ class Site(Protocol):
     def has_stores(self, setup: Setup) -> bool:
         """Whether clients still have what they kept when an earlier session of the run ended."""
 
-    def open(self, setup: Setup, observer: Observer) -> AbstractContextManager[tuple[Clients, Clients]]:
+    def open(self, setup: Setup, observer: Observer) -> AbstractContextManager[tuple[Trainers, Clients]]:
         """Opens the clients to train on and those to test on. Raises LinkError, BuildError, SpecError."""
 
 
@@ -122,12 +123,4 @@ def _a_board_for_each_client(setup: Setup, boards: int) -> None:
             f"mask their updates together: {setup.experiment.per_round}, and there are {boards} boards; give --device for "
             f"{per_round}, lower run.devices_per_round, to {LEAST_PARTICIPANTS} at least, or simulate"
         )
-    clients = setup.task.clients
-    if setup.strategy.kept and not setup.experiment.task.boards_are_clients and clients != boards:
-        there_are, fewer = f"run.clients = {clients}", f"set run.clients = {boards}, "
-        if setup.experiment.task.counts_clients:
-            there_are, fewer = f"the data have {clients} training clients", ""
-        raise SpecError(
-            f"{setup.source}: {' and '.join(setup.strategy.kept)} keeps state on each client's own board, but {there_are} and "
-            f"there are {boards} boards; {fewer}give --device for {clients}, or simulate"
-        )
+    a_board_for_each_client(setup, boards)

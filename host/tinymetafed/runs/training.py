@@ -15,6 +15,7 @@ from ..learn.strategies import code_sha256
 from ..learn.weights import initial
 from . import TEST_URL, store
 from .collapse import refuse_collapse
+from .gateway_site import BehindGateways
 from .journal import Asked, RunResult
 from .rest_of_run import RestOfRun
 from .run_data import RunData, StoreError
@@ -60,6 +61,19 @@ def train(
     if instructions_per_step is not None:
         asked = replace(asked, instructions_per_step=dict(instructions_per_step))
     return _begin(setup, OnDevices(urls, test_urls, faults, record), asked, out, observer)
+
+
+def train_behind(setup: Setup, site: BehindGateways, out: Path, observer: Observer) -> RunResult:
+    """As ``train``, on boards behind gateways. Raises BackhaulError if they cannot be reached."""
+    asked = replace(_asked(setup), devices=(site.url,), test_devices=tuple(site.test_urls))
+    return _begin(setup, site, asked, out, observer)
+
+
+def resume_behind(
+    path: Path, site: BehindGateways, observer: Observer, *, data: Path | None = None, rounds: int | None = None
+) -> RunResult:
+    """As ``resume``, on boards behind gateways; for every run."""
+    return _continue(path, lambda asked: site, data, observer, rounds)
 
 
 def simulate(setup: Setup, threads: int, out: Path, observer: Observer) -> RunResult:

@@ -12,7 +12,10 @@
 
 static const uint8_t A0 = 36;
 
+typedef bool boolean;
+
 extern "C" {
+void yield(void);
 unsigned long micros();
 unsigned long millis();
 void delay(uint32_t);

@@ -11,6 +11,7 @@ from small_runs import SINE
 
 import tinymetafed as tmf
 from tinymetafed import cli
+from tinymetafed.experiments import search_ranges
 from tinymetafed.experiments.sweep.table import Spread
 from tinymetafed.experiments.tune import search_space, trial_table
 from tinymetafed.experiments.tune.trial_table import Figures, Row
@@ -133,7 +134,7 @@ def test_a_file_that_cannot_be_searched_is_refused_by_its_key(content: str, word
     assert words in str(refusal.value) and str(path) in str(refusal.value)
 
 
-def default_space(file: Path, **changes: str) -> dict[str, search_space.Range | search_space.Choice]:
+def default_space(file: Path, **changes: str) -> dict[str, search_ranges.Range | search_ranges.Choice]:
     """What is searched without a file, in an experiment with changed keys of [strategy]."""
     given = {f"strategy.{key}": value for key, value in changes.items()}
     made = tmf.load(file, given)
@@ -150,8 +151,8 @@ def test_keys_that_do_nothing_are_not_searched() -> None:
 
 def test_values_that_the_experiment_cannot_have_are_not_searched() -> None:
     space = default_space(SINE, uplink="i4", uplink_coding="range", downlink="i4", downlink_coding="range")
-    assert space["strategy.downlink"] == search_space.Choice(("i4", "i8"))  # the range code takes whole numbers
-    assert default_space(SINE)["strategy.downlink"] == search_space.Choice(("f16", "i8", "f32"))
+    assert space["strategy.downlink"] == search_ranges.Choice(("i4", "i8"))  # the range code takes whole numbers
+    assert default_space(SINE)["strategy.downlink"] == search_ranges.Choice(("f16", "i8", "f32"))
 
 
 def test_without_the_library_the_command_names_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from .link_errors import LaunchError, LinkError, PortError
 from .transport import Transport
 
 STALL_SECONDS = 1.0
+OVERTAKEN_SECONDS = 0.25  # a frame that is to be overtaken waits for the next one for so long
 MAX_INSERTED = 8  # bytes
 PIECE_BYTES = 62  # a USB bridge delivers received bytes in pieces of this size
 _POLL_SECONDS = 0.05  # how soon a thread notices that its line was closed
@@ -41,6 +42,7 @@ class Rates:
     stall: float = 0.0  # no byte arrives for STALL_SECONDS
     disconnect: float = 0.0  # the line closes
     reboot: float = 0.0  # the device restarts
+    reorder: float = 0.0  # the next frame overtakes it
     delay: float = 0.0
 
 
@@ -138,6 +140,8 @@ class Injector:
         self.injected: Counter[str] = Counter()
         self.armed = False  # while False there is no disconnect and no reboot, so that the device can reconnect
         self._draws = {way: random.Random(f"{plan.seed}/{place}/{way}") for way in ("down", "up")}
+        # Of its own, so that the other faults of a seed are those that they were before this one existed.
+        self._orders = {way: random.Random(f"{plan.seed}/{place}/{way}/order") for way in ("down", "up")}
 
     def wrap(self, transport: Transport, reboot: Callable[[], None] | None = None) -> FaultyTransport:
         """``transport`` with the faults; ``reboot`` restarts the device behind it."""
@@ -147,7 +151,8 @@ class Injector:
         """The faults of the next frame in one direction."""
         draw = self._draws[way]
         # Every fault is drawn for every frame, so that one rate does not change the draws of the others.
-        hit = [name for name in _RATES if draw.random() < getattr(rates, name)]
+        hit = [name for name in _RATES if name != "reorder" and draw.random() < getattr(rates, name)]
+        hit += ["reorder"] if self._orders[way].random() < rates.reorder else []
         hit = [name for name in hit if self.armed or name not in ("disconnect", "reboot")]
         self.injected.update(hit)
         return hit
@@ -179,17 +184,28 @@ class Lane:
         self._clock = clock
         self._seconds_per_byte = 10 / bits_per_second if bits_per_second else 0.0
         self._queue: deque[tuple[float, bytes]] = deque()
+        self._held: list[tuple[float, bytes]] = []  # what the next bytes overtake, and when it is not held any longer
         self._free = 0.0  # time at which the line has sent everything
         self._due = 0.0  # time of arrival of the last bytes, which later bytes must not overtake
         self._ended: tuple[str, str] | None = None  # URL and text of the error
         self._changed = threading.Condition()
 
-    def put(self, data: bytes, later: float = 0.0) -> None:
-        """Sends ``data``; it arrives ``later`` seconds after the line has transmitted it."""
+    def put(self, data: bytes, later: float = 0.0, *, overtaken: bool = False) -> None:
+        """Sends ``data``; it arrives ``later`` seconds after the line has transmitted it.
+
+        What is ``overtaken`` arrives right behind the next bytes, or OVERTAKEN_SECONDS late where none come.
+        """
         with self._changed:
             self._free = max(self._free, self._clock.monotonic()) + len(data) * self._seconds_per_byte
-            self._due = max(self._due, self._free + later)
-            self._queue.append((self._due, data))
+            due = max(self._due, self._free + later)
+            if overtaken:
+                self._held.append((due + OVERTAKEN_SECONDS, data))
+            else:
+                self._due = due
+                self._queue.append((due, data))
+                if data.strip(b"\0"):  # a single delimiter is no frame
+                    self._queue.extend((due, held) for _, held in self._held)
+                    self._held.clear()
             self._changed.notify_all()
 
     def stall(self, seconds: float) -> None:
@@ -228,12 +244,14 @@ class Lane:
     @property
     def due(self) -> float | None:
         """Time of arrival of the next bytes, None if there are none."""
-        return self._queue[0][0] if self._queue else None
+        return min((first[0][0] for first in (self._queue, self._held) if first), default=None)
 
     def _arrived(self) -> bytes:
         arrived, now = bytearray(), self._clock.monotonic()
         while self._queue and self._queue[0][0] <= now:
             arrived += self._queue.popleft()[1]
+        while self._held and self._held[0][0] <= now:
+            arrived += self._held.pop(0)[1]
         return bytes(arrived)
 
 
@@ -296,6 +314,9 @@ class FaultyTransport:
                 self._reboot()
                 return
             frame = self._injector.damage(frame, hit, way)
+            if "reorder" in hit:
+                lane.put(frame, later, overtaken=True)
+                return
         if plan.baud is None or way == "down":  # a device handles whole frames only, so they may arrive in one piece
             lane.put(frame, later)
             return

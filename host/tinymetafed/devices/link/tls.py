@@ -38,6 +38,7 @@ class TlsAddress:
         ca: PEM file of the authorities that are believed; None for those of the system.
         certificate: PEM file of the host's own certificate, None to send none.
         key: PEM file with the private key of that certificate; None if it is in the same file.
+        ca_option, plain_option: How the user names ``ca``, and asks for a line without TLS; for errors.
     """
 
     options: ClassVar[tuple[str, ...]] = ("ca", "cert", "key")
@@ -46,6 +47,8 @@ class TlsAddress:
     ca: Path | None = None
     certificate: Path | None = None
     key: Path | None = None
+    ca_option: str = "?ca="
+    plain_option: str = "give socket:// or mqtt://"
 
     @classmethod
     def parse(cls, url: str) -> TlsAddress:
@@ -81,7 +84,7 @@ def connect(address: TlsAddress, clock: Clock = SYSTEM_CLOCK) -> ssl.SSLSocket:
         TlsError: A file cannot be used, or the other side is not who the URL says.
         OSError: Nobody can be reached there.
     """
-    context = _context(address)
+    context = context_of(address)
     with socket.create_connection((address.host, address.port), CONNECT_SECONDS) as plain:
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # each write is a whole frame, to be sent at once
         plain.setblocking(False)
@@ -122,7 +125,7 @@ def explain(error: ssl.SSLError, address: TlsAddress) -> str:
         return _explain_certificate(error, address)
     reason = error.reason or str(error)
     if reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG", "RECORD_LAYER_FAILURE"):
-        return "answers without TLS; serve TLS there, or give socket:// for a line that is not secured"
+        return f"answers without TLS; serve TLS there, or {address.plain_option} for a line that is not secured"
     if "CERTIFICATE_REQUIRED" in reason or "HANDSHAKE_FAILURE" in reason:
         return f"refuses a client without a certificate that it knows ({reason}); give ?cert=FILE&key=FILE"
     if reason.startswith(("TLSV1_ALERT", "SSLV3_ALERT", "TLSV13_ALERT")) and address.certificate is not None:
@@ -140,20 +143,24 @@ def _explain_certificate(error: ssl.SSLCertVerificationError, address: TlsAddres
         return f"its certificate is for another host than {address.host} ({why}); give the name that the certificate has"
     if code in _UNKNOWN_ISSUER:
         believed = "this system" if address.ca is None else str(address.ca)
-        return f"its certificate is from an authority that {believed} does not know ({why}); give ?ca=FILE with its authority"
+        option = f"{address.ca_option}FILE"
+        return f"its certificate is from an authority that {believed} does not know ({why}); give {option} with its authority"
     return f"its certificate cannot be verified ({why}); renew it there"
 
 
-def _context(address: TlsAddress) -> ssl.SSLContext:
+def context_of(address: TlsAddress) -> ssl.SSLContext:
+    """What connections to an address verify, and show of this host. Raises TlsError if a file cannot be used."""
     context = ssl.create_default_context()
     if address.ca is not None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # verifies certificate and host name; believes nobody so far
-        _load("ca", address.ca, "authorities as PEM", lambda: context.load_verify_locations(address.ca))
+        _load(
+            address.ca_option.lstrip("?"), address.ca, "authorities as PEM", lambda: context.load_verify_locations(address.ca)
+        )
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     certificate = address.certificate
     if certificate is not None:
         what = "a certificate and its private key as PEM, the key without a password"
-        _load("cert", certificate, what, lambda: context.load_cert_chain(certificate, address.key, password=lambda: ""))
+        _load("cert=", certificate, what, lambda: context.load_cert_chain(certificate, address.key, password=lambda: ""))
     return context
 
 
@@ -161,7 +168,7 @@ def _load(option: str, file: Path, what: str, load: Callable[[], None]) -> None:
     try:
         load()
     except ssl.SSLError as error:
-        raise TlsError(f"{option}={file}: cannot be used ({error.reason or error}); expected {what}") from None
+        raise TlsError(f"{option}{file}: cannot be used ({error.reason or error}); expected {what}") from None
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or error
-        raise TlsError(f"{option}={file}: cannot be read ({why}); expected {what}") from None
+        raise TlsError(f"{option}{file}: cannot be read ({why}); expected {what}") from None

@@ -23,6 +23,7 @@ from tinymetafed_codegen.files import processes_with
 
 from .clock import SYSTEM_CLOCK, Clock
 from .link_errors import PortError, PortHeld
+from .mqtt_address import MqttAddress, MqttError, is_mqtt
 from .readiness import ready
 from .tls import SCHEME, TlsAddress, TlsError, connect, explain
 
@@ -32,6 +33,7 @@ BUSY_SECONDS = 3.0  # another program may hold a port for a moment
 NEW_PORT_SECONDS = 15.0  # or longer, where somebody can be told so: ModemManager looks at a new port for 10 s
 LOOK_AT_NEW_PORTS = ("ModemManager", "brltty")  # programs of the system, whose open files only root sees
 WRITE_SECONDS = 10.0  # a line that takes no byte for this long is stuck; so is one that takes so much longer than its speed
+MQTT_MISSING = "needs the library paho-mqtt; `pip install 'tinymetafed[mqtt]'`"
 _READ_BYTES = 1 << 13  # the most that one read returns; a line has a buffer of this size
 
 
@@ -68,8 +70,8 @@ def open_transport(
     """Opens a line.
 
     Args:
-        url: tls://host:port with its options, or any URL that ``serial.serial_for_url`` knows: /dev/ttyACM0, COM5,
-            socket://host:port, loop://, /dev/pts/N.
+        url: tls://host:port, mqtt://host/topic or mqtts://host/topic with their options, or any URL that
+            ``serial.serial_for_url`` knows: /dev/ttyACM0, COM5, socket://host:port, loop://, /dev/pts/N.
         baud: Speed in bit/s; None for that of ``line``.
         name: The line's name in messages; None for the URL.
         line: Settings that the board needs. DTR and RTS are set before the line opens, so that opening it does not reset the
@@ -94,9 +96,9 @@ def open_transport(
     until = clock.monotonic() + wait
     while True:
         try:
-            transport = _open_tls(url, name, baud, clock) if is_tls(url) else _open(url, name, baud, line, clock)
+            transport = _open_any(url, name, baud, line, clock)
             break
-        except TlsError as error:
+        except (TlsError, MqttError) as error:
             raise PortError(url.partition("?")[0], str(error)) from error
         except (serial.SerialException, OSError, ValueError) as error:
             if getattr(error, "errno", None) not in (errno.EBUSY, errno.EAGAIN) or clock.monotonic() >= until:
@@ -105,9 +107,17 @@ def open_transport(
                 on_held(f"{_open_error(url, error, clock)}; waiting for it, for {wait:g} s")
                 on_held = None
             clock.sleep(0.05)
-    if line.settle_seconds:
+    if line.settle_seconds and not is_mqtt(url):  # no boot message goes through a broker
         discard_input(transport, line.settle_seconds, clock)
     return transport
+
+
+def _open_any(url: str, name: str, baud: int, line: Line, clock: Clock) -> Transport:
+    if is_tls(url):
+        return _open_tls(url, name, baud, clock)
+    if is_mqtt(url):
+        return _open_mqtt(url, name, baud, clock)
+    return _open(url, name, baud, line, clock)
 
 
 def is_tls(url: str) -> bool:
@@ -118,6 +128,15 @@ def is_tls(url: str) -> bool:
 def _open_tls(url: str, name: str, baud: int, clock: Clock) -> Transport:
     address = TlsAddress.parse(url)
     return _Tls(name, baud, connect(address, clock), address, clock)
+
+
+def _open_mqtt(url: str, name: str, baud: int, clock: Clock) -> Transport:
+    address = MqttAddress.parse(url)
+    try:
+        from .mqtt_line import open_line  # here, because the library is an extra
+    except ModuleNotFoundError:
+        raise MqttError(MQTT_MISSING) from None
+    return open_line(address, name.partition("?")[0], baud, clock)
 
 
 def _open(url: str, name: str, baud: int, line: Line, clock: Clock) -> Transport:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from .. import TuneError
-from .search_space import Choice, TuneFile, Value
+from ..search_ranges import Choice, Value
+from .search_space import TuneFile
 from .trial_table import Row, losses
 
 INSTALL = "install it with: pip install 'tinymetafed[tune]'"

@@ -29,9 +29,10 @@ from ...learn.strategies import open_strategy
 from ...runs.foreign_parts import of_experiment, remember
 from ...runs.setup import design_of, set_up
 from .. import SweepFailed, TuneError
+from ..search_ranges import Value
 from ..sweep import Cell, Sweep, difference, execute
 from .sampler import proposals
-from .search_space import TuneFile, Value
+from .search_space import TuneFile
 from .trial_table import Row, rows
 
 GENERATION = 8  # trials that are chosen together

@@ -20,9 +20,10 @@ from ...learn.strategies import open_strategy
 from ...runs.charts import Chart, Series, chart
 from ...runs.setup import design_of
 from ..figure import decades
+from ..search_ranges import Value
 from ..sweep import Cell, Run, Spread, Sweep, is_done, table
 from ..sweep import rows as sweep_rows
-from .search_space import Objective, Value
+from .search_space import Objective
 
 if TYPE_CHECKING:
     from .search import Plan

@@ -64,6 +64,11 @@ def open_strategy(experiment: Experiment, manifest: ModelManifest) -> Strategy:
             f"strategy.server = '{spec.server}': the class of strategy.kind = '{spec.kind}' has an update() of its own, which "
             "moves the weights in its place; leave strategy.server out, or the method"
         )
+    if spec.pre_sums and chosen.update is not Strategy.update:
+        raise SpecError(
+            f"strategy.gateways = 'pre-summed': the class of strategy.kind = '{spec.kind}' has an update() of its own, which "
+            "may look at single updates; set strategy.gateways = 'forward', or leave the method out"
+        )
     own = OwnStrategy(experiment, manifest, chosen)
     _check(own)
     return own

@@ -1,0 +1,254 @@
+"""A run behind gateways: the same weights however its clients are spread, and whatever gateways fail, lie or come late."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from gateways_in_memory import CLIENTS, ROUNDS, Site, first, gateway, setup, simulated, trained
+
+from tinymetafed.federation.clients import Served, TrainingFailed
+from tinymetafed.federation.rounds import rounds
+from tinymetafed.gateways.backhaul import BackhaulError
+from tinymetafed.learn.codecs.delta import Sparse
+from tinymetafed.learn.weights import sha256
+from tinymetafed_codegen.protocol import Status
+
+FORWARD, PRE_SUMMED = (), ("strategy.gateways=pre-summed",)
+TOPOLOGIES = ((4,), (4, 4, 4), (1, 7), (2, 3, 4, 1, 2))
+
+
+def site(*boards: int, keys: tuple[str, ...] = FORWARD) -> Site:
+    made = setup(*keys)
+    return Site.of(made, *(gateway(made, f"lab{place}", count) for place, count in enumerate(boards)))
+
+
+def resealed(content: bytearray) -> None:
+    """Makes the CRC of a changed message right."""
+    content[24:28] = struct.pack("<I", zlib.crc32(bytes(content[:24]) + bytes(4) + bytes(content[28:])))
+
+
+@pytest.mark.parametrize("keys", [FORWARD, PRE_SUMMED])
+def test_any_topology_ends_on_the_weights_of_one_simulation(keys: tuple[str, ...]) -> None:
+    alone = simulated(setup(*keys))
+    for boards in TOPOLOGIES:
+        there = site(*boards, keys=keys)
+        there.clients.roster.gather(len(boards))
+        done = trained(there.made, there.clients)
+        assert [sha256(each.weights) for each in done] == [sha256(each.weights) for each in alone]
+        assert len(there.backhaul.sent) == len(boards) * (ROUNDS + 1), "one message per gateway and round, and one to join"
+        shares = [len(there.boards(number).orders[0]) for number in range(1, len(boards) + 1)]
+        most = max(-(-share // count) for share, count in zip(shares, boards, strict=True))
+        assert sum(shares) == CLIENTS and most == -(-CLIENTS // sum(boards)), "no board has more to do than it must"
+
+
+def test_pre_summed_weights_are_others_but_near() -> None:
+    forward, summed = simulated(setup())[-1].weights, simulated(setup(*PRE_SUMMED))[-1].weights
+    assert sha256(forward) != sha256(summed)
+    assert np.allclose(forward, summed, atol=1e-3), "boards get float16, which a last bit may round to its neighbour"
+
+
+def test_forwarded_contributions_are_those_of_the_simulation_with_the_board_that_made_them() -> None:
+    there = site(2, 3)
+    there.clients.roster.gather(2)
+    alone, done = simulated(there.made), trained(there.made, there.clients)
+    for one, other in zip(alone, done, strict=True):
+        assert [part.digest for part in one.contributions] == [part.digest for part in other.contributions]
+        assert {part.device for part in other.contributions} == {device.url for device in there.clients.devices}
+        assert other.traffic.down > 0 and other.traffic.up == one.traffic.up
+    assert {device.url for device in there.clients.devices} == {
+        "lab0/native#1", "lab0/native#2", "lab1/native#1", "lab1/native#2", "lab1/native#3"
+    }  # fmt: skip
+
+
+def test_pre_summed_contributions_name_the_board_and_have_no_digest() -> None:
+    there = site(2, 3, keys=PRE_SUMMED)
+    there.clients.roster.gather(2)
+    done = trained(there.made, there.clients)
+    assert {part.digest for each in done for part in each.contributions} == {""}
+    assert all(part.status == "accepted" and part.entries for each in done for part in each.contributions)
+
+
+@pytest.mark.parametrize("keys", [FORWARD, PRE_SUMMED])
+def test_a_gateway_that_dies_in_a_round_is_redone_by_others(keys: tuple[str, ...]) -> None:
+    there = site(4, 4, 4, keys=keys)
+    there.clients.roster.gather(3)
+    there.backhaul.dies[2] = 3
+    done = trained(there.made, there.clients)
+    assert sha256(done[-1].weights) == sha256(simulated(there.made)[-1].weights)
+    redone = [part for part in done[1].contributions if part.status == "redone"]
+    assert len(redone) == 4 and all("lab1 is lost" in part.note for part in redone)
+    assert {part.status for each in [done[0], *done[2:]] for part in each.contributions} == {"accepted"}
+    assert "gateway lab1 is lost; others do its 4 clients" in there.said
+
+
+def test_a_gateway_that_messages_cannot_reach_gets_no_second_order() -> None:
+    there = site(4, 4)
+    there.clients.roster.gather(2)
+    there.backhaul.unreachable.add(2)
+    done = trained(there.made, there.clients)
+    assert sha256(done[-1].weights) == sha256(simulated(there.made)[-1].weights)
+    redone = [part.note for each in done for part in each.contributions if part.status == "redone"]
+    assert redone == ["gateway lab1 is lost (node unavailable)"] * 6
+
+
+def test_a_gateway_that_is_started_again_joins_again() -> None:
+    there = site(4, 4)
+    there.clients.roster.gather(2)
+    there.backhaul.dies[2] = 2
+    weights = None
+    for each in rounds(there.made.strategy, there.made.task, there.clients, first(there.made)):
+        if each.index == 1:
+            there.backhaul.gateways[7] = gateway(there.made, "lab1", 4)
+            there.backhaul.clock += 5
+        weights = each.weights
+    assert weights is not None and sha256(weights) == sha256(simulated(there.made)[-1].weights)
+    assert len(there.boards(7).orders) == ROUNDS - 3, "it joins while round 2 goes on"
+    assert len(there.clients.devices) == 8, "it replaces itself"
+    assert there.clients.traffic.up == sum(each.traffic.up for each in simulated(there.made)), (
+        "nothing is counted twice or lost"
+    )
+
+
+def test_a_gateway_restarted_under_the_same_number_is_asked_to_join_again() -> None:
+    there = site(4, 4)
+    there.clients.roster.gather(2)
+    there.backhaul.gateways[2] = gateway(there.made, "lab1", 3)
+    done = trained(there.made, there.clients)
+    assert sha256(done[-1].weights) == sha256(simulated(there.made)[-1].weights)
+    assert len(there.clients.devices) == 7
+
+
+def test_a_gateway_that_never_answers_holds_no_run() -> None:
+    there = site(4, 4)
+    there.clients.roster.gather(2)
+    there.backhaul.silent.add(2)
+    done = trained(there.made, there.clients)
+    assert sha256(done[-1].weights) == sha256(simulated(there.made)[-1].weights)
+    assert sum("gateway lab1 has not answered after 60" in line for line in there.said) == 1
+
+
+@pytest.mark.parametrize("keys", [FORWARD, PRE_SUMMED])
+@pytest.mark.parametrize("damage", ["short", "flipped", "foreign format", "foreign arithmetic"])
+def test_answers_that_cannot_be_read_reach_no_weight(keys: tuple[str, ...], damage: str) -> None:
+    there = site(4, 4, keys=keys)
+    there.clients.roster.gather(2)
+
+    def damaged(number: int, content: bytes) -> bytes:
+        if number == 1:
+            return content
+        changed = bytearray(content)
+        place = {"flipped": len(content) // 2, "foreign format": 4, "foreign arithmetic": 6}.get(damage)
+        if place is None:
+            return content[:-9]
+        changed[place] ^= 0x10
+        if damage == "foreign arithmetic":
+            resealed(changed)
+        return bytes(changed)
+
+    there.backhaul.change = damaged
+    done = trained(there.made, there.clients)
+    assert sha256(done[-1].weights) == sha256(simulated(there.made)[-1].weights)
+    assert any(line.startswith("gateway lab1 is not used: ") for line in there.said)
+
+
+def test_a_claim_of_one_gateway_that_training_failed_ends_no_run() -> None:
+    there = site(4, 4)
+    there.clients.roster.gather(2)
+
+    def fails(served: list[Served[Sparse]]) -> list[Served[Sparse]]:
+        raise TrainingFailed("client 3: training failed: NOT_FINITE", Status.NOT_FINITE)
+
+    there.boards(2).alter = fails
+    done = trained(there.made, there.clients)
+    assert sha256(done[-1].weights) == sha256(simulated(there.made)[-1].weights)
+    there = site(4, 4)
+    there.clients.roster.gather(2)
+    there.boards(1).alter = there.boards(2).alter = fails
+    with pytest.raises(TrainingFailed, match="client 3: training failed") as failed:
+        trained(there.made, there.clients)
+    assert failed.value.status is Status.NOT_FINITE
+
+
+def test_without_any_gateway_left_the_run_stops_and_says_so() -> None:
+    there = site(4, 4)
+    there.clients.roster.gather(2)
+    there.backhaul.dies |= {1: 3, 2: 3}
+    with pytest.raises(BackhaulError, match=r"no gateway is left in round 1: gateway lab. is lost.*continue this run"):
+        trained(there.made, there.clients)
+
+
+def test_too_few_gateways_are_named() -> None:
+    there = site(4, 4)
+    with pytest.raises(BackhaulError, match=r"2 of 3 gateways have joined after 600 s: lab0, lab1; start the others"):
+        there.clients.roster.gather(3)
+
+
+def test_a_gateway_of_another_experiment_is_refused_by_key() -> None:
+    made, other = setup(), setup("run.seed=9")
+    there = Site.of(made, gateway(made, "lab0", 4), gateway(other, "lab1", 4))
+    with pytest.raises(BackhaulError, match="1 of 2"):
+        there.clients.roster.gather(2)
+    assert there.said[-1] == (
+        "gateway lab1 is not used: it runs another experiment: it has run.seed = 9, and this run has 1; start it with this "
+        "run's experiment and data"
+    )
+
+
+def test_a_gateway_refuses_an_order_of_another_experiment() -> None:
+    made, other = setup(), setup("run.seed=9")
+    here, there = site(4), Site.of(other, gateway(other, "lab1", 4))
+    here.clients.roster.gather(1)
+    there.clients.roster.gather(1)
+    here.backhaul.gateways[1] = there.backhaul.gateways[1]
+    with pytest.raises(BackhaulError, match="another experiment"):
+        trained(made, here.clients)
+    assert there.boards(1).orders == []
+
+
+def test_a_board_behind_two_gateways_is_used_behind_the_first_one() -> None:
+    made = setup()
+    there = Site.of(made, gateway(made, "lab0", 3, ids_from=10), gateway(made, "lab1", 3, ids_from=12))
+    there.clients.roster.gather(2)
+    done = trained(made, there.clients)
+    assert sha256(done[-1].weights) == sha256(simulated(made)[-1].weights)
+    assert len(there.clients.devices) == 5
+    assert list(there.boards(2).excluded) == [f"{12:016x}"]
+    assert any(
+        f"board {12:016x} is behind two gateways, lab0/native#3 and lab1/native#1; only the first" in line
+        for line in there.said
+    )
+
+
+def test_two_gateways_of_one_name_are_told_apart() -> None:
+    made = setup()
+    there = Site.of(made, gateway(made, "lab", 3, ids_from=10), gateway(made, "lab", 3, ids_from=90))
+    with pytest.raises(BackhaulError, match="1 of 2"):
+        there.clients.roster.gather(2)
+    assert sum("two gateways are called lab" in line for line in there.said) == 1
+
+
+def test_clients_with_boards_of_their_own_are_trained_there_or_skipped() -> None:
+    made = setup()
+    there = site(6, 6)
+    there.clients.roster.gather(2)
+    boards = [bytes.fromhex(device.unique_id) for device in there.clients.devices]
+    by_board = {bytes.fromhex(device.unique_id): device.url for device in there.clients.devices}
+    there.backhaul.dies[2] = 3
+    done = trained(made, there.clients, boards)
+    assert all(part.device == by_board[boards[part.client]] for part in done[0].contributions)
+    for each in done[1:]:
+        assert {part.status for part in each.contributions} == {"accepted", "skipped"}
+        assert all(("lab1" in part.note) == (part.status == "skipped") for part in each.contributions)
+
+
+def test_a_board_that_the_server_excludes_gets_no_work() -> None:
+    there = site(3, 3)
+    there.clients.roster.gather(2)
+    victim = there.clients.devices[1]
+    there.clients.exclude(victim.unique_id, "stands out")
+    done = trained(there.made, there.clients)
+    assert all(part.device != victim.url for each in done for part in each.contributions)
+    assert there.boards(1).excluded == {victim.unique_id: "stands out"}
