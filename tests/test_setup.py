@@ -95,7 +95,7 @@ def test_system_packages_are_installed_while_pip_runs(
     monkeypatch.setattr(setup, "install_packages", install_packages)
     monkeypatch.setattr(setup, "install_python_packages", install_python_packages)
     with pytest.raises(SystemExit, match="pip failed") if trouble else nullcontext():
-        setup.main()
+        setup.main([])
     assert done[1:] == [(["board old"], True)]
     assert setup.STAMP.exists() != trouble, "a failed setup is repeated"
 

@@ -11,10 +11,11 @@ from typing import Self
 
 import fuzzer
 from clocks import FakeClock
+from cobs import cobs
 
 from tinymetafed.wire.frame import Decoder, Frame, encode
 from tinymetafed_codegen.locate import find
-from tinymetafed_codegen.protocol import ANSWER_BIT, Request
+from tinymetafed_codegen.protocol import ANSWER_BIT, Configure, Hello, Request
 from tinymetafed_codegen.toolchain import compiler_flags
 
 SOURCE = Path(__file__).with_name("in_process.cpp")
@@ -114,6 +115,15 @@ MOST_OVERTAKING = 3
 LONGEST_RUN, REST = 2, 6  # frames with faults in a row, and frames then passed, so that retries succeed
 
 
+def _begins(frame: bytes) -> bool:
+    """Whether a frame is a request that makes a device forget its round.
+
+    A late copy of one is as a reset: without authentication a device cannot know that it is late (docs/network-boards.md), and the
+    host begins the round again.
+    """
+    return cobs.decode(frame[:-1])[0] in (Hello.type_id, Configure.type_id)
+
+
 class Way:
     """One direction of a line: frames that have arrived, and frames that later ones overtake."""
 
@@ -207,6 +217,8 @@ class Line:
         self._run = self._run + 1 if self._run + 1 < LONGEST_RUN else -REST
         self.happened += 1
         fault = self._random.choice(self.faults)
+        if fault in (Fault.OVERTAKEN, Fault.AGAIN) and _begins(frame):
+            fault = Fault.TWICE
         if fault in (Fault.OVERTAKEN, Fault.AGAIN):
             if fault == Fault.AGAIN:
                 way.put(frame)

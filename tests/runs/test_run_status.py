@@ -67,7 +67,7 @@ def test_it_is_read_as_it_was_written_and_nothing_else_is_taken_for_it(tmp_path:
     write_status(tmp_path, said)
     assert read_status(tmp_path) == said
     assert said.is_fresh(said.written + 5) and not said.is_fresh(said.written + 100)
-    file = tmp_path / "status.json"
+    file = tmp_path / "status"
     plain = json.loads(file.read_text())
     for wrong in (
         {**plain, "more": 1},

@@ -7,7 +7,6 @@ import shlex
 import socket
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from statistics import fmean
 import tomli_w
 
 from tinymetafed_codegen.spec import dump
+from tinymetafed_codegen.temporary import temporary_folder
 
 from ..federation.clients import Trainers
 from ..federation.observer import Observer
@@ -86,7 +86,7 @@ def measure(setup: Setup, gateways: int, boards: int, observer: Observer) -> Gat
         raise BenchError(f"{setup.source}: run.rounds = {experiment.run.rounds}; set 2 or more, the first one is not counted")
     first = initial(setup.design.manifest, experiment.run.seed, experiment.model.init)
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tinymetafed-gateways-")))
+        folder = stack.enter_context(temporary_folder("gateways"))
         address = stack.enter_context(_superlink(folder))
         file = folder / "experiment.toml"
         file.write_text(tomli_w.dumps(dump(experiment)), encoding="utf-8")

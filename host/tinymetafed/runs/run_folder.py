@@ -54,7 +54,8 @@ def _abandon(path: Path) -> None:
     path.rmdir()
 
 
-STATUS = "status.json"  # what the run is doing, while it trains
+# What the run is doing, while it trains. Not .json: a run in a folder named boards would look like the boards of a project.
+STATUS = "status"
 STATUS_FILES = (f"{STATUS}.new", STATUS)
 UNFINISHED = re.compile(r"run\.db\.new(-journal)?|experiment\.toml\w{8}")  # temporary files of create()
 
