@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -242,6 +243,20 @@ def test_clients_with_boards_of_their_own_are_trained_there_or_skipped() -> None
     for each in done[1:]:
         assert {part.status for part in each.contributions} == {"accepted", "skipped"}
         assert all(("lab1" in part.note) == (part.status == "skipped") for part in each.contributions)
+
+
+def test_a_gateway_with_more_to_say_than_fits_is_understood() -> None:
+    there = site(4, 4)
+    there.clients.roster.gather(2)
+
+    def fails(served: list[Served[Sparse]]) -> list[Served[Sparse]]:
+        raise BackhaulError("no device is left: " + "; ".join(f"native#{i}: \x1b[2Jno answer ä" for i in range(90)))
+
+    there.boards(2).alter = fails
+    there.boards(1).alter = lambda served: [replace(each, note="\x9bbad\x1b[2J " + "ä" * 3000) for each in served]
+    trained(there.made, there.clients)
+    assert not any("refused" in line for line in there.said)
+    assert any("lab1 has not trained its 6 clients: no device is left: native#0: ?[2Jno answer" in line for line in there.said)
 
 
 def test_a_board_that_the_server_excludes_gets_no_work() -> None:

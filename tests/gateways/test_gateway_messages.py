@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import unicodedata
 import zlib
 from dataclasses import replace
 
@@ -215,6 +216,38 @@ def test_changed_fields_are_read_or_refused_by_name(place: int, data: st.DataObj
         fields[data.draw(st.integers(0, len(fields) - 1))] = data.draw(st.integers(0, 255))
     with contextlib.suppress(GatewayMessageError):
         read(with_fields(kind, bytes(fields)), shape, order(-20 if place == 5 else None))
+
+
+@given(st.text(max_size=40), st.integers(0, 40))
+@settings(max_examples=300, deadline=None)
+def test_any_text_can_be_read_back_up_to_the_most_that_a_reader_takes(text: str, most: int) -> None:
+    writer = FieldWriter()
+    writer.text(text, most)
+    there = FieldReader(writer.finished()).text(most)
+    assert len(there) == len(text) or len(there.encode()) > most - 4, "no more is cut than must be"
+    for mine, its in zip(text, there, strict=False):
+        assert its == mine or (its == "?" and unicodedata.category(mine) in ("Cc", "Cs"))
+
+
+def test_every_text_of_a_message_is_cut_to_what_a_reader_takes() -> None:
+    shape, long = Shape(N, 9, None), "\x1bä" * 3000
+    device = DeviceFacts(long, long, "00ff", 512)
+    messages = (
+        Failed(long),
+        Joined(long, 1, terms(setup()), (device,)),
+        replace(order(), excluded=((b"c", long),)),
+        replace(answer(None), served=tuple(replace(each, note=long) for each in answer(None).served)),
+    )
+    for message in messages:
+        assert "?ä" in repr(read(sealed(message, IDENTITY, shape, NAMES), shape, order()))
+
+
+def test_control_characters_of_any_kind_are_refused() -> None:
+    for text in ("\x1b[2J", "\x7f", "\x9b2J", "\r", "\0"):
+        writer = FieldWriter()
+        writer.content(text.encode())
+        with pytest.raises(GatewayMessageError, match="control characters"):
+            FieldReader(writer.finished()).text(99)
 
 
 def test_fields_that_unpack_to_too_much_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

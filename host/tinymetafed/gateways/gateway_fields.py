@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import unicodedata
 from collections.abc import Sequence
 
 import numpy as np
@@ -16,6 +17,11 @@ _F32 = struct.Struct("<f")
 
 class GatewayMessageError(Error):
     """A message between server and gateway that is damaged, too long, or not what was expected."""
+
+
+def _is_control(character: str) -> bool:
+    """Whether it is a control character, which a terminal may obey, but no line end and no tab."""
+    return character not in "\n\t" and unicodedata.category(character) == "Cc"
 
 
 class FieldWriter:
@@ -51,9 +57,10 @@ class FieldWriter:
         """Bytes whose number the reader knows."""
         self._parts.append(content)
 
-    def text(self, text: str) -> None:
-        """Text as UTF-8."""
-        self.content(text.encode(errors="replace"))
+    def text(self, text: str, most: int) -> None:
+        """Text as UTF-8, cut to ``most`` bytes between two characters; a question mark stands for each that is no text."""
+        plain = "".join("?" if _is_control(character) else character for character in text[:most])
+        self.content(plain.encode(errors="replace")[:most].decode(errors="ignore").encode())
 
     def numbers(self, values: Sequence[int]) -> None:
         """Whole numbers from 0 on, after their number; neighbours that differ little take little."""
@@ -115,7 +122,7 @@ class FieldReader:
             text = self.content(most).decode()
         except UnicodeDecodeError:
             raise GatewayMessageError(f"message: a text that ends at byte {self._at} is no UTF-8") from None
-        if any((character < " " and character not in "\n\t") or character == "\x7f" for character in text):
+        if any(map(_is_control, text)):
             raise GatewayMessageError(f"message: a text that ends at byte {self._at} has control characters")
         return text
 

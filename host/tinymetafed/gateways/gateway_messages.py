@@ -34,7 +34,7 @@ FORMAT = 1
 MAX_BYTES = 1 << 28  # of a message and of its fields
 MAX_DEVICES = 1 << 16
 ID_BYTES = 32  # of a board's unique id, at most
-MAX_NAME = 64
+MAX_NAME = 4 * 64  # bytes of 64 letters
 _NOTE_BYTES = 1_000
 _LEVEL = 6  # of zlib
 _HEAD = struct.Struct("<4sBBH16sI")
@@ -161,7 +161,7 @@ def sealed(
         case Trained():
             _write_trained(writer, message, shape, {name: place for place, name in enumerate(names)})
         case Failed():
-            writer.text(message.text)
+            writer.text(message.text, _NOTE_BYTES)
             writer.number(message.status)
             writer.number(message.stale)
     body = zlib.compress(writer.finished(), _LEVEL)
@@ -265,13 +265,13 @@ def _whole(reader: FieldReader, message: _Answer) -> _Answer:
 
 
 def _write_joined(writer: FieldWriter, joined: Joined) -> None:
-    writer.text(joined.name)
+    writer.text(joined.name, MAX_NAME)
     writer.number(joined.session)
     joined.terms.write(writer)
     writer.number(len(joined.devices))
     for device in joined.devices:
-        writer.text(device.url)
-        writer.text(device.board)
+        writer.text(device.url, _NOTE_BYTES)
+        writer.text(device.board, _NOTE_BYTES)
         writer.content(bytes.fromhex(device.unique_id))
         writer.number(device.receive_window)
     _write_traffic(writer, joined.traffic)
@@ -294,7 +294,7 @@ def _write_order(writer: FieldWriter, order: TrainOrder) -> None:
     writer.number(len(order.excluded))
     for board, why in order.excluded:
         writer.content(board)
-        writer.text(why)
+        writer.text(why, _NOTE_BYTES)
 
 
 def _read_download(reader: FieldReader, shape: Shape) -> tuple[Segment, ...]:
@@ -329,7 +329,7 @@ def _write_served(writer: FieldWriter, served: Served[Sparse] | Served[Share], p
     late, back = served.late, served.back
     writer.number(0 if served.outcome is None else 1 + places[served.device])
     writer.number(served.redone + 2 * (late is not None) + 4 * (back is not None))
-    writer.text(served.note[: _NOTE_BYTES // 4])
+    writer.text(served.note, _NOTE_BYTES)
     if late is not None:
         writer.number(1 + places[late.device] if late.device else 0)
         writer.number(late.away)

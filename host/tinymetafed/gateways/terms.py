@@ -87,8 +87,10 @@ class Terms:
 
     def write(self, writer: FieldWriter) -> None:
         """Appends the terms to a message."""
-        for text in (self.tinymetafed, self.experiment, self.model, self.data, self.strategy, self.task):
-            writer.text(text)
+        writer.text(self.tinymetafed, _HASH_TEXT)
+        writer.text(self.experiment, _MOST_TEXT)
+        for text in (self.model, self.data, self.strategy, self.task):
+            writer.text(text, _HASH_TEXT)
 
     @classmethod
     def read(cls, reader: FieldReader) -> Terms:
