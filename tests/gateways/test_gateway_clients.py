@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import zlib
 from dataclasses import replace
+from itertools import count
 
 import numpy as np
 import pytest
@@ -257,6 +258,17 @@ def test_a_gateway_with_more_to_say_than_fits_is_understood() -> None:
     trained(there.made, there.clients)
     assert not any("refused" in line for line in there.said)
     assert any("lab1 has not trained its 6 clients: no device is left: native#0: ?[2Jno answer" in line for line in there.said)
+
+
+def test_a_gateway_that_lies_about_its_time_holds_no_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = count(0, 10**9)
+    monkeypatch.setattr("tinymetafed.gateways.gateway.monotonic", lambda: float(next(times)))
+    there = site(4, 4)
+    there.clients.roster.gather(2)
+    for each in rounds(there.made.strategy, there.made.task, there.clients, first(there.made)):
+        there.backhaul.silent.add(2)
+        assert each.index == 0 or there.backhaul.clock < 100
+    assert all(cost.longest <= cost.seconds for cost in there.clients.costs)
 
 
 def test_a_board_that_the_server_excludes_gets_no_work() -> None:

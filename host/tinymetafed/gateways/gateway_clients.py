@@ -58,6 +58,7 @@ class _Round:
     notes: dict[int, str] = field(default_factory=dict)  # by place: why it is done again, or skipped
     skipped: list[int] = field(default_factory=list)  # places whose board is behind no gateway that is there
     done: list[tuple[_Order, Trained]] = field(default_factory=list)
+    longest: float = 0.0  # seconds of an order that is done
     failure: Failed | None = None  # the latest
     processor: int = 0  # microseconds of gateways
     hopeless: float | None = None  # since when no gateway is left
@@ -161,9 +162,8 @@ class GatewayClients:
             else:
                 self._require_hope(round_)
                 self._backhaul.wait(self._backhaul.now() - last)
-        longest = max((trained.microseconds / 1e6 for _, trained in round_.done), default=0.0)
         seconds, backhaul = self._backhaul.now() - began, self._backhaul.traffic - before
-        self.costs.append(RoundCost(seconds, longest, round_.processor / 1e6, backhaul))
+        self.costs.append(RoundCost(seconds, round_.longest, round_.processor / 1e6, backhaul))
         return round_
 
     def _look(self, round_: _Round) -> None:
@@ -260,7 +260,9 @@ class GatewayClients:
             member.failures = 0
             round_.processor += answer.processor - (member.processor or answer.processor)
             self.roster.add(member, answer.traffic, answer.processor)
-            self._longest = max(answer.microseconds / 1e6, self._longest if self.costs else 0.0)
+            took = min(answer.microseconds / 1e6, self._backhaul.now() - order.began)  # by no gateway's word alone
+            round_.longest = max(took, round_.longest)
+            self._longest = max(took, self._longest if self.costs else 0.0)
             round_.done.append((order, answer))
             return
         round_.again(order.places, f"{member.title}: {' '.join(answer.text.split())}")
