@@ -17,6 +17,7 @@ from tinymetafed.devices.fleet import ENDLESS_SECONDS, OVERDUE_SECONDS, Fleet
 from tinymetafed.devices.link.link_errors import DeviceRefused, DeviceSilent, PortError, PortHeld, SampleTooLarge, WrongFirmware
 from tinymetafed.devices.roster import LATE_SECONDS, MAX_FAILURES, MAX_INVALID_UPDATES, FleetError
 from tinymetafed.federation.audit import MOST_REFUTED, Audit
+from tinymetafed.federation.board_state import Presence
 from tinymetafed.federation.clients import Doubtful, Traffic, TrainingFailed
 from tinymetafed.learn.codecs.delta import DeltaError
 from tinymetafed_codegen.protocol import Configure, Load, Program, Recipe, Status
@@ -475,6 +476,23 @@ def test_an_excluded_board_gets_no_work() -> None:
     assert events == [f"{said}; not used any more, because it stands out from the others"]
     (skipped,) = together.map([1], work, pinned=lambda item: b"a")
     assert (skipped.status, skipped.note) == ("skipped", f"its board is lost: {said}")
+
+
+def test_an_excluded_board_can_be_used_again_with_all_programs() -> None:
+    stand_ins, events = [StandIn("a"), StandIn("b"), StandIn("c")], Events()
+    with fleet(*stand_ins, events=events) as together:
+        together.exclude(b"a", "its deltas point where others do not")
+        together.roster.drop(together.roster.members[1], "b: lies", "it sent 2 invalid updates")
+        together.exclude(b"b", "its deltas point where others do not")
+        assert together.dropped == {b"b"}
+        together.configure(Program.TRAIN, Recipe(()))
+        for board in (b"a", b"b", b"c", b"nobody"):
+            together.readmit(board)
+        assert [each.device for each in together.map([0], work, pinned=lambda item: b"a")] == ["a"]
+        (skipped,) = together.map([1], work, pinned=lambda item: b"b")
+        assert skipped.status == "skipped", "it was not the exclusion that dropped it"
+        together.exclude(b"a", "again")
+        assert together.roster.members[0].presence is Presence.DROPPED
 
 
 def test_a_program_that_one_board_refuses_is_configured_on_the_others() -> None:

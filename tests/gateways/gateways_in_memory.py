@@ -57,6 +57,7 @@ class SimulatedBoards:
         self.devices = [DeviceFacts(f"native#{place}", "native", f"{id_:016x}", 512) for place, id_ in enumerate(ids, 1)]
         self.alter: Callable[[list[Served[Sparse]]], list[Served[Sparse]]] = lambda served: served
         self.excluded: dict[str, str] = {}
+        self.dropped: set[str] = set()
         self.orders: list[list[int]] = []
 
     @property
@@ -65,6 +66,9 @@ class SimulatedBoards:
 
     def exclude(self, board: str, why: str) -> None:
         self.excluded[board] = why
+
+    def readmit(self, board: str) -> None:
+        del self.excluded[board]
 
     def train_some(
         self,
@@ -77,7 +81,8 @@ class SimulatedBoards:
     ) -> list[Served[Sparse]]:
         self.orders.append(list(clients))
         served = self._clients.train(weights, clients, round_)
-        usable = [device for device in self.devices if device.unique_id not in self.excluded]
+        unused = self.excluded.keys() | self.dropped
+        usable = [device for device in self.devices if device.unique_id not in unused]
         by_id = {bytes.fromhex(device.unique_id): device for device in self.devices}
         at = [usable[i % len(usable)] if boards is None else by_id[boards[client]] for i, client in enumerate(clients)]
         return self.alter([Served(each.outcome, device.url, False, "") for each, device in zip(served, at, strict=True)])

@@ -260,6 +260,30 @@ def test_a_gateway_with_more_to_say_than_fits_is_understood() -> None:
     assert any("lab1 has not trained its 6 clients: no device is left: native#0: ?[2Jno answer" in line for line in there.said)
 
 
+def test_boards_that_one_run_excludes_are_used_by_the_next() -> None:
+    there = site(3)
+    there.clients.roster.gather(1)
+    victim = there.clients.devices[1]
+    there.clients.exclude(victim.unique_id, "stands out")
+    trained(there.made, there.clients)
+    assert list(there.boards(1).excluded) == [victim.unique_id]
+    after = Site.of(there.made, there.backhaul.gateways[1])
+    after.clients.roster.gather(1)
+    done = trained(after.made, after.clients)
+    assert len(after.clients.devices) == 3 and after.boards(1).excluded == {}
+    assert any(part.device == victim.url for each in done for part in each.contributions)
+
+
+def test_boards_that_a_gateway_does_not_use_any_more_are_not_counted() -> None:
+    there = site(4)
+    dropped = there.boards(1).devices[1]
+    there.boards(1).dropped.add(dropped.unique_id)
+    there.clients.roster.gather(1)
+    assert [device.url for device in there.clients.devices] == ["lab0/native#1", "lab0/native#3", "lab0/native#4"]
+    done = trained(there.made, there.clients)
+    assert {part.device for each in done for part in each.contributions} == {device.url for device in there.clients.devices}
+
+
 def test_a_gateway_that_lies_about_its_time_holds_no_run(monkeypatch: pytest.MonkeyPatch) -> None:
     times = count(0, 10**9)
     monkeypatch.setattr("tinymetafed.gateways.gateway.monotonic", lambda: float(next(times)))

@@ -149,7 +149,7 @@ def all_messages() -> list[Join | Joined | TrainOrder | Trained | Failed]:
     common = terms(setup())
     return [
         Join(common),
-        Joined("lab-1", 1 << 62, common, DEVICES, TRAFFIC),
+        Joined("lab-1", 1 << 62, common, DEVICES, (1,), TRAFFIC),
         order(),
         order(-20),
         answer(None),

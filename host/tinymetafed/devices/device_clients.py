@@ -116,6 +116,15 @@ class DeviceClients:
         """See Clients."""
         self.fleet.exclude(bytes.fromhex(board), why)
 
+    @property
+    def dropped(self) -> set[str]:
+        """Unique ids, in hexadecimal, of boards that get no work any more, without those that ``exclude`` named."""
+        return {board.hex() for board in self.fleet.dropped}
+
+    def readmit(self, board: str) -> None:
+        """Gives a board work again that was excluded; ``board``: its unique id, in hexadecimal."""
+        self.fleet.readmit(bytes.fromhex(board))
+
     def train(
         self, weights: Floats, clients: Sequence[int], round_: int, boards: Sequence[bytes] | None = None
     ) -> list[Served[Sparse]]:

@@ -201,7 +201,18 @@ class Fleet:
         """Does not use a device any more; ``why`` is the end of a sentence. Nothing for a device that is not there."""
         for member in self._members:
             if member.unique_id == unique_id:
-                self.roster.drop(member, f"{member.device.url}: {why}", "it stands out from the others")
+                self.roster.drop(member, f"{member.device.url}: {why}", "it stands out from the others", excluded=True)
+
+    @property
+    def dropped(self) -> set[bytes]:
+        """Unique ids of devices that are not used any more for what they did, without those that ``exclude`` named."""
+        return {member.unique_id for member in self._members if member.presence is Presence.DROPPED and not member.excluded}
+
+    def readmit(self, unique_id: bytes) -> None:
+        """Uses a device again that was excluded, once it is reconnected; nothing for another one."""
+        for member in self._members:
+            if member.unique_id == unique_id:
+                self.roster.readmit(member)
 
     def map(
         self,

@@ -60,6 +60,8 @@ class Member:
     pause: float = LATE_SECONDS[0]
     wrong: WrongFirmware | None = None  # what was flashed onto it
     votes: Votes = field(default_factory=Votes)  # of other boards about its results
+    search: threading.Thread | None = None  # the latest for it
+    excluded: bool = False  # dropped by ``Fleet.exclude``
     missed: tuple[int, float] | None = None  # the first round that ended without it since it last took part, and when
 
     @property
@@ -194,16 +196,30 @@ class Roster:
         else:
             if rests:
                 self.on_event(f"{member.reason}; other devices do its work, for {member.pause:g} s at least")
-            search = threading.Thread(target=self._search, args=(member, rests), daemon=True)
-            self._searches = [other for other in self._searches if other.is_alive()] + [search]
-            search.start()
+            self._begin_search(member, rests)
 
-    def drop(self, member: Member, error: Exception | str, why: str) -> None:
-        """Excludes a device for the rest of the run."""
+    def readmit(self, member: Member) -> None:
+        """Searches a device that was excluded, and configures it anew."""
+        if not member.excluded:
+            return
+        if member.search is not None:
+            member.search.join()  # it gives up, as the device is dropped
+        with self.changed:
+            member.presence, member.excluded = Presence.AWAY, False
+            member.reason, member.gone = f"{member.device.url}: excluded no longer", self._clock.monotonic()
+        self._begin_search(member, rests=False)
+
+    def _begin_search(self, member: Member, rests: bool) -> None:
+        member.search = threading.Thread(target=self._search, args=(member, rests), daemon=True)
+        self._searches = [other for other in self._searches if other.is_alive()] + [member.search]
+        member.search.start()
+
+    def drop(self, member: Member, error: Exception | str, why: str, *, excluded: bool = False) -> None:
+        """Does not use a device any more. ``excluded``: until ``readmit``, as not for what it did itself."""
         with self.changed:
             if member.presence is Presence.DROPPED:
                 return
-            member.presence = Presence.DROPPED
+            member.presence, member.excluded = Presence.DROPPED, excluded
             member.reason = in_short(error)
             self.changed.notify_all()
         self.on_event(f"{member.reason}; not used any more, because {why}")

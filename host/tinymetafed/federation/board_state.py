@@ -15,7 +15,7 @@ class Presence(StrEnum):
     UP = "connected"
     AWAY = "away"  # not connected, for less than the patience
     LOST = "lost"  # not connected for longer; rounds do not wait for it
-    DROPPED = "not used"  # excluded for the rest of the run
+    DROPPED = "not used"  # not searched, and given no work; for the rest of the run, unless a gateway serves another one
 
 
 @dataclass(frozen=True)

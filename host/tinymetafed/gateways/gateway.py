@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from time import monotonic, process_time
 from typing import Protocol
@@ -47,8 +47,15 @@ class Boards(Protocol):
     def devices(self) -> list[DeviceFacts]:
         """All boards."""
 
+    @property
+    def dropped(self) -> Collection[str]:
+        """Unique ids of boards that get no work any more, without those that ``exclude`` named."""
+
     def exclude(self, board: str, why: str) -> None:
         """See Trainers."""
+
+    def readmit(self, board: str) -> None:
+        """Gives a board work again that was excluded."""
 
     def train_some(
         self,
@@ -81,6 +88,7 @@ class Gateway:
     on_event: Callable[[str], None] = lambda line: None
     on_round: Callable[[int, int], None] = lambda round_, clients: None
     session: int = field(default_factory=lambda: secrets.randbits(63))
+    _excluded: frozenset[bytes] = field(default=frozenset(), init=False)  # boards, by the latest order
 
     def answer(self, content: bytes) -> bytes:
         """The answer to a message of the server, whatever it contains; an error is an answer too."""
@@ -115,15 +123,16 @@ class Gateway:
             self.on_event(f"a server asks for a run that this gateway is not for: this gateway {wrong}")
         else:
             self.on_event(f"joined a run with {len(self.clients.devices)} boards")
-        return Joined(self.name, self.session, self.terms, tuple(self.clients.devices), self.clients.traffic)
+        devices, unused = tuple(self.clients.devices), self.clients.dropped
+        dropped = tuple(place for place, device in enumerate(devices) if device.unique_id in unused)
+        return Joined(self.name, self.session, self.terms, devices, dropped, self.clients.traffic)
 
     def _train(self, order: TrainOrder) -> Trained | Failed:
         if order.session != self.session:
             return Failed("this gateway was started again since it joined the run", stale=True)
         self.on_round(order.round, len(order.clients))
         began = monotonic()
-        for board, why in order.excluded:
-            self.clients.exclude(board.hex(), why)
+        self._exclude(dict(order.excluded))
         weights = downlink.decode(order.download, self.strategy.n_global)
         download = list(order.download)
         boards = None if order.boards is None else dict(zip(order.clients, order.boards, strict=True))
@@ -137,3 +146,11 @@ class Gateway:
             return Trained(tuple(served), (), None, self.clients.traffic, took, spent)
         shares = tuple(each.of(lambda update: Share(update.indices.size, "")) for each in served)
         return Trained((), shares, sum_, self.clients.traffic, took, spent)
+
+    def _exclude(self, boards: Mapping[bytes, str]) -> None:
+        """Excludes just these boards, each for a reason; others that were excluded, by another run, come back."""
+        for board in sorted(self._excluded - boards.keys()):
+            self.clients.readmit(board.hex())
+        for board in boards.keys() - self._excluded:
+            self.clients.exclude(board.hex(), boards[board])
+        self._excluded = frozenset(boards)

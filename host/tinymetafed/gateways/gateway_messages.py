@@ -74,13 +74,18 @@ class Join:
 
 @dataclass(frozen=True)
 class Joined:
-    """A gateway's answer. ``session`` is another number after each start of the gateway; ``traffic``: on its lines so far."""
+    """A gateway's answer.
+
+    ``session`` is another number after each start of the gateway. ``dropped``: places among ``devices`` of boards that get no
+    work any more, whatever a run asks for. ``traffic``: on its lines so far.
+    """
 
     kind: ClassVar[Kind] = Kind.JOINED
     name: str
     session: int
     terms: Terms
     devices: tuple[DeviceFacts, ...]
+    dropped: tuple[int, ...] = ()
     traffic: Traffic = field(default_factory=Traffic)
 
 
@@ -217,7 +222,8 @@ def read_joined(reader: FieldReader) -> Joined:
     for _ in range(reader.number(MAX_DEVICES)):
         url, board, unique_id = reader.text(_NOTE_BYTES), reader.text(_NOTE_BYTES), reader.content(ID_BYTES)
         devices.append(DeviceFacts(url, board, unique_id.hex(), reader.number(1 << 32)))
-    return _whole(reader, Joined(name, session, terms, tuple(devices), _read_traffic(reader)))
+    dropped = tuple(reader.numbers(len(devices), len(devices) - 1))
+    return _whole(reader, Joined(name, session, terms, tuple(devices), dropped, _read_traffic(reader)))
 
 
 def read_order(reader: FieldReader, shape: Shape) -> TrainOrder:
@@ -274,6 +280,7 @@ def _write_joined(writer: FieldWriter, joined: Joined) -> None:
         writer.text(device.board, _NOTE_BYTES)
         writer.content(bytes.fromhex(device.unique_id))
         writer.number(device.receive_window)
+    writer.numbers(joined.dropped)
     _write_traffic(writer, joined.traffic)
 
 

@@ -187,9 +187,10 @@ class GatewayRoster:
         member.session, member.before, member.processor = joined.session, joined.traffic, 0
         named = [replace(device, url=f"{joined.name}/{device.url}") for device in joined.devices]
         member.names = tuple(device.url for device in named)
-        self._keep_own(member, named, others)
+        member.excluded = {}
+        self._keep_own(member, [device for place, device in enumerate(named) if place not in joined.dropped], others)
         if not member.devices:
-            self.refuse(member, "it has no board that is not behind another gateway too")
+            self.refuse(member, "it has no board that it can use and that is not behind another gateway too")
             return
         member.standing = Standing.UP
         self._on_event(f"{member.title} has joined with {len(member.devices)} board{'s' * (len(member.devices) != 1)}")
