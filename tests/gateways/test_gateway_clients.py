@@ -14,6 +14,7 @@ from gateways_in_memory import CLIENTS, ROUNDS, Site, first, gateway, setup, sim
 from tinymetafed.federation.clients import Served, TrainingFailed
 from tinymetafed.federation.rounds import rounds
 from tinymetafed.gateways.backhaul import BackhaulError
+from tinymetafed.gateways.gateway_roster import Standing
 from tinymetafed.learn.codecs.delta import Sparse
 from tinymetafed.learn.weights import sha256
 from tinymetafed_codegen.protocol import Status
@@ -244,6 +245,107 @@ def test_clients_with_boards_of_their_own_are_trained_there_or_skipped() -> None
     for each in done[1:]:
         assert {part.status for part in each.contributions} == {"accepted", "skipped"}
         assert all(("lab1" in part.note) == (part.status == "skipped") for part in each.contributions)
+
+
+def own_boards(there: Site) -> list[bytes]:
+    """A board for each client."""
+    return [bytes.fromhex(device.unique_id) for device in there.clients.devices]
+
+
+@pytest.mark.parametrize("loss", ["dies", "silent"])
+def test_no_round_ends_untrained_because_the_only_gateway_is_lost(loss: str) -> None:
+    there = site(CLIENTS)
+    there.clients.roster.gather(1)
+    boards, done = own_boards(there), []
+    with pytest.raises(BackhaulError, match=r"no gateway is left in round 1: gateway lab0 .*continue this run"):
+        for each in rounds(there.made.strategy, there.made.task, there.clients, first(there.made), boards=boards):
+            done.append(each)
+            if loss == "dies":
+                there.backhaul.gateways.clear()
+            else:
+                there.backhaul.silent.add(1)
+    assert len(done) == 1 and not any("skipped" in line for line in there.said)
+
+
+def test_clients_wait_for_their_gateway_while_it_joins_again() -> None:
+    made, there = setup(), site(6, 6)
+    there.clients.roster.gather(2)
+    boards = own_boards(there)
+    for each in rounds(made.strategy, made.task, there.clients, first(made), boards=boards):
+        there.backhaul.gateways[2] = gateway(made, "lab1", 6)
+        assert {part.status for part in each.contributions} <= {"accepted", "redone"}
+
+
+def test_a_gateway_that_asks_for_nobody_holds_no_client_of_another() -> None:
+    there = site(6, 6)
+    there.clients.roster.gather(2)
+    boards = own_boards(there)
+    there.backhaul.dies[2] = 3
+    there.backhaul.gateways[3] = gateway(there.made, "lab2", 6)
+    there.backhaul.silent.add(3)
+    done = trained(there.made, there.clients, boards)
+    assert len(done) == ROUNDS and {part.status for part in done[-1].contributions} == {"accepted", "skipped"}
+    assert there.backhaul.clock < 200, "it is waited for once"
+
+
+def test_training_that_fails_at_every_gateway_ends_a_run_whose_clients_have_boards() -> None:
+    def fails(served: list[Served[Sparse]]) -> list[Served[Sparse]]:
+        raise TrainingFailed("client 3: training failed: NOT_FINITE", Status.NOT_FINITE)
+
+    there = site(6, 6)
+    there.clients.roster.gather(2)
+    there.boards(2).alter = fails
+    done = trained(there.made, there.clients, own_boards(there))
+    assert [sum(part.status == "skipped" for part in each.contributions) for each in done] == [6] * ROUNDS
+    there.boards(1).alter = fails
+    with pytest.raises(TrainingFailed, match="client 3: training failed"):
+        trained(there.made, there.clients, own_boards(there))
+
+
+@pytest.mark.parametrize(("quorum", "closes"), [(0.5, True), (0.75, False)])
+def test_a_round_with_a_quorum_skips_clients_of_a_lost_gateway_once_it_is_done(quorum: float, closes: bool) -> None:
+    there = site(6, 6, keys=(f"run.quorum={quorum}", "run.deadline=60s"))
+    there.clients.roster.gather(2)
+    boards = own_boards(there)
+    there.backhaul.dies[2] = 3
+    if closes:
+        done = trained(there.made, there.clients, boards)
+        assert [sum(part.status == "accepted" for part in each.contributions) for each in done] == [12, 6, 6, 6]
+        return
+    with pytest.raises(BackhaulError, match=r"6 of 12 clients are done in round 1, run.quorum asks for 9.*lab1 is lost"):
+        trained(there.made, there.clients, boards)
+
+
+def test_a_board_that_has_moved_to_another_gateway_is_used_there() -> None:
+    made = setup()
+    there = Site.of(made, gateway(made, "zeta", CLIENTS, ids_from=10))
+    there.clients.roster.gather(1)
+    boards = own_boards(there)
+    there.backhaul.gateways.pop(1)
+    there.backhaul.clock += 2
+    there.clients.roster.look()
+    there.backhaul.gateways[2] = gateway(made, "alpha", CLIENTS, ids_from=10)
+    there.backhaul.clock += 2
+    there.clients.roster.gather(1)
+    for each in trained(made, there.clients, boards):
+        assert {(part.status, part.device[:6]) for part in each.contributions} == {("accepted", "alpha/")}
+
+
+def test_a_late_gateway_that_answers_has_lost_the_boards_that_are_behind_another_one() -> None:
+    made = setup()
+    there = Site.of(made, gateway(made, "zeta", 4, ids_from=10))
+    roster = there.clients.roster
+    roster.gather(1)
+    late = roster.up[0]
+    late.standing = Standing.LATE
+    there.backhaul.gateways[2] = gateway(made, "alpha", 3, ids_from=10)
+    there.backhaul.clock += 2
+    roster.gather(1)
+    roster.back(late)
+    assert [device.url for member in roster.up for device in member.devices] == [
+        "alpha/native#1", "alpha/native#2", "alpha/native#3", "zeta/native#4"
+    ]  # fmt: skip
+    assert [board.hex() for board in late.excluded] == [f"{id_:016x}" for id_ in (10, 11, 12)]
 
 
 def test_a_gateway_with_more_to_say_than_fits_is_understood() -> None:

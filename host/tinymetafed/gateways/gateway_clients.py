@@ -29,7 +29,7 @@ Outcome = TypeVar("Outcome")
 FIRST_SECONDS = 600.0  # that a gateway may take for its first order
 LATE_SECONDS = 60.0  # and for a later one, however short the others were
 LATE_FACTOR = 8.0  # and so many times the longest so far
-PATIENCE_SECONDS = 60.0  # for a lost gateway to come back, if no other is left
+PATIENCE_SECONDS = 60.0  # for a lost gateway to come back, if no other can go on
 
 
 @dataclass(eq=False)
@@ -56,12 +56,11 @@ class _Round:
     due: dict[str, _Order] = field(default_factory=dict)  # by message
     tried: dict[int, set[int]] = field(default_factory=dict)  # by place: numbers of gateways that failed
     notes: dict[int, str] = field(default_factory=dict)  # by place: why it is done again, or skipped
-    skipped: list[int] = field(default_factory=list)  # places whose board is behind no gateway that is there
     done: list[tuple[_Order, Trained]] = field(default_factory=list)
-    longest: float = 0.0  # seconds of an order that is done
     failure: Failed | None = None  # the latest
+    longest: float = 0.0  # seconds of an order that is done
     processor: int = 0  # microseconds of gateways
-    hopeless: float | None = None  # since when no gateway is left
+    hopeless: float | None = None  # since when clients wait, and no gateway is at work
 
     def again(self, places: Sequence[int], why: str) -> None:
         """Puts places back to be done by others."""
@@ -71,6 +70,16 @@ class _Round:
     def is_over(self) -> bool:
         """Whether every client is done or skipped."""
         return not self.waiting and not self.due
+
+    @property
+    def accepted(self) -> int:
+        """How many clients are done."""
+        return sum(each.outcome is not None for _, trained in self.done for each in trained.served or trained.shares)
+
+    def able(self, members: Sequence[GatewayMember]) -> bool:
+        """Whether one of these gateways has not failed in this round."""
+        failed = set[int]().union(*self.tried.values())
+        return any(member.number not in failed for member in members)
 
 
 @dataclass(frozen=True)
@@ -170,12 +179,11 @@ class GatewayClients:
         """Finds gateways that are lost or late; their clients are done again."""
         gone = self.roster.look()
         now = self._backhaul.now()
-        most = max(LATE_SECONDS, LATE_FACTOR * self._longest) + (self._strategy.experiment.run.deadline_seconds or 0.0)
         for message, order in list(round_.due.items()):
             member = order.member
             if member in gone:
                 why = f"{member.title} is lost"
-            elif now - order.began > most:
+            elif now - order.began > self._most_seconds:
                 why, member.standing = f"{member.title} has not answered after {now - order.began:.0f} s", Standing.LATE
                 self._late[message] = member
             else:
@@ -186,6 +194,11 @@ class GatewayClients:
         for member in gone:
             if member.devices and all(order.member is not member for order in round_.due.values()) and not round_.notes:
                 self._on_event(f"{member.title} is lost, with {len(member.devices)} boards; others do its work")
+
+    @property
+    def _most_seconds(self) -> float:
+        """How long a gateway may take for an order."""
+        return max(LATE_SECONDS, LATE_FACTOR * self._longest) + (self._strategy.experiment.run.deadline_seconds or 0.0)
 
     def _hand_out(self, round_: _Round) -> None:
         """Spreads the clients that wait over the gateways that are free, in proportion to their boards."""
@@ -217,28 +230,38 @@ class GatewayClients:
         return shares
 
     def _shares_of_owners(self, round_: _Round, free: Sequence[GatewayMember]) -> dict[GatewayMember, list[int]]:
-        """As ``_shares``, where each client has a board of its own; skips those whose board is not there."""
+        """As ``_shares``, where each client has a board of its own; skips those whose board is not there, if it may."""
         assert round_.boards is not None
-        owners = {bytes.fromhex(each.unique_id): member for member in self.roster.members for each in member.devices}
+        owners, may_skip = self.roster.owners, self._may_skip(round_)
         shares: dict[GatewayMember, list[int]] = {member: [] for member in free}
         for place in sorted(round_.waiting):
             board = round_.boards[round_.clients[place]]
             owner = owners.get(board)
             if owner in shares and owner.number not in round_.tried.get(place, ()):
                 shares[owner].append(place)
-            elif owner is None or owner.standing is not Standing.UP or owner in shares:
+            elif may_skip and (owner is None or owner.standing is not Standing.UP or owner in shares):
                 round_.waiting.remove(place)
-                round_.skipped.append(place)
-                lost = "behind no gateway of this run" if owner is None else f"behind {owner.title}, which is lost"
-                round_.notes[place] = f"its board {board.hex()} is {lost}"
+                if owner not in shares:  # otherwise the note says how it failed there
+                    lost = "behind no gateway of this run" if owner is None else f"behind {owner.title}, which is lost"
+                    round_.notes[place] = f"its board {board.hex()} is {lost}"
                 self._on_event(f"client {round_.clients[place]} skipped: {round_.notes[place]}")
         return shares
+
+    def _may_skip(self, round_: _Round) -> bool:
+        """Whether clients are skipped whose board is not there: others go on with the round, and no gateway may join soon."""
+        if self._strategy.experiment.run.quorum is not None:
+            return round_.accepted >= self._quorum(round_)
+        waited = 0.0 if round_.hopeless is None else self._backhaul.now() - round_.hopeless
+        return round_.able(self.roster.up) and (waited >= PATIENCE_SECONDS or not self.roster.hopes(PATIENCE_SECONDS))
+
+    def _quorum(self, round_: _Round) -> int:
+        return self._strategy.experiment.run.quorum_of(len(round_.clients))
 
     def _take(self, round_: _Round, reply: Reply) -> None:
         """Handles a reply to an order or to a question."""
         if (late := self._late.pop(reply.to, None)) is not None:
             if late.standing is Standing.LATE:
-                late.standing = Standing.UP
+                self.roster.back(late)
                 self._on_event(f"{late.title} has answered an old order and is used again")
             return
         order = round_.due.pop(reply.to, None)
@@ -297,24 +320,30 @@ class GatewayClients:
 
     def _require_hope(self, round_: _Round) -> None:
         """Raises TrainingFailed or BackhaulError if clients wait that no gateway can train any more."""
-        if not round_.waiting or round_.due or self.roster.hoped_for:
+        if not round_.waiting or round_.due:
             round_.hopeless = None
             return
-        failure = round_.failure
-        if failure is not None and failure.status is not Status.OK:
-            raise TrainingFailed(failure.text, failure.status)
-        if failure is not None and self.roster.up:
-            raise BackhaulError(f"no gateway trains round {round_.number}: {failure.text}")
         now = self._backhaul.now()
         if round_.hopeless is None:
             round_.hopeless = now
-        if now - round_.hopeless < PATIENCE_SECONDS:
+        waited = now - round_.hopeless
+        if waited < self._most_seconds and self.roster.hopes(self._most_seconds):
             return
-        why = "; ".join(dict.fromkeys(round_.notes.values())) or "all are lost or refused"
-        raise BackhaulError(
-            f"no gateway is left in round {round_.number}: {why}; start them again with `tinymetafed gateway`, and continue "
-            "this run"
-        )
+        failure, able = round_.failure, round_.able(self.roster.up)
+        if failure is not None and not able:
+            if failure.status is not Status.OK:
+                raise TrainingFailed(failure.text, failure.status)
+            if self.roster.up:
+                raise BackhaulError(f"no gateway trains round {round_.number}: {failure.text}")
+        if waited < PATIENCE_SECONDS:
+            return
+        lost = ", ".join(member.title for member in self.roster.members if member.standing is not Standing.UP)
+        why = "; ".join(dict.fromkeys(round_.notes.values())) or f"{lost or 'all'} cannot be used"
+        what = f"no gateway is left in round {round_.number}"
+        if able:
+            done, of = round_.accepted, len(round_.clients)
+            what = f"{done} of {of} clients are done in round {round_.number}, run.quorum asks for {self._quorum(round_)}"
+        raise BackhaulError(f"{what}: {why}; start the gateways again with `tinymetafed gateway`, and continue this run")
 
 
 def _with_note(round_: _Round, place: int, served: Served[Outcome] | None) -> Served[Outcome]:

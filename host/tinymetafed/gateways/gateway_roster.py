@@ -88,9 +88,19 @@ class GatewayRoster:
         return self._asked.keys()
 
     @property
-    def hoped_for(self) -> bool:
-        """Whether a gateway may join soon."""
-        return any(member.standing in (Standing.ASKED, Standing.WAITS) for member in self._members.values())
+    def owners(self) -> dict[bytes, GatewayMember]:
+        """The gateway of each board, by the board's unique id; one that is up before one that has lost the board."""
+        last_wins = sorted(self.members, key=lambda member: member.standing is Standing.UP)
+        return {bytes.fromhex(device.unique_id): member for member in last_wins for device in member.devices}
+
+    def hopes(self, seconds: float) -> bool:
+        """Whether a gateway may join soon: it was asked less than so many seconds ago, or its name is free by now."""
+        now, names = self._backhaul.now(), {member.name for member in self.up}
+        return any(
+            (member.standing is Standing.ASKED and now - member.since < seconds)
+            or (member.standing is Standing.WAITS and member.name not in names)
+            for member in self._members.values()
+        )
 
     def gather(self, count: int) -> None:
         """Waits until so many gateways have joined. Raises BackhaulError."""
@@ -158,6 +168,11 @@ class GatewayRoster:
         """Gives a gateway no more work in this run."""
         member.standing = Standing.REFUSED
         self._on_event(f"{member.title} is not used: {why}")
+
+    def back(self, member: GatewayMember) -> None:
+        """Uses a gateway again that was late, without boards that are behind another one by now."""
+        self._keep_own(member, member.devices, self.up)
+        member.standing = Standing.UP
 
     def add(self, member: GatewayMember, traffic: Traffic, processor: int) -> None:
         """Notes what a gateway has counted in this session."""
