@@ -362,6 +362,20 @@ def test_a_gateway_with_more_to_say_than_fits_is_understood() -> None:
     assert any("lab1 has not trained its 6 clients: no device is left: native#0: ?[2Jno answer" in line for line in there.said)
 
 
+def test_a_gateway_that_was_refused_and_is_started_correctly_under_its_number_joins() -> None:
+    made, other = setup(), setup("run.seed=9")
+    there = Site.of(made, gateway(other, "lab0", 4))
+    with pytest.raises(BackhaulError, match="0 of 1"):
+        there.clients.roster.gather(1)
+    there.backhaul.gateways.pop(1)
+    there.backhaul.clock += 2
+    assert there.clients.roster.look() == []
+    there.backhaul.gateways[1] = gateway(made, "lab0", 4)
+    there.backhaul.clock += 2
+    there.clients.roster.gather(1)
+    assert there.said[-1] == "gateway lab0 has joined with 4 boards"
+
+
 def test_boards_that_one_run_excludes_are_used_by_the_next() -> None:
     there = site(3)
     there.clients.roster.gather(1)

@@ -29,7 +29,7 @@ class Standing(Enum):
     LATE = auto()  # has not answered an order for so long that others do its work
     LOST = auto()  # cannot be reached; asked again when it can
     WAITS = auto()  # its name is taken
-    REFUSED = auto()  # for the rest of the run
+    REFUSED = auto()  # until it cannot be reached: what comes back may have been started correctly
 
 
 @dataclass(eq=False)
@@ -131,8 +131,9 @@ class GatewayRoster:
             for member in self._members.values()
             if member.number not in present and member.standing in (Standing.UP, Standing.LATE, Standing.ASKED, Standing.WAITS)
         ]
-        for member in lost:
-            member.standing = Standing.LOST
+        for member in self._members.values():
+            if member.number not in present:
+                member.standing = Standing.LOST
         for number in sorted(present):
             member = self._members.setdefault(number, GatewayMember(number, Standing.LOST))
             again = member.standing is Standing.WAITS and now - member.since > AGAIN_SECONDS
@@ -165,7 +166,7 @@ class GatewayRoster:
             self._join(member, answer)
 
     def refuse(self, member: GatewayMember, why: str) -> None:
-        """Gives a gateway no more work in this run."""
+        """Gives a gateway no more work, unless it is started again."""
         member.standing = Standing.REFUSED
         self._on_event(f"{member.title} is not used: {why}")
 
