@@ -212,6 +212,32 @@ def test_what_a_superlink_refuses_is_not_tried_again() -> None:
     assert failed.value.status == 403 and asked == 1
 
 
+def nonsense() -> None:
+    raise ValueError("Invalid protobuf response payload")
+
+
+def test_a_server_that_is_no_superlink_is_named_at_once() -> None:
+    made, clock = calls(away(), [])
+    with pytest.raises(SuperLinkError, match=r"SuperLink 127.0.0.1:\d+: what answers there is no SuperLink \(Invalid protobuf"):
+        made.call(nonsense)
+    assert clock.now == 100.0
+
+
+def test_nonsense_from_a_superlink_that_has_answered_before_is_as_if_it_were_away() -> None:
+    said: list[str] = []
+    made, clock = calls(away(), said)
+    actions = iter([lambda: None, nonsense, nonsense, lambda: None])
+    made.call(lambda: next(actions)())
+    made.call(lambda: next(actions)())
+    assert clock.now == 101.5 and "does not answer (Invalid protobuf response payload); trying again" in said[0]
+
+
+@pytest.mark.parametrize("host", ["a" * 70, "a..b"])
+def test_a_name_that_no_host_can_have_is_wrong_usage(host: str) -> None:
+    with pytest.raises(tmf.UsageError, match=r"expected HOST:PORT"):
+        SuperLinkAddress.parse(f"{host}:8000", insecure=True)
+
+
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl not installed: no certificates here")
 @pytest.mark.parametrize(
     ("days", "host", "text"),

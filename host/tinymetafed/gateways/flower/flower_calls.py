@@ -20,6 +20,8 @@ _LEAST_SECONDS = 0.01  # between two looks for a message
 _EARLY = 0.7  # share of the usual time after which a message is looked for more often
 _SHARE = 0.1  # of that time: a message waits no longer
 _AWAY = (429, 502, 503, 504)
+# What a call may raise where nobody looks at its result. ValueError: something else than a SuperLink has answered.
+NO_ANSWER = (httpx.HTTPError, ValueError, SystemExit)
 
 
 class Pace:
@@ -59,13 +61,15 @@ class Calls:
     patience: float | None
     clock: Clock = SYSTEM_CLOCK
     stop: threading.Event = field(default_factory=threading.Event)
+    _answered: bool = field(default=False, init=False)
 
     def call(self, action: Callable[[], _Result]) -> _Result:
         """Does something with the SuperLink; from the start again while it is away.
 
         Raises:
             Refused: It answers, and refuses.
-            SuperLinkError: It is away for longer than the patience, must not be believed, or has another version of Flower.
+            SuperLinkError: It is away for longer than the patience, must not be believed, has another version of Flower, or is
+                none.
         """
         began, pause, why = self.clock.monotonic(), PAUSE_SECONDS[0], ""
         while True:
@@ -77,11 +81,18 @@ class Calls:
                 reason = f"HTTP {error.response.status_code}"
             except httpx.TransportError as error:
                 reason = self._reason(error)
+            except (ValueError, httpx.DecodingError) as error:  # an answer that is none; UnicodeError: a name that is none
+                if not self._answered:
+                    raise SuperLinkError(
+                        f"SuperLink {self.address}: what answers there is no SuperLink ({error}); look at the address"
+                    ) from None
+                reason = str(error)
             except SystemExit:  # Flower's way to refuse another version of itself
                 raise SuperLinkError(
                     f"SuperLink {self.address}: it has another version of Flower; install the same version on all machines"
                 ) from None
             else:
+                self._answered = True
                 if why:
                     self.on_event(f"SuperLink {self.address} answers again after {self.clock.monotonic() - began:.0f} s")
                 return result

@@ -54,7 +54,7 @@ class SuperLinkAddress:
     ) -> SuperLinkAddress:
         """Parses HOST:PORT. Raises UsageError for another text, or options that contradict each other."""
         found = _ADDRESS.fullmatch(text)
-        if found is None or not 0 < int(found[2]) < 1 << 16:
+        if found is None or not 0 < int(found[2]) < 1 << 16 or not _is_host(found[1]):
             raise UsageError(f"SuperLink '{text}': expected HOST:PORT, for instance 127.0.0.1:8000 or [::1]:8000")
         if insecure and root_certificates is not None:
             raise UsageError(f"SuperLink {text}: --insecure has no TLS, so that nobody looks at --root-certificates; give one")
@@ -83,6 +83,15 @@ class SuperLinkAddress:
             return file.read_bytes()
         except OSError as error:
             raise SuperLinkError(f"{file}: cannot be read ({error.strerror}); expected {what}") from None
+
+
+def _is_host(name: str) -> bool:
+    """Whether a host can have this name: its parts have 1 to 63 letters."""
+    try:
+        name.encode("idna")
+    except UnicodeError:
+        return False
+    return True
 
 
 def require_flower() -> None:

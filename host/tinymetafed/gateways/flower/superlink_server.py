@@ -42,7 +42,7 @@ from flwr.supercore.runtime import RuntimeHttpClient
 from ...devices.link.clock import SYSTEM_CLOCK, Clock
 from ..backhaul import BackhaulTraffic, Reply
 from ..gateway_fields import GatewayMessageError
-from .flower_calls import Calls, Pace, Refused
+from .flower_calls import NO_ANSWER, Calls, Pace, Refused
 from .flower_messages import order, put_together, taken_apart, unpacked
 from .flower_objects import Objects
 from .superlink_address import SuperLinkAddress, SuperLinkError
@@ -181,7 +181,7 @@ def superlink_server(
             status, details = SubStatus.COMPLETED, ""
         finally:
             ended.set()
-            with suppress(httpx.HTTPError, SystemExit):
+            with suppress(*NO_ANSWER):
                 client.PushTaskOutput(PushTaskOutputRequest(sub_status=status, details=details))
             beating.join()
 
@@ -243,5 +243,5 @@ def _runtime(
 def _beat(client: RuntimeHttpClient, stop: threading.Event) -> None:
     """Tells the SuperLink that the server's task is being done."""
     while not stop.wait(HEARTBEAT_SECONDS):
-        with suppress(httpx.HTTPError, SystemExit):
+        with suppress(*NO_ANSWER):
             client.SendTaskHeartbeat(SendTaskHeartbeatRequest())

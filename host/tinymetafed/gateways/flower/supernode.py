@@ -36,7 +36,7 @@ from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 
 from ..gateway import Gateway
 from ..gateway_fields import GatewayMessageError
-from .flower_calls import Calls, Pace, Refused
+from .flower_calls import NO_ANSWER, Calls, Pace, Refused
 from .flower_messages import packed, put_together, taken_apart, unpacked
 from .flower_objects import Objects
 from .superlink_address import SuperLinkAddress, SuperLinkError
@@ -117,7 +117,7 @@ class SuperNode:
             yield node
         finally:
             beats.set()
-            with suppress(httpx.HTTPError, SystemExit):
+            with suppress(*NO_ANSWER):
                 client.DeactivateNode(DeactivateNodeRequest(node_id=node.node_id))
                 if not known:
                     client.UnregisterNode(UnregisterNodeFleetRequest(node_id=node.node_id))
@@ -139,11 +139,10 @@ class SuperNode:
         found = calls.call(lambda: client.PullMessages(PullMessagesRequest(node=node)))
         if not found.messages_list:
             return False
-        head = message_from_proto(found.messages_list[0])
-        run, id_ = head.metadata.run_id, head.metadata.message_id
-
-        objects = Objects(calls, client, node, run)
         try:
+            head = message_from_proto(found.messages_list[0])
+            run, id_ = head.metadata.run_id, head.metadata.message_id
+            objects = Objects(calls, client, node, run)
             message = put_together(id_, found.message_object_trees[0], objects.pull)
             confirm = ConfirmMessageReceivedRequest(node=node, run_id=run, message_object_id=id_)
             calls.call(lambda: client.ConfirmMessageReceived(confirm))
@@ -208,5 +207,5 @@ def _beat(client: FleetHttpClient, node: Node, stop: threading.Event) -> None:
     """Tells the SuperLink that this node lives, also while it trains; that it is away, the other thread finds out."""
     request = SendNodeHeartbeatRequest(node=node, heartbeat_interval=HEARTBEAT_SECONDS)
     while not stop.wait(HEARTBEAT_SECONDS / 2):
-        with suppress(httpx.HTTPError, SystemExit):
+        with suppress(*NO_ANSWER):
             client.SendNodeHeartbeat(request)
