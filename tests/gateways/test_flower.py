@@ -8,6 +8,7 @@ import ssl
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from clocks import FakeClock, wait_until
@@ -23,8 +24,11 @@ pytest.importorskip("flwr", reason="Flower is not installed: pip install 'tinyme
 require_flower()
 
 import httpx  # noqa: E402  # comes with Flower
+from flwr.clientapp import ClientApp  # noqa: E402
 
+from tinymetafed.gateways.flower import supernode  # noqa: E402
 from tinymetafed.gateways.flower.flower_calls import Calls, Refused  # noqa: E402
+from tinymetafed.gateways.flower.supernode import SuperNode, _keys  # noqa: E402
 
 pytestmark = [
     pytest.mark.usefixtures("built_once"),
@@ -81,7 +85,8 @@ def test_a_run_behind_gateways_is_continued_elsewhere_and_says_what_it_needs(lin
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl not installed: no certificates here")
-def test_a_superlink_with_tls_takes_the_gateways_whose_keys_it_knows(tmp_path: Path) -> None:
+def test_a_superlink_with_tls_takes_the_gateways_whose_keys_it_knows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supernode, "LEASE_SECONDS", 0.0)
     authority = Authority(tmp_path, "ours").make()
     authority.sign("link")
     for name in ("known", "unknown"):
@@ -236,6 +241,50 @@ def test_nonsense_from_a_superlink_that_has_answered_before_is_as_if_it_were_awa
 def test_a_name_that_no_host_can_have_is_wrong_usage(host: str) -> None:
     with pytest.raises(tmf.UsageError, match=r"expected HOST:PORT"):
         SuperLinkAddress.parse(f"{host}:8000", insecure=True)
+
+
+def test_a_gateway_that_was_killed_waits_until_its_key_is_free() -> None:
+    made, clock, node, said = known_node()
+    free = clock.now + 20.0
+    stub = KnowsNodes(clock, free)
+    with node._node(made, stub, _keys(made.address)) as found:
+        assert found.node_id == 7
+    assert free <= clock.now < free + 5.0
+    assert sum("refuses" in line for line in said) == 1
+
+
+def test_a_key_that_stays_unusable_is_told_with_every_cause() -> None:
+    made, clock, node, _ = known_node()
+    stub = KnowsNodes(clock, clock.now + 1000.0)
+    with (
+        pytest.raises(SuperLinkError, match=r"public key of key .*, or another gateway with this key is connected"),
+        node._node(made, stub, _keys(made.address)),
+    ):
+        pass
+    assert 120.0 <= clock.now < 130.0
+
+
+def known_node() -> tuple[Calls, FakeClock, SuperNode, list[str]]:
+    """A gateway that a SuperLink knows by its key."""
+    said: list[str] = []
+    made, clock = calls(SuperLinkAddress("127.0.0.1", 9), said)
+    known = SuperLinkAddress("127.0.0.1", 9, node_key=Path("key"))
+    return made, clock, SuperNode(known, ClientApp(), said.append, made.stop, clock), said
+
+
+class KnowsNodes:
+    """A client of a SuperLink that activates no node before ``free``."""
+
+    def __init__(self, clock: FakeClock, free: float) -> None:
+        self._clock, self._free = clock, free
+
+    def ActivateNode(self, request: object) -> SimpleNamespace:
+        if self._clock.now < self._free:
+            httpx.Response(409, json={"detail": "in use"}, request=httpx.Request("POST", "http://x")).raise_for_status()
+        return SimpleNamespace(node_id=7)
+
+    def DeactivateNode(self, request: object) -> None:
+        pass
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl not installed: no certificates here")

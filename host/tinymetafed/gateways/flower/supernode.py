@@ -34,6 +34,7 @@ from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 from flwr.supernode.fleet_http_client import FleetHttpClient
 from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 
+from ...devices.link.clock import SYSTEM_CLOCK, Clock
 from ..gateway import Gateway
 from ..gateway_fields import GatewayMessageError
 from .flower_calls import NO_ANSWER, Calls, Pace, Refused
@@ -43,6 +44,7 @@ from .superlink_address import SuperLinkAddress, SuperLinkError
 
 HEARTBEAT_SECONDS = 10.0  # the shortest that Flower takes; a node is lost after two of them
 AGAIN_SECONDS = 2.0  # before this node joins again
+LEASE_SECONDS = 25.0  # after which a node that was killed is lost for certain, and its key can be used again
 _MOST_SECONDS = 0.5  # between two looks for a message
 
 
@@ -65,6 +67,7 @@ class SuperNode:
     app: ClientApp
     on_event: Callable[[str], None]
     stop: threading.Event = field(default_factory=threading.Event)
+    clock: Clock = SYSTEM_CLOCK
     _connected_once: bool = False
 
     def serve(self) -> None:
@@ -75,7 +78,7 @@ class SuperNode:
         """
         keys, said = _keys(self.address), ""
         while not self.stop.is_set():
-            calls = Calls(self.address, self.on_event, patience=None, stop=self.stop)
+            calls = Calls(self.address, self.on_event, patience=None, clock=self.clock, stop=self.stop)
             try:
                 with _client(self.address, keys) as client, self._node(calls, client, keys) as node:
                     said = ""
@@ -98,15 +101,15 @@ class SuperNode:
         try:
             if not known:
                 calls.call(lambda: client.RegisterNode(RegisterNodeFleetRequest(public_key=public)))
-            activate = ActivateNodeRequest(public_key=public, heartbeat_interval=HEARTBEAT_SECONDS)
-            node = Node(node_id=calls.call(lambda: client.ActivateNode(activate)).node_id)
+            node = self._activated(calls, client, public)
         except Refused as error:
             if self.address.node_key is None:
                 raise SuperLinkError(
                     f"{error}; if it knows its gateways by their keys, give this one's with --node-key"
                 ) from None
             raise SuperLinkError(
-                f"{error}; register the public key of {self.address.node_key} with `flwr supernode register`"
+                f"{error}; register the public key of {self.address.node_key} with `flwr supernode register`, or another "
+                "gateway with this key is connected, or this machine's clock is wrong"
             ) from None
         self.on_event(f"connected to SuperLink {self.address}{'' if not self._connected_once else ' again'}")
         self._connected_once = True
@@ -122,6 +125,23 @@ class SuperNode:
                 if not known:
                     client.UnregisterNode(UnregisterNodeFleetRequest(node_id=node.node_id))
             beating.join()
+
+    def _activated(self, calls: Calls, client: FleetHttpClient, public: bytes) -> Node:
+        """This machine's node, active. Raises Refused; for a key that may still be in use, once nobody has it for certain."""
+        activate = ActivateNodeRequest(public_key=public, heartbeat_interval=HEARTBEAT_SECONDS)
+        until, said = self.clock.monotonic() + LEASE_SECONDS, False
+        while True:
+            try:
+                return Node(node_id=calls.call(lambda: client.ActivateNode(activate)).node_id)
+            except Refused as error:
+                if self.address.node_key is None or self.stop.is_set() or self.clock.monotonic() >= until:
+                    raise
+                if not said:
+                    said = True
+                    self.on_event(
+                        f"{error}; this gateway may have been connected until just now; trying again for {LEASE_SECONDS:g} s"
+                    )
+            self.stop.wait(AGAIN_SECONDS)
 
     def _answer_all(self, calls: Calls, client: FleetHttpClient, node: Node) -> None:
         """Answers every message that comes. Raises Refused when the SuperLink does not know this node any more."""
