@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from types import SimpleNamespace
 
 import pytest
 from small_runs import SINE
@@ -45,6 +49,31 @@ def test_wrong_options_are_refused(
     told = " ".join(capsys.readouterr().err.split())
     assert ended.value.code == (1 if said is None else 2)
     assert (said or "the boards are asked") in told
+
+
+def test_a_gateway_with_too_few_boards_for_audits_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("flwr", reason="Flower is not installed: pip install 'tinymetafed[flower]'")
+    from tinymetafed.gateways.flower.supernode import SuperNode
+
+    monkeypatch.setattr(SuperNode, "serve", lambda node: None)
+    told = "strategy.audit = 0.1 lets a second board repeat a client and a third one decide; with {} it finds no board"
+    said: list[str] = []
+    for boards in (2, 3):
+        monkeypatch.setattr("tinymetafed.api.gateway_runs.running", partial(fleet_of, boards))
+        tmf.gateway(
+            tmf.load(SINE, ["strategy.audit=0.1"]),
+            superlink="127.0.0.1:9",
+            insecure=True,
+            progress=lambda event: said.append(event.event),
+        )
+        assert sum("strategy.audit" in line for line in said) == sum(told.format(2) in line for line in said) == 1
+
+
+@contextmanager
+def fleet_of(boards: int, *_: object, **__: object) -> Iterator[object]:
+    """A fleet with so many boards, of which nothing is asked but what they are."""
+    hello = SimpleNamespace(unique_id=b"x", receive_window=512)
+    yield SimpleNamespace(devices=[SimpleNamespace(url=f"native#{i}", board="native", hello=hello) for i in range(boards)])
 
 
 def test_secure_aggregation_is_refused_behind_gateways(tmp_path: object) -> None:

@@ -25,6 +25,7 @@ from ..gateways.gateway import Gateway
 from ..runs import foreign_parts
 from ..runs.gateway_site import BehindGateways, require_single_updates, terms_of
 from ..runs.setup import set_up
+from ..runs.sites import tell_of_audits
 from .api_defaults import DEFAULT_DEVICES
 from .loaded_experiment import Experiment, data_path
 from .named_files import named_files, path_of
@@ -139,6 +140,7 @@ def gateway(
         clients = DeviceClients(fleet, setup.strategy, setup.task)
         own = Gateway(called, clients, setup.strategy, terms_of(setup.design, setup.task), observer.event)
         own.on_round = _shown(observer)
+        tell_of_audits(setup, len(clients.devices), observer)
         observer.stage(f"gateway {called} with {len(clients.devices)} boards for SuperLink {address}")
         SuperNode(address, client_app(own), observer.event, stop or threading.Event()).serve()
 

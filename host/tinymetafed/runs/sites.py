@@ -65,11 +65,7 @@ class OnDevices:
         specs, test_specs = parse(self.urls, boards), parse(self.test_urls, boards)
         count = sum(spec.count for spec in specs)
         _a_board_for_each_client(setup, count)
-        if (share := setup.strategy.spec.audit) and count < LEAST_AUDITED:
-            observer.event(
-                f"{setup.source}: strategy.audit = {share:g} lets a second board repeat a client and a third one decide; with "
-                f"{count} it finds no board that lies; give --device for {LEAST_AUDITED}"
-            )
+        tell_of_audits(setup, count, observer)
         require([*specs, *test_specs], boards)
         if shared := {spec.url for spec in specs if spec.kind == "serial"} & set(self.test_urls):
             raise DeviceUrlError(f"{', '.join(sorted(shared))}: given both to train and to test on; use it for one only")
@@ -112,6 +108,15 @@ class InSimulation:
             kernels = open_kernels(setup.design, self.threads)
         clients = SimulatedClients(kernels, setup.strategy, setup.task)
         yield clients, clients
+
+
+def tell_of_audits(setup: Setup, boards: int, observer: Observer) -> None:
+    """Says so where boards are too few for audits to find one that lies."""
+    if (share := setup.strategy.spec.audit) and boards < LEAST_AUDITED:
+        observer.event(
+            f"{setup.source}: strategy.audit = {share:g} lets a second board repeat a client and a third one decide; with "
+            f"{boards} it finds no board that lies; give --device for {LEAST_AUDITED}"
+        )
 
 
 def _a_board_for_each_client(setup: Setup, boards: int) -> None:
