@@ -37,7 +37,7 @@ def plan(
     gateways: int = 0,
     boards_per_gateway: int | None = None,
     clients: int | None = None,
-    form: str = "forward",
+    form: str | None = None,
     board: str = "nano33ble",
     line: str = "serial",
     backhaul: str = "lan",
@@ -58,7 +58,8 @@ def plan(
         gateways: Machines with boards between these and the server; 0: all boards are at the server.
         boards_per_gateway: In place of ``gateways``: as many as it takes with so many boards at each.
         clients: That a round trains; None for one on every board.
-        form: What gateways send: "forward", every update; "pre-summed", their sum.
+        form: What gateways send: "forward", every update; "pre-summed", their sum; None for the experiment's
+            ``strategy.gateways``.
         board: A real board's name.
         line: Of each board: "serial", "usb", "wifi", "ethernet", or "RATE,LATENCY" in bytes per second and seconds.
         backhaul: Of each gateway: "lan", "gigabit", "internet", or "RATE,LATENCY".
@@ -85,7 +86,7 @@ def plan(
     fleets = []
     for count in boards:
         hosts = gateways if boards_per_gateway is None else math.ceil(count / boards_per_gateway)
-        fleet = Fleet(count, hosts, count if clients is None else clients, form)
+        fleet = Fleet(count, hosts, count if clients is None else clients, form or experiment.spec.strategy.gateways)
         fleet.require()
         fleets.append(fleet)
     figures = committed() if measured is None else read(Path(measured))

@@ -30,8 +30,12 @@ def plan(
     ] = None,
     clients: Annotated[int | None, typer.Option(help="Clients that a round trains.", show_default="one on every board")] = None,
     form: Annotated[
-        str, typer.Option(help="What gateways send to the server: forward (every update) or pre-summed (their sum).")
-    ] = "forward",
+        str | None,
+        typer.Option(
+            help="What gateways send to the server: forward (every update) or pre-summed (their sum).",
+            show_default="strategy.gateways of the experiment",
+        ),
+    ] = None,
     board: Annotated[str, typer.Option(help="A real board, for training time and energy.")] = "nano33ble",
     line: Annotated[str, typer.Option(help=f"Line of each board: {LINE_HELP}.")] = "serial",
     backhaul: Annotated[str, typer.Option(help=f"Line of each gateway to the server: {BACKHAUL_HELP}.")] = "lan",
