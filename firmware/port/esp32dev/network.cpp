@@ -1,5 +1,4 @@
-// A kit on Wi-Fi: it serves a TCP port, or takes its place at an MQTT broker, as the header of the user says, which
-// docs/network-boards.md describes.
+// An ESP32 kit on Wi-Fi: serves a TCP port, or connects to an MQTT broker, as the user's header says (docs/network-boards.md).
 #if __has_include(<network_facts.hpp>)  // generated where TINYMETAFED_NETWORK names that header
 #include <network_facts.hpp>
 

@@ -55,16 +55,16 @@ def plan(
     Args:
         experiment: An experiment from ``load``.
         boards: Numbers of boards, one for each plan.
-        gateways: Machines with boards between these and the server; 0: all boards are at the server.
-        boards_per_gateway: In place of ``gateways``: as many as it takes with so many boards at each.
-        clients: That a round trains; None for one on every board.
+        gateways: Number of machines with boards; 0: all boards are at the server.
+        boards_per_gateway: In place of ``gateways``: a gateway for every so many boards.
+        clients: Number of clients that a round trains; None for one on every board.
         form: What gateways send: "forward", every update; "pre-summed", their sum; None for the experiment's
             ``strategy.gateways``.
-        board: A real board's name.
-        line: Of each board: "serial", "usb", "wifi", "ethernet", or "RATE,LATENCY" in bytes per second and seconds.
-        backhaul: Of each gateway: "lan", "gigabit", "internet", or "RATE,LATENCY".
-        server_line: The server's own, which its gateways share.
-        memory: The server's, in GB.
+        board: Name of the real board whose training time and energy are estimated.
+        line: Line of each board: "serial", "usb", "wifi", "ethernet", or "RATE,LATENCY" in bytes per second and seconds.
+        backhaul: Line of each gateway to the server: "lan", "gigabit", "internet", or "RATE,LATENCY".
+        server_line: The server's own line, which its gateways share; as ``backhaul``.
+        memory: The server's memory in GB.
         measured: A file that ``bench fleet --json`` wrote on the machine that will be host and server; None for the figures of
             the project's machine.
         data: Folder of the task's data; None for the usual place.
@@ -123,12 +123,12 @@ def bench_fleet(
     """Measures fleets on this machine and compares them with the formulas of ``plan``; measures what host and server take.
 
     Args:
-        boards: Sizes of the fleets, each board trains one client of examples/sine.toml in every round.
+        boards: Sizes of the fleets; each board trains one client of examples/sine.toml in every round.
         kind: "qemu" for emulated boards, "native" for processes.
-        line: That every board is slowed down to, as for ``plan``; None for lines as fast as this machine.
-        calibrate: Boards of the fleet whose processor times and time the predictions start from.
-        rounds: That are measured of each fleet.
-        command: What to note as the command.
+        line: Line whose speed every board is slowed down to, as for ``plan``; None for lines as fast as this machine.
+        calibrate: Size of the fleet from whose measured times the others are predicted.
+        rounds: Number of rounds to measure of each fleet.
+        command: The command that the figures name as theirs.
         progress: As in ``simulate``.
 
     Returns:

@@ -29,11 +29,11 @@ from .unchanged import same_code, same_data, same_model
 
 @dataclass(frozen=True)
 class Verification:
-    """How far the weights of a run are those of a simulation of the same participation.
+    """Whether the weights of a run are those of a simulation with the same clients in each round.
 
-    ``rounds``: those of the run. ``left_out``: how many contributions were skipped, because boards were late or lost.
-    ``weights_sha256``: of the run after its last round; ``simulated_sha256``: of the simulation, after the first round that
-    differs. ``differs``: that round; None if all are the same.
+    ``rounds``: how many the run has. ``left_out``: how many contributions were skipped, because boards were late or lost.
+    ``differs``: the first round after which the weights differ; None if there is none. ``weights_sha256``: of the run, after
+    its last round; ``simulated_sha256``: of the simulation, after the round ``differs``, or else after the last one.
     """
 
     rounds: int
@@ -69,7 +69,7 @@ def verify(run: RunData, data: Path | None, threads: int, observer: Observer) ->
         Whether the weights are the same after each round.
 
     Raises:
-        UsageError: The updates of the run have secret noise, so that nobody can repeat them.
+        UsageError: The updates of the run have secret noise, so nobody can repeat them.
         Error: SpecError, DataError, BuildError, StoreError, StrategyError, TrainingFailed.
     """
     experiment = _simulated(run)
@@ -133,7 +133,7 @@ def _have_stores(setup: Setup, run: RunData, session: SessionEntry) -> bool:
 
 
 def _simulated(run: RunData) -> Experiment:
-    """The run's experiment, with its boards as clients of a simulation where each board was a client."""
+    """The run's experiment; where each board was a client, with as many clients that a simulation can train."""
     experiment = run.experiment()
     if not experiment.task.boards_are_clients:
         return experiment
