@@ -23,8 +23,8 @@ static_assert(NetworkLine::kMessageBytes >= board::kReceiveWindow, "a frame has 
 
 #ifdef TMF_MQTT_CA
 WiFiClientSecure connection;
-// arduino-esp32 looks a name up for up to 15 s and connects for up to 30 s, without a way to shorten either, and would wait for a
-// handshake for 120 s: a broker that accepts and says nothing must not stop the board for longer than its watchdog waits.
+// arduino-esp32 2.0 looks a name up for up to 15 s, connects for up to 30 s, and by default waits 120 s for TLS's handshake. A
+// broker that accepts and says nothing must not stop the board for longer than its watchdog waits.
 constexpr unsigned kLookUpSeconds = 15, kConnectSeconds = 30, kHandshakeSeconds = 8;
 static_assert(kLookUpSeconds + kConnectSeconds + kHandshakeSeconds + MqttLine::kAnswerSeconds < board::kWatchdogSeconds,
               "a try to reach the broker must end before the watchdog resets the board");
