@@ -177,6 +177,44 @@ def test_the_port_compiles_without_a_warning(name: str, tmp_path: Path) -> None:
     run(["g++", *compiler_flags(), "-fsyntax-only", *includes, *map(str, files)])
 
 
+JOINS = """#include <cstdio>
+#include <board.hpp>
+#include <WiFiClientSecure.h>
+#include "network.hpp"
+#include "port.hpp"
+unsigned long millis() { return 0; }
+unsigned long micros() { return 0; }
+size_t Print::write(const uint8_t*, size_t size) { return size; }
+namespace tmf::port {
+void unique_id(uint8_t (&)[8]) {}
+void use(Stream&) {}
+}  // namespace tmf::port
+int main() {
+  tmf::port::join_network();
+  printf("%lu %u", WiFiClientSecure::handshake_seconds, static_cast<unsigned>(tmf::board::kWatchdogSeconds));
+}
+"""
+
+
+def test_a_broker_that_never_begins_tls_stops_the_board_for_less_than_its_watchdog_waits(tmp_path: Path) -> None:
+    if shutil.which("g++") is None:
+        pytest.skip("g++ is not installed")
+    emit.write(design(EXPERIMENT, boards.load("esp32dev"), "test"), tmp_path, "pytest")
+    (tmp_path / network_header.HEADER).write_text(f'#include "{HERE}/network/wifi_mqtts.hpp"\n')
+    (tmp_path / "joins.cpp").write_text(JOINS)
+    firmware, port = find("firmware"), find("firmware") / "port" / "esp32dev"
+    includes = [f"-I{path}" for path in (tmp_path, firmware / "core", port, HERE / "esp32dev", HERE / "network")]
+    program = tmp_path / "joins"
+    run(
+        ["g++", "-O0", *compiler_flags(), *includes, str(tmp_path / "joins.cpp"), str(port / "network.cpp"), "-o", str(program)]
+    )
+    handshake, watchdog = map(int, subprocess.run([program], capture_output=True, check=True).stdout.split())
+    others = (
+        15 + 30 + 5
+    )  # for arduino-esp32 to look the name up and to connect, and for the broker's answer, as the document says
+    assert 0 < handshake < watchdog - others
+
+
 def test_the_workflow_builds_the_same_headers() -> None:
     workflow = (HERE.parents[1] / ".github" / "workflows" / "ci.yml").read_text()
     assert "header: [wifi_tcp, wifi_mqtts]" in workflow and "/tests/arduino/network/${{ matrix.header }}.hpp" in workflow

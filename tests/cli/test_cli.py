@@ -76,6 +76,8 @@ def test_python_m_tinymetafed_runs_the_command(tmp_path: Path) -> None:
     assert shown.returncode == 0 and "Usage: tinymetafed [OPTIONS]" in shown.stdout
     assert run("--version").stdout.strip() == tinymetafed.__version__
     assert "Usage: tinymetafed bench" in run("bench", "--help").stdout
+    # With some pairs of typer's and click's versions, arguments have no help.
+    assert "Experiment file, for instance" in run("train", "--help").stdout
     wrong = run("simulate", "nowhere.toml")
     assert wrong.returncode == 2 and "nowhere.toml: no such experiment file" in wrong.stderr
 

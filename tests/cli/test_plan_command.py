@@ -19,6 +19,14 @@ def test_a_plan_for_each_number_of_boards(command: Command) -> None:
     assert few["rates"]["line"]["name"] == "serial" and few["rates"]["measured_on"]
 
 
+def test_gateways_send_what_the_experiment_says_unless_another_form_is_asked_for(command: Command) -> None:
+    summed = ("--set", "strategy.gateways=pre-summed")
+    for options, form in (((), "forward"), (summed, "pre-summed"), ((*summed, "--form", "forward"), "forward")):
+        said = command("plan", SINE, "--boards", "10", "--gateways", "2", "--json", *options)
+        assert said.code == 0, said
+        assert json.loads(said.out)[0]["fleet"]["form"] == form
+
+
 def test_the_table_says_what_gives_way_and_what_is_assumed(command: Command) -> None:
     said = command("plan", SINE, "--boards", "10", "--line", "usb", "--set", "run.rounds=5")
     assert said.code == 0, said

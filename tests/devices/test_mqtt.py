@@ -234,6 +234,23 @@ def test_all_boards_below_a_topic(broker: Mosquitto) -> None:
         tmf.board_status(f"{place}/lab/+", insecure=True)
 
 
+STRAY = ("lab/" + "x" * 66, "lab/a?b", "lab/a?ca=theirs.pem", "lab/k\u00fcche", "lab/\x1b[2J", "lab/")
+
+
+def test_topics_where_no_board_can_be_are_left_out_and_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
+    announced, events = {"lab/a": True, **dict.fromkeys(STRAY, True), "lab/\x1b[2K": False}, list[str]()
+    monkeypatch.setattr(mqtt_line, "boards_below", lambda search, clock: announced)
+    search = parse(["mqtts://host/lab/+?ca=ours.pem"])
+    (found,) = found_boards(search, SYSTEM_CLOCK, events.append)
+    assert found.url == "mqtts://host:8883/lab/a?ca=ours.pem" and found.found
+    (said,) = events
+    assert said.startswith("mqtts://host:8883/lab/+: ") and "'lab/a?b'" in said and " and 4 more;" in said
+    announced = dict.fromkeys(["lab/\x1b[2J"], True)
+    with pytest.raises(PortError, match="no board is connected to the broker below this topic; switch"):
+        found_boards(search, SYSTEM_CLOCK, events.append)
+    assert r"'lab/\x1b[2J'" in events[-1] and all(event.isprintable() for event in events)
+
+
 def kept(broker: Mosquitto, topic: str) -> list[bytes]:
     """The message that the broker keeps at a topic."""
     found: list[bytes] = []

@@ -15,7 +15,7 @@ from clocks import HUNG_SECONDS, HeldClock, wait_until
 from fake_device import FakeDevice
 
 from tinymetafed.devices import launch as launching
-from tinymetafed.devices.device_urls import parse
+from tinymetafed.devices.device_urls import DeviceSpec, parse
 from tinymetafed.devices.fleet import Fleet
 from tinymetafed.devices.link.link_errors import DeviceRefused, DeviceSilent, LinkError, PortError
 from tinymetafed.devices.roster import MAX_FAILURES, FleetError
@@ -292,3 +292,29 @@ def test_a_board_that_sleeps_when_the_run_begins_is_waited_for_by_name(tmp_path:
     finally:
         board.close()
     assert known == [b"a board."] and len(events) == 1
+
+
+@pytest.mark.parametrize("others", [1, 0])
+def test_a_board_that_only_its_broker_names_is_not_waited_for(
+    others: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The broker has missed that it is gone. Without any other board that is the error."""
+    board, ghost, events = (
+        FakeDevice(unique_id=b"a board."),
+        DeviceSpec(str(tmp_path / "ghost"), "serial", found=True),
+        list[str](),
+    )
+    try:
+        there = [DeviceSpec(board.url, "serial", found=True)][:others]
+        monkeypatch.setattr(launching, "found_boards", lambda specs, clock, on_event: [ghost, *there])
+        begun = launching.launch([], Path, start=HUNG_SECONDS, awaits_sleepers=True, on_event=events.append)
+        if others:
+            with begun as devices:
+                assert [device.hello.unique_id for device in devices] == [b"a board."]
+            (said,) = events
+            assert said.startswith(f"{ghost.url}: ") and said.endswith("; the run goes without it, as other boards answer")
+        else:
+            with pytest.raises(PortError, match=ghost.url), begun:
+                pass
+    finally:
+        board.close()

@@ -118,8 +118,8 @@ LONGEST_RUN, REST = 2, 6  # frames with faults in a row, and frames then passed,
 def _begins(frame: bytes) -> bool:
     """Whether a frame is a request that makes a device forget its round.
 
-    A late copy of one is as a reset: without authentication a device cannot know that it is late (docs/network-boards.md), and the
-    host begins the round again.
+    A late copy of one is as a reset: without authentication a device cannot know that it is late (docs/network-boards.md), and
+    the host begins the round again.
     """
     return cobs.decode(frame[:-1])[0] in (Hello.type_id, Configure.type_id)
 

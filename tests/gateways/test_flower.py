@@ -197,7 +197,7 @@ def test_a_superlink_that_is_away_is_tried_again_and_named_once() -> None:
 
 def test_a_superlink_that_stays_away_ends_the_run_resumably() -> None:
     made, _ = calls(away(), [])
-    with pytest.raises(SuperLinkError, match=r"SuperLink 127.0.0.1:\d+: does not answer for 1\d\d s \(Connection refused\)"):
+    with pytest.raises(SuperLinkError, match=r"SuperLink 127.0.0.1:\d+: has not answered for 1\d\d s \(Connection refused\)"):
         made.call(refused)
     assert issubclass(SuperLinkError, tmf.LinkError), "for these errors the command says how to continue"
 

@@ -74,7 +74,7 @@ def test_a_superlink_that_is_started_again_is_joined_again_and_the_run_continued
                     link.process.kill()
                     link.process.wait()
 
-            with pytest.raises(tmf.LinkError, match=r"SuperLink .* does not answer for .*Connection refused"):
+            with pytest.raises(tmf.LinkError, match=r"SuperLink .* has not answered for .*Connection refused"):
                 tmf.train(experiment, test_device="native:1", out=tmp_path / "run", gateways=reached, progress=kill)
         with superlink(tmp_path, port=port):
             run = tmf.resume(tmp_path / "run", gateways=reached, progress=False)

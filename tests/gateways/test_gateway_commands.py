@@ -29,7 +29,10 @@ LINK = ["--superlink", "127.0.0.1:9"]
             "--device is about boards of this machine; give it to `tinymetafed gateway`",
         ),
         (["train", str(SINE), *LINK, "--record", "x"], "--record is about boards of this machine"),
-        (["train", str(SINE), *LINK, "--insecure", "--root-certificates", "x"], "nobody looks at --root-certificates"),
+        (
+            ["train", str(SINE), *LINK, "--insecure", "--root-certificates", "x"],
+            "--root-certificates needs TLS; leave --insecure out",
+        ),
         (["train", str(SINE), "--superlink", "nowhere", "--insecure"], "expected HOST:PORT, for instance 127.0.0.1:8000"),
         (["gateway", str(SINE), *LINK, "--insecure", "--name", "my lab"], "--name my lab: expected up to 64 letters"),
         (["gateway", str(SINE), *LINK, "--insecure", "--node-key", "x"], "--node-key needs TLS; leave --insecure out"),

@@ -235,6 +235,12 @@ def test_what_is_no_address_is_a_mistake(text: str) -> None:
         parse_address(text)
 
 
+@pytest.mark.parametrize("name", ["a" * 70, "a..b"])
+def test_what_can_be_no_name_of_a_machine_is_a_mistake(name: str, tmp_path: Path) -> None:
+    with pytest.raises(tinymetafed.UsageError, match=rf"cannot be served at {name}: .*give an address of this machine"):
+        tinymetafed.live(tmp_path, f"{name}:8765")
+
+
 def test_a_taken_port_is_replaced_unless_it_was_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

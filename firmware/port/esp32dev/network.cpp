@@ -1,5 +1,4 @@
-// A kit on Wi-Fi: it serves a TCP port, or takes its place at an MQTT broker, as the header of the user says, which
-// docs/network-boards.md describes.
+// An ESP32 kit on Wi-Fi: serves a TCP port, or connects to an MQTT broker, as the user's header says (docs/network-boards.md).
 #if __has_include(<network_facts.hpp>)  // generated where TINYMETAFED_NETWORK names that header
 #include <network_facts.hpp>
 
@@ -24,6 +23,11 @@ static_assert(NetworkLine::kMessageBytes >= board::kReceiveWindow, "a frame has 
 
 #ifdef TMF_MQTT_CA
 WiFiClientSecure connection;
+// arduino-esp32 2.0 looks a name up for up to 15 s, connects for up to 30 s, and by default waits 120 s for TLS's handshake. A
+// broker that accepts and says nothing must not stop the board for longer than its watchdog waits.
+constexpr unsigned kLookUpSeconds = 15, kConnectSeconds = 30, kHandshakeSeconds = 8;
+static_assert(kLookUpSeconds + kConnectSeconds + kHandshakeSeconds + MqttLine::kAnswerSeconds < board::kWatchdogSeconds,
+              "a try to reach the broker must end before the watchdog resets the board");
 #ifndef TMF_MQTT_PORT
 #define TMF_MQTT_PORT 8883
 #endif
@@ -54,6 +58,7 @@ void open_line() {
   }
 #ifdef TMF_MQTT_CA
   connection.setCACert(TMF_MQTT_CA);
+  connection.setHandshakeTimeout(kHandshakeSeconds);
 #endif
   client.setServer(TMF_MQTT_HOST, TMF_MQTT_PORT);
   if (!line.begin(name)) return;  // no memory: the board stays silent on the network

@@ -1,4 +1,4 @@
-// The network of a kit, in place of its UART.
+// A line over the network of an ESP32 kit, in place of its UART.
 #pragma once
 
 namespace tmf::port {

@@ -88,7 +88,7 @@ def gateway(
     stop: threading.Event | None = None,
     progress: ProgressOption = True,
 ) -> None:
-    """Trains with the boards of this machine for runs elsewhere, until it is interrupted.
+    """Lends the boards of this machine to runs that other machines begin, until it is interrupted.
 
     Args:
         experiment: The experiment of the runs; a server with another one is refused.
@@ -101,12 +101,12 @@ def gateway(
         data: Folder of the task's data; None for the usual place.
         fault: Faults to inject into the lines.
         record: File to record every byte of the lines in.
-        insecure: Whether the line to the SuperLink has no TLS; accepts devices as in ``train``, too.
+        insecure: Whether the line to the SuperLink has no TLS; lines to devices are then accepted as in ``train``, too.
         stop: Ends the gateway when it is set; None for Ctrl-C alone.
         progress: As in ``simulate``.
 
     Raises:
-        Error: SpecError, DataError, BuildError, LinkError, LaunchError; SuperLinkError if the SuperLink must not be believed.
+        Error: SpecError, DataError, BuildError, LinkError, LaunchError; SuperLinkError if the SuperLink cannot be trusted.
         KeyboardInterrupt: The run goes on without this gateway.
     """
     address = SuperLinkAddress.parse(

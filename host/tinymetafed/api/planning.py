@@ -37,7 +37,7 @@ def plan(
     gateways: int = 0,
     boards_per_gateway: int | None = None,
     clients: int | None = None,
-    form: str = "forward",
+    form: str | None = None,
     board: str = "nano33ble",
     line: str = "serial",
     backhaul: str = "lan",
@@ -55,15 +55,16 @@ def plan(
     Args:
         experiment: An experiment from ``load``.
         boards: Numbers of boards, one for each plan.
-        gateways: Machines with boards between these and the server; 0: all boards are at the server.
-        boards_per_gateway: In place of ``gateways``: as many as it takes with so many boards at each.
-        clients: That a round trains; None for one on every board.
-        form: What gateways send: "forward", every update; "pre-summed", their sum.
-        board: A real board's name.
-        line: Of each board: "serial", "usb", "wifi", "ethernet", or "RATE,LATENCY" in bytes per second and seconds.
-        backhaul: Of each gateway: "lan", "gigabit", "internet", or "RATE,LATENCY".
-        server_line: The server's own, which its gateways share.
-        memory: The server's, in GB.
+        gateways: Number of machines with boards; 0: all boards are at the server.
+        boards_per_gateway: In place of ``gateways``: a gateway for every so many boards.
+        clients: Number of clients that a round trains; None for one on every board.
+        form: What gateways send: "forward", every update; "pre-summed", their sum; None for the experiment's
+            ``strategy.gateways``.
+        board: Name of the real board whose training time and energy are estimated.
+        line: Line of each board: "serial", "usb", "wifi", "ethernet", or "RATE,LATENCY" in bytes per second and seconds.
+        backhaul: Line of each gateway to the server: "lan", "gigabit", "internet", or "RATE,LATENCY".
+        server_line: The server's own line, which its gateways share; as ``backhaul``.
+        memory: The server's memory in GB.
         measured: A file that ``bench fleet --json`` wrote on the machine that will be host and server; None for the figures of
             the project's machine.
         data: Folder of the task's data; None for the usual place.
@@ -85,7 +86,7 @@ def plan(
     fleets = []
     for count in boards:
         hosts = gateways if boards_per_gateway is None else math.ceil(count / boards_per_gateway)
-        fleet = Fleet(count, hosts, count if clients is None else clients, form)
+        fleet = Fleet(count, hosts, count if clients is None else clients, form or experiment.spec.strategy.gateways)
         fleet.require()
         fleets.append(fleet)
     figures = committed() if measured is None else read(Path(measured))
@@ -122,12 +123,12 @@ def bench_fleet(
     """Measures fleets on this machine and compares them with the formulas of ``plan``; measures what host and server take.
 
     Args:
-        boards: Sizes of the fleets, each board trains one client of examples/sine.toml in every round.
+        boards: Sizes of the fleets; each board trains one client of examples/sine.toml in every round.
         kind: "qemu" for emulated boards, "native" for processes.
-        line: That every board is slowed down to, as for ``plan``; None for lines as fast as this machine.
-        calibrate: Boards of the fleet whose processor times and time the predictions start from.
-        rounds: That are measured of each fleet.
-        command: What to note as the command.
+        line: Line whose speed every board is slowed down to, as for ``plan``; None for lines as fast as this machine.
+        calibrate: Size of the fleet from whose measured times the others are predicted.
+        rounds: Number of rounds to measure of each fleet.
+        command: The command that the figures name as theirs.
         progress: As in ``simulate``.
 
     Returns:

@@ -24,7 +24,9 @@ CertificatesOption = Annotated[
         help="PEM file of the authority that signed the SuperLink's certificate.", show_default="authorities of the system"
     ),
 ]
-SecretOption = Annotated[Path | None, typer.Option(help="File of the SuperLink's --superexec-auth-secret-file, if it has one.")]
+SecretOption = Annotated[
+    Path | None, typer.Option(help="The file that the SuperLink has as --superexec-auth-secret-file, if it has one.")
+]
 
 
 def gateway(
@@ -37,7 +39,7 @@ def gateway(
     root_certificates: CertificatesOption = None,
     node_key: Annotated[
         Path | None,
-        typer.Option(help="File with the private key by which the SuperLink knows this gateway, if it knows any by theirs."),
+        typer.Option(help="File with this gateway's private key, where the SuperLink takes only registered gateways."),
     ] = None,
     data: DataOption = None,
     set_: SetOption = None,
@@ -50,11 +52,12 @@ def gateway(
         bool,
         typer.Option(
             "--insecure",
-            help="Accept a SuperLink without TLS, and socket:// to another machine: whoever is on the network may change all.",
+            help="Accept a SuperLink without TLS, and lines as `train --insecure` does: whoever is on the network may then "
+            "answer for a board or for the server.",
         ),
     ] = False,
 ) -> None:
-    """Lend this machine's boards to runs of an experiment, which `train --superlink` begins elsewhere; until Ctrl-C.
+    """Lend this machine's boards, until Ctrl-C, to runs of an experiment that `train --superlink` begins on another machine.
 
     tinymetafed gateway examples/sine.toml --device native:8 --superlink 127.0.0.1:8000 --insecure --name lab-1
     """
@@ -87,7 +90,7 @@ def gateways_of(
         count: Number of gateways, if it is given.
         root_certificates: PEM file, if it is given.
         server_secret: File with the SuperLink's secret, if it is given.
-        insecure: Whether it has no TLS.
+        insecure: Whether the SuperLink has no TLS.
         local: Options that are about lines of this machine, and whether each is given.
 
     Raises:
@@ -106,7 +109,7 @@ def gateways_of(
 
 
 def words_of(gateways: tmf.Gateways | None) -> list[str]:
-    """The options that ``gateways`` came from, but --insecure."""
+    """The options that ``gateways`` came from, without --insecure."""
     if gateways is None:
         return []
     words = ["--superlink", gateways.superlink, "--gateways", str(gateways.count)]

@@ -61,7 +61,7 @@ def live(
         ),
     ] = "",
 ) -> None:
-    """Serve a page of runs, finished or trained by another command: boards, round clock, curves, bytes, energy.
+    """Serve a page of runs, finished or trained by another command: boards, curves, bytes, retries, outliers, energy.
 
     tinymetafed live runs
     """
@@ -84,7 +84,7 @@ def top(
     once: Annotated[bool, typer.Option("--once", help="Print the state once and end, as for a script.")] = False,
     json_: JsonOption = False,
 ) -> None:
-    """Watch runs in the terminal: boards, round clock, scores, bytes, retries, outliers, energy.
+    """Watch runs in the terminal: boards, time of the round, scores, bytes, retries, outliers, energy.
 
     tinymetafed top runs
     """

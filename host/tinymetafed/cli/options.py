@@ -24,8 +24,8 @@ DeviceOption = Annotated[
     typer.Option(
         "--device",
         "-d",
-        help="Devices that clients run on: native:4, qemu:4, renode:4, /dev/ttyACM0, COM5, tls://host:port. "
-        "May be given several times.",
+        help="Devices that clients run on: native:4, qemu:4, renode:4, /dev/ttyACM0, COM5, tls://host:port, "
+        "mqtt://broker/topic. May be given several times.",
         show_default="native:2",
     ),
 ]
@@ -33,8 +33,8 @@ InsecureOption = Annotated[
     bool,
     typer.Option(
         "--insecure",
-        help="Accept socket:// to another machine, and a SuperLink without TLS: whoever is on the network may then answer for "
-        "a board. tls:// needs it not.",
+        help="Accept socket:// to another machine, mqtt:// without authenticated boards, and a SuperLink without TLS: whoever "
+        "is on the network may then answer for a board.",
     ),
 ]
 TrustOption = Annotated[

@@ -23,24 +23,34 @@ BACKHAUL_HELP = "lan, gigabit, internet, or RATE,LATENCY in bytes per second and
 
 def plan(
     source: Annotated[Path, typer.Argument(help="Experiment file, or the folder of a run, whose experiment is planned.")],
-    boards: Annotated[str, typer.Option(help="Number of boards; several with commas between them are columns.")] = "100",
-    gateways: Annotated[int, typer.Option(help="Machines with boards, such as Raspberry Pis; 0: all are at the server.")] = 0,
+    boards: Annotated[
+        str, typer.Option(help="Number of boards, or several with commas between them: a column for each.")
+    ] = "100",
+    gateways: Annotated[
+        int, typer.Option(help="Machines with boards, such as Raspberry Pis; 0: all boards are at the server.")
+    ] = 0,
     boards_per_gateway: Annotated[
-        int | None, typer.Option(help="In place of --gateways: as many gateways as it takes.", show_default="none")
+        int | None, typer.Option(help="In place of --gateways: a gateway for every so many boards.", show_default="none")
     ] = None,
     clients: Annotated[int | None, typer.Option(help="Clients that a round trains.", show_default="one on every board")] = None,
     form: Annotated[
-        str, typer.Option(help="What gateways send to the server: forward (every update) or pre-summed (their sum).")
-    ] = "forward",
-    board: Annotated[str, typer.Option(help="A real board, for training time and energy.")] = "nano33ble",
+        str | None,
+        typer.Option(
+            help="What gateways send to the server: forward (every update) or pre-summed (their sum).",
+            show_default="strategy.gateways of the experiment",
+        ),
+    ] = None,
+    board: Annotated[str, typer.Option(help="The real board whose training time and energy are estimated.")] = "nano33ble",
     line: Annotated[str, typer.Option(help=f"Line of each board: {LINE_HELP}.")] = "serial",
     backhaul: Annotated[str, typer.Option(help=f"Line of each gateway to the server: {BACKHAUL_HELP}.")] = "lan",
-    server_line: Annotated[str, typer.Option(help="The server's own line, which gateways share: as --backhaul.")] = "gigabit",
+    server_line: Annotated[
+        str, typer.Option(help="The server's own line, which all gateways share; takes what --backhaul takes.")
+    ] = "gigabit",
     memory: Annotated[float, typer.Option(help="The server's memory in GB.")] = 16.0,
     measured: Annotated[
         Path | None,
         typer.Option(
-            help="Figures of your own machine as host and server: FILE of `tinymetafed bench fleet --json > FILE`.",
+            help="Plan with your machine as host and server: the FILE that `tinymetafed bench fleet --json > FILE` wrote.",
             show_default="those of the project's machine",
         ),
     ] = None,
@@ -112,14 +122,14 @@ def fleet(
     line: Annotated[
         str | None, typer.Option(help=f"Slow every board's line down: {LINE_HELP}.", show_default="as fast as this machine")
     ] = None,
-    calibrate: Annotated[int, typer.Option(help="Boards of the fleet that the others are predicted from.")] = 8,
+    calibrate: Annotated[int, typer.Option(help="Size of the fleet from which the times of the others are predicted.")] = 8,
     rounds: Annotated[int, typer.Option(help="Rounds to measure of each fleet.")] = 10,
     json_: JsonOption = False,
 ) -> None:
     """Measure fleets of boards on this machine, beside what the formulas of `tinymetafed plan` predict for them.
 
     Each board trains a client of examples/sine.toml in every round. The file that --json writes is for `plan --measured`. Other
-    work on the machine makes the times longer; the processor times hardly change. One after the other:
+    work on the machine makes the times longer; the processor times hardly change.
 
     tinymetafed bench fleet --boards 4,16,64,100 --json > fleet.json
 

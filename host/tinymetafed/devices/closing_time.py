@@ -39,7 +39,7 @@ class ClosingTime:
         )
 
     def impossible(self, done: int, reasons: Sequence[str]) -> str:
-        """The error's text for a quorum that no board is left to complete; ``reasons``: why boards are not expected."""
+        """The error's text for a quorum that the remaining boards cannot reach; ``reasons``: why others are not expected."""
         why = "".join(f"; {reason}" for reason in reasons)
         return (
             f"round {self.round}: {done} clients are done, run.quorum asks for {self.quorum}, and no board is left that could "

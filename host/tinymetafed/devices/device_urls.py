@@ -37,7 +37,8 @@ class DeviceSpec:
 
     ``declared`` is the board on a serial port, if the URL names it. ``store`` is the folder for the files that stand for the
     flash of processes; None: files that are removed at the end. ``replay`` is the recording, or a folder of them, that stands
-    for their sensors. With ``tcp`` they serve a TCP port of this machine, otherwise a pseudo-terminal.
+    for their sensors. With ``tcp`` they serve a TCP port of this machine, otherwise a pseudo-terminal. ``found``: whether a
+    broker has named it; it may be gone without the broker's knowledge.
     """
 
     url: str
@@ -48,6 +49,7 @@ class DeviceSpec:
     store: Path | None = None
     replay: Path | None = None
     tcp: bool = False
+    found: bool = False
 
     @property
     def is_search(self) -> bool:

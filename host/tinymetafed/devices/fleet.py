@@ -386,14 +386,23 @@ class Fleet:
                     elif job.served.device == member.device.url:
                         queue.longest = max(queue.longest, self._clock.monotonic() - began)
                         self._longest[kind] = queue.longest
-                    queue.changed.notify_all()
+                    self._tell(queue)
         except BaseException as error:
             queue.fail(error)
             raise
         finally:
-            with queue.changed:  # wakes threads that wait for this device
+            with queue.changed:
                 queue.busy.pop(member, None)
-                queue.changed.notify_all()
+                self._tell(queue)
+
+    def _tell(self, queue: _Queue[Item, Outcome]) -> None:
+        """Wakes the threads that wait for a change, with the queue's lock held, unless nothing can have changed for them.
+
+        While others are at work, an item that is done gives nobody anything to do: one that is not is offered. Each time that
+        threads are woken for nothing costs many of them, where a fleet has many boards. A deadline counts what is done.
+        """
+        if not queue.busy or queue.closing is not None or queue.failure is not None:
+            queue.changed.notify_all()
 
     def _offer(self, queue: _Queue[Item, Outcome], job: _Job[Item, Outcome], start: Callable[[Member], None]) -> None:
         """Puts an item back into the queue, whose lock is held, and wakes an idle device for it."""

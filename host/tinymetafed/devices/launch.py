@@ -7,8 +7,8 @@ import os
 import shutil
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -26,7 +26,7 @@ from .found_boards import found_boards
 from .key_file import kept_beside
 from .link.clock import SYSTEM_CLOCK, Clock
 from .link.faults import FaultError, FaultPlan
-from .link.link_errors import DeviceSilent, LaunchError, LinkError, PortError
+from .link.link_errors import DeviceSilent, LaunchError, LinkError, PortError, WrongFirmware
 from .link.record import Recorder
 from .link.session import Session
 from .ports import ProcessPort, Wrapping
@@ -83,12 +83,13 @@ def launch(
             ``start_seconds``, which depend on the number of processes.
         ids: Gives the unique ids of processes without a store; None for 1, 2, …, with which a run finds its boards again.
         clock: Clock to measure time with.
-        on_event: Is told what is waited for.
+        on_event: Is told what is waited for, and which boards are left out.
         bus: The USB ports of this machine; None to look for them.
         awaits_sleepers: Whether boards on ports may sleep, and are waited for until each has answered.
 
     Yields:
-        The connected devices, in the order of ``specs``.
+        The connected devices, in the order of ``specs``; without those that a broker has named and that do not answer, as long
+        as others do.
 
     Raises:
         LaunchError: A device cannot be started. EmulatorMissing: its emulator is not installed.
@@ -113,12 +114,15 @@ def launch(
         kinds = {spec.board for spec in specs if spec.board is not None}
         seconds = {name: start_seconds(boards.load(name), len(processes), processor_cores()) for name in kinds}
         ports: list[ProcessPort | SerialPort] = []
+        found: set[ProcessPort | SerialPort] = set()
         bus = UsbBus() if bus is None else bus
         for spec in specs:
             for _ in range(spec.count):
                 if spec.kind == "serial":
                     wrapping = Wrapping(faults, recorder, len(ports), clock)
                     ports.append(SerialPort(spec.url, wrapping, spec.declared, boards, bus, on_event))
+                    if spec.found:
+                        found.add(ports[-1])
                 else:
                     name = f"{spec.kind}#{next(numbered[spec.kind])}"
                     assert spec.board is not None
@@ -129,12 +133,14 @@ def launch(
         with ThreadPoolExecutor(max_workers=max(1, len(ports))) as pool:
             leaving = threading.Event()
             greet = partial(_greet, stack, start=start, clock=clock, stop=leaving.is_set)
-            awaited = partial(_greet_sleeper, greet, clock, leaving.is_set, on_event or (lambda line: None))
-            futures = [
-                pool.submit(awaited if awaits_sleepers and isinstance(port, SerialPort) else greet, port) for port in ports
-            ]
+            say = on_event or (lambda line: None)
+            awaited = partial(_greet_sleeper, greet, clock, leaving.is_set, say)
+            may_sleep = (
+                {port for port in ports if isinstance(port, SerialPort) and port not in found} if awaits_sleepers else ()
+            )
+            futures = {port: pool.submit(awaited if port in may_sleep else greet, port) for port in ports}
             try:
-                devices = [future.result() for future in futures]
+                devices = list(_answering(futures, found, say))
             except BaseException:  # Ctrl-C too: nobody waits for the other devices' answers
                 leaving.set()
                 raise
@@ -256,6 +262,28 @@ def _replayed(spec: DeviceSpec, recordings: Callable[[DeviceSpec], Sequence[byte
     if recordings is None:
         raise LaunchError(f"device '{spec.url}': this command starts boards without sensors; leave replay= out")
     return recordings(spec)
+
+
+def _answering(
+    futures: Mapping[ProcessPort | SerialPort, Future[Device]],
+    found: Collection[ProcessPort | SerialPort],
+    on_event: Callable[[str], None],
+) -> Iterator[Device]:
+    """The devices. Those that are only ``found`` may be gone; raises their error if no other one is there."""
+    gone: list[LinkError] = []
+    for port, future in futures.items():
+        try:
+            yield future.result()
+        except WrongFirmware:
+            raise
+        except LinkError as error:
+            if port not in found:
+                raise
+            gone.append(error)
+    if len(gone) == len(futures) and gone:
+        raise gone[0]
+    for why in gone:
+        on_event(f"{in_short(why)}; the run goes without it, as other boards answer")
 
 
 def _greet_sleeper(

@@ -9,7 +9,10 @@ from tinymetafed_codegen.section import StrictJson
 
 @dataclass(frozen=True)
 class Closing:
-    """When a round ends without all of its clients: ``seconds`` after its start, once ``quorum`` of them are done."""
+    """When a round may end without all of its clients.
+
+    ``round``: its number. ``seconds``: after its start; ``quorum``: how many clients must be done by then, or are waited for.
+    """
 
     round: int
     quorum: int
@@ -18,7 +21,10 @@ class Closing:
 
 @dataclass(frozen=True)
 class Absence:
-    """A device that was not done when the round ended: its URL, "" if no device had begun; ``away``: it was not connected."""
+    """A client's device that was not done when the round ended.
+
+    ``device``: its URL, "" if no device had begun the client. ``away``: whether it was not connected.
+    """
 
     device: str
     away: bool
@@ -35,7 +41,10 @@ class Late(StrictJson):
 
 @dataclass(frozen=True)
 class Returned(StrictJson):
-    """A device that takes part again: its update came ``seconds`` after the end of ``round``, the first that it was late in."""
+    """A device that takes part again.
+
+    ``round``: the first of the rounds that ended without it. ``seconds``: from the end of that round to its next update.
+    """
 
     device: str
     round: int

@@ -46,7 +46,7 @@ class Backhaul(Protocol):
         """The gateways that can be reached now."""
 
     def send(self, gateway: int, content: bytes) -> str:
-        """Sends a message to a gateway; returns the message's id, which is not sent before."""
+        """Sends a message to a gateway; returns the message's id, by which its reply is told."""
 
     def replies(self, waiting: Collection[str]) -> list[Reply]:
         """The replies to messages that have come since they were last asked for."""

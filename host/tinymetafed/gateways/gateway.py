@@ -37,7 +37,7 @@ from .terms import Terms
 
 
 class Boards(Protocol):
-    """The boards of a gateway, as devices.device_clients.DeviceClients has them."""
+    """What a gateway needs of its boards; devices.device_clients.DeviceClients has it."""
 
     @property
     def traffic(self) -> Traffic:
@@ -76,7 +76,7 @@ def shape_of(strategy: Strategy) -> Shape:
 
 @dataclass
 class Gateway:
-    """Boards and what this machine knows of the run.
+    """The boards of a machine, and what it knows of the run.
 
     ``name``: by which people tell gateways apart. ``on_round``: called with the number of each round and its number of clients.
     """
@@ -120,7 +120,7 @@ class Gateway:
     def _join(self, reader: FieldReader) -> Joined:
         asked = read_join(reader).terms
         if wrong := asked.difference(self.terms):
-            self.on_event(f"a server asks for a run that this gateway is not for: this gateway {wrong}")
+            self.on_event(f"a server asks for a run of another experiment: this gateway {wrong}")
         else:
             self.on_event(f"joined a run with {len(self.clients.devices)} boards")
         devices, unused = tuple(self.clients.devices), self.clients.dropped

@@ -301,7 +301,7 @@ class GatewayClients:
             self.roster.refuse(member, f"it failed {member.failures} times in a row")
 
     def _lose(self, round_: _Round, order: _Order, why: str) -> None:
-        """Has an order done by others whose gateway is no longer there; it is asked to join again when it is."""
+        """Gives the order of a lost gateway to others; the gateway is asked to join again when it is back."""
         member = order.member
         member.standing, member.failures = Standing.LOST, member.failures + 1
         round_.again(order.places, f"{member.title} is lost ({why})")

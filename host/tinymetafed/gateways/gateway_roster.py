@@ -14,7 +14,7 @@ from .gateway_messages import Failed, Join, Joined, Kind, Shape, opened, read_fa
 from .terms import Terms
 
 GATHER_SECONDS = 600.0  # for all gateways to join at the start
-LOOK_SECONDS = 1.0  # between two looks which gateways are there
+LOOK_SECONDS = 1.0  # between two checks which gateways are there
 AGAIN_SECONDS = 5.0  # before a gateway is asked again whose name is taken, perhaps by itself before it was started again
 MAX_FAILURES = 5  # orders in a row
 MAX_INVALID = 2  # answers that cannot be read
@@ -115,7 +115,7 @@ class GatewayRoster:
             if (waited := self._backhaul.now() - began) > GATHER_SECONDS:
                 raise BackhaulError(
                     f"{len(self.up)} of {count} gateways have joined after {waited:.0f} s: {self._names() or 'none'}; start "
-                    "the others with `tinymetafed gateway`, look what they print, or give a smaller --gateways"
+                    "the others with `tinymetafed gateway`, read what they print, or give a smaller --gateways"
                 )
             self._backhaul.wait(self._backhaul.now() - last)
 
@@ -181,7 +181,7 @@ class GatewayRoster:
 
     def _join(self, member: GatewayMember, joined: Joined) -> None:
         if not _NAME.fullmatch(joined.name):
-            self.refuse(member, "its name is no word of letters, digits, '.', '-' and '_'")
+            self.refuse(member, "its name is not one of up to 64 letters, digits, '.', '-' and '_'")
             return
         member.name = joined.name
         if wrong := self._terms.difference(joined.terms):
@@ -206,7 +206,7 @@ class GatewayRoster:
         member.excluded = {}
         self._keep_own(member, [device for place, device in enumerate(named) if place not in joined.dropped], others)
         if not member.devices:
-            self.refuse(member, "it has no board that it can use and that is not behind another gateway too")
+            self.refuse(member, "all of its boards are behind another gateway too, or not used any more")
             return
         member.standing = Standing.UP
         self._on_event(f"{member.title} has joined with {len(member.devices)} board{'s' * (len(member.devices) != 1)}")

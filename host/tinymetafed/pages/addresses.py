@@ -58,6 +58,11 @@ def listening(address: Address) -> socket.socket:
     """A socket that listens there. Raises UsageError if the port is taken, or the address is none of this machine's."""
     try:
         return _bound(address.host, PORT if address.port is None else address.port)
+    except UnicodeError:
+        raise UsageError(
+            f"the live page cannot be served at {address.host}: no machine has this name, as the parts between dots have 1 to "
+            "63 characters; give an address of this machine"
+        ) from None
     except OSError as error:
         if address.port is None and error.errno in (errno.EADDRINUSE, errno.EACCES):
             return listening(Address(address.host, 0))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import islice
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby, islice
 from pathlib import Path
 
 from tinymetafed_codegen.errors import UsageError
@@ -12,23 +13,27 @@ from tinymetafed_codegen.spec import Experiment
 
 from ..federation.observer import Observer
 from ..federation.participation import Participation
-from ..federation.rounds import rounds
-from ..learn.weights import initial, sha256
-from ..simulation.kernels import open_kernels
-from ..simulation.simulated_clients import SimulatedClients
-from .journal import RoundEntry
+from ..federation.rounds import Round, rounds
+from ..federation.standing import Guard
+from ..learn.server_optimiser import ServerState
+from ..learn.strategies import Strategy, open_strategy
+from ..learn.weights import Floats, initial, sha256
+from ..simulation.kernels import ClientKernels, open_kernels
+from ..simulation.simulated_clients import URL, SimulatedClients
+from .journal import RoundEntry, SessionEntry
 from .run_data import RunData
-from .setup import set_up
+from .setup import Setup, set_up
+from .sites import OnDevices
 from .unchanged import same_code, same_data, same_model
 
 
 @dataclass(frozen=True)
 class Verification:
-    """How far the weights of a run are those of a simulation of the same participation.
+    """Whether the weights of a run are those of a simulation with the same clients in each round.
 
-    ``rounds``: those of the run. ``left_out``: how many contributions were skipped, because boards were late or lost.
-    ``weights_sha256``: of the run after its last round; ``simulated_sha256``: of the simulation, after the first round that
-    differs. ``differs``: that round; None if all are the same.
+    ``rounds``: how many the run has. ``left_out``: how many contributions were skipped, because boards were late or lost.
+    ``differs``: the first round after which the weights differ; None if there is none. ``weights_sha256``: of the run, after
+    its last round; ``simulated_sha256``: of the simulation, after the round ``differs``, or else after the last one.
     """
 
     rounds: int
@@ -64,7 +69,7 @@ def verify(run: RunData, data: Path | None, threads: int, observer: Observer) ->
         Whether the weights are the same after each round.
 
     Raises:
-        UsageError: The updates of the run have secret noise, so that nobody can repeat them.
+        UsageError: The updates of the run have secret noise, so nobody can repeat them.
         Error: SpecError, DataError, BuildError, StoreError, StrategyError, TrainingFailed.
     """
     experiment = _simulated(run)
@@ -76,12 +81,11 @@ def verify(run: RunData, data: Path | None, threads: int, observer: Observer) ->
     same_data(setup, run)
     absent = absences(run.rounds)
     observer.stage("compiling the simulation")
-    clients = Participation(SimulatedClients(open_kernels(setup.design, threads), setup.strategy, setup.task), absent)
+    kernels = open_kernels(setup.design, threads)
     first = initial(setup.design.manifest, experiment.run.seed, experiment.model.init)
     observer.stage("repeating the run's rounds", run.trained)
     reached, differs = sha256(first), None
-    done = islice(rounds(setup.strategy, setup.task, clients, first), run.trained)
-    for each, entry in zip(done, run.rounds, strict=True):
+    for each, entry in _repeated(setup, run, kernels, first, absent):
         reached = sha256(each.weights)
         observer.advance()
         if reached != entry.weights_sha256:
@@ -90,8 +94,46 @@ def verify(run: RunData, data: Path | None, threads: int, observer: Observer) ->
     return Verification(run.trained, sum(map(len, absent.values())), sha256(run.weights), reached, differs)
 
 
+def _repeated(
+    setup: Setup, run: RunData, kernels: ClientKernels, weights: Floats, absent: Mapping[int, frozenset[int]]
+) -> Iterator[tuple[Round, RoundEntry]]:
+    """The rounds of a simulation from ``weights`` on, beside those of the run.
+
+    Each session is repeated with the number of rounds that the run had then, over which schedules are spread, and with what
+    clients had still kept.
+    """
+    server, guard = ServerState(), Guard(setup.strategy.spec, weights)
+    starts = [session.round for session in run.sessions]
+    former: SimulatedClients | None = None
+    for begun, entries in groupby(run.rounds, lambda entry: bisect_right(starts, entry.round)):
+        past = replace(run, sessions=run.sessions[:begun])
+        strategy, those = _strategy_of(setup, past), list(entries)
+        clients = SimulatedClients(kernels, strategy, setup.task)
+        if former is not None and _have_stores(setup, run, past.sessions[-1]):
+            clients.remember(former)
+        former, there = clients, Participation(clients, absent)
+        done = rounds(strategy, setup.task, there, weights, those[0].round, guard=guard, server=server)
+        for each, entry in zip(islice(done, len(those)), those, strict=True):
+            weights, server = each.weights, each.server
+            yield each, entry
+
+
+def _strategy_of(setup: Setup, past: RunData) -> Strategy:
+    """The strategy of a run that has had these sessions, of which the last may have extended it."""
+    now = setup.experiment
+    then = now.run.model_copy(update={"rounds": past.experiment().run.rounds})
+    return setup.strategy if then == now.run else open_strategy(now.model_copy(update={"run": then}), setup.design.manifest)
+
+
+def _have_stores(setup: Setup, run: RunData, session: SessionEntry) -> bool:
+    """Whether clients still had in a session what they had kept in earlier ones."""
+    urls = run.header.asked.devices
+    on_boards = bool(urls) and all(device.url != URL for device in session.devices)
+    return on_boards and OnDevices(urls, ()).has_stores(setup)
+
+
 def _simulated(run: RunData) -> Experiment:
-    """The run's experiment, with its boards as clients of a simulation where each board was a client."""
+    """The run's experiment; where each board was a client, with as many clients that a simulation can train."""
     experiment = run.experiment()
     if not experiment.task.boards_are_clients:
         return experiment

@@ -79,6 +79,10 @@ class SimulatedClients:
     def exclude(self, board: str, why: str) -> None:
         """Nothing: there are no boards."""
 
+    def remember(self, former: SimulatedClients) -> None:
+        """Takes over what the clients of an earlier session have kept between rounds."""
+        self._local_weights, self._residuals = dict(former._local_weights), dict(former._residuals)
+
     def train(
         self, weights: Floats, clients: Sequence[int], round_: int, boards: Sequence[bytes] | None = None
     ) -> list[Served[Sparse]]:

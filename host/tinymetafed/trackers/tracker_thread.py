@@ -9,7 +9,7 @@ from contextlib import suppress
 
 from .tracker import TrackedEnd, TrackedRound, TrackedRun, Tracker
 
-PATIENCE = 30.0  # seconds; after twice as many without progress, the end of a run no longer waits for a log
+PATIENCE = 30.0  # seconds between checks for progress; after two without any, the end of a run no longer waits for a log
 
 Shown = TrackedRun | TrackedRound | TrackedEnd
 _FUNCTIONS = {TrackedRun: "start()", TrackedRound: "round()", TrackedEnd: "finished()"}

@@ -120,6 +120,14 @@ class MqttAddress:
         """The same broker, another board."""
         return replace(self, topic=topic)
 
+    def is_board(self, topic: str) -> bool:
+        """Whether a board can be at a topic: others may write to the broker's topics what they like."""
+        board = self.at(topic)
+        try:
+            return not board.is_search and MqttAddress.parse(board.url) == board
+        except MqttError:
+            return False
+
     @property
     def url(self) -> str:
         """A URL that parses to this address."""

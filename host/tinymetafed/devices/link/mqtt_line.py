@@ -180,7 +180,7 @@ class Broker:
         others = self.boards(address.at(f"{above}/{ANY}")) if above else {}
         if others.get(address.topic):  # it has come meanwhile
             return self._announced[address.topic].most
-        beside = ", ".join(topic for topic, there in others.items() if there) or "none"
+        beside = ", ".join(topic for topic, there in others.items() if there and address.is_board(topic)) or "none"
         raise PortError(
             name, f"no board has announced itself at the topic {address.topic}; boards beside it: {beside}; check the topic"
         )

@@ -36,7 +36,7 @@ RETURNING = (
 
 @dataclass(frozen=True)
 class Fleet(StrictJson):
-    """Boards behind gateways. ``gateways`` 0: all on the server's own lines. ``clients``: that a round trains."""
+    """Boards behind gateways; with 0 ``gateways`` all are on the server's own lines. A round trains ``clients`` clients."""
 
     boards: int
     gateways: int

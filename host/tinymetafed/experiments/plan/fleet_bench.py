@@ -206,7 +206,9 @@ def _check(boards: Sequence[int], kind: str, calibrate: int, count: int) -> None
     if not boards:
         raise UsageError("--boards: expected numbers of boards, such as 4,16,64,100")
     if not Path("/proc/self/stat").exists():
-        raise UsageError("bench fleet reads processor times of boards from /proc, which only Linux has; `plan` needs it not")
+        raise UsageError(
+            "bench fleet reads processor times of boards from /proc, which only Linux has; `plan` does not need it"
+        )
 
 
 def example(*, larger: bool = False) -> Experiment:

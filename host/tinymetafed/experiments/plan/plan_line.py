@@ -45,9 +45,9 @@ LINES = {
     line.name: line
     for line in (
         Line("serial", 11520.0, 0.016, "the board's baud rate; 16 ms is the latency timer that USB bridges start with", False),
-        Line("usb", 100_000.0, 0.002, "a chip's own USB at full speed, carefully guessed", True),
-        Line("wifi", 250_000.0, 0.010, "TCP over 2.4 GHz Wi-Fi to a microcontroller, carefully guessed", True),
-        Line("ethernet", 1_000_000.0, 0.001, "TCP over a cable to a microcontroller, carefully guessed", True),
+        Line("usb", 100_000.0, 0.002, "a chip's own USB at full speed, a cautious guess", True),
+        Line("wifi", 250_000.0, 0.010, "TCP over 2.4 GHz Wi-Fi to a microcontroller, a cautious guess", True),
+        Line("ethernet", 1_000_000.0, 0.001, "TCP over a cable to a microcontroller, a cautious guess", True),
     )
 }
 BACKHAULS = {

@@ -38,7 +38,7 @@ def counted(experiment: Experiment, source: str, data: Path | None) -> tuple[Dev
     """
     if experiment.task.boards_are_clients:
         raise UsageError(
-            f"{source}: task.client_per_board = true: nobody but a board has its data, so no round can be counted here; plan "
+            f"{source}: task.client_per_board = true: only boards have the data, so no round can be counted here; plan "
             "with --set task.client_per_board=false --set run.clients=8"
         )
     few = experiment.run.model_copy(update={"rounds": ROUNDS})

@@ -68,8 +68,7 @@ class Calls:
 
         Raises:
             Refused: It answers, and refuses.
-            SuperLinkError: It is away for longer than the patience, must not be believed, has another version of Flower, or is
-                none.
+            SuperLinkError: It is away for longer than the patience, is none, cannot be trusted, or has another Flower version.
         """
         began, pause, why = self.clock.monotonic(), PAUSE_SECONDS[0], ""
         while True:
@@ -99,7 +98,7 @@ class Calls:
             away = self.clock.monotonic() - began
             if self.stop.is_set() or (self.patience is not None and away >= self.patience):
                 raise SuperLinkError(
-                    f"SuperLink {self.address}: does not answer for {away:.0f} s ({reason}); start it, or look at the address"
+                    f"SuperLink {self.address}: has not answered for {away:.0f} s ({reason}); start it, or check the address"
                 )
             if reason != why:
                 self.on_event(f"SuperLink {self.address} does not answer ({reason}); trying again until it does")
@@ -108,7 +107,7 @@ class Calls:
             pause = min(2 * pause, PAUSE_SECONDS[1])
 
     def _reason(self, error: httpx.TransportError) -> str:
-        """Why nobody answers. Raises SuperLinkError if somebody does who must not be believed."""
+        """Why nobody answers. Raises SuperLinkError if somebody answers who cannot be trusted."""
         try:
             self.address.check()
         except OSError as other:

@@ -1,4 +1,4 @@
-"""Where a SuperLink is and how it is believed, and the check that Flower is installed; without importing Flower."""
+"""The address of a SuperLink and how it is authenticated, and the check that Flower is installed; without importing Flower."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class SuperLinkAddress:
         host: Name or IP address.
         port: TCP port of all its APIs.
         insecure: Whether the line has no TLS.
-        root_certificates: PEM file of the authorities that are believed; None for those of the system.
+        root_certificates: PEM file of the authorities that are trusted; None for those of the system.
         node_key: PEM or OpenSSH file with the private key by which the SuperLink knows this gateway; None to be a new one.
         server_secret: File with the secret that the SuperLink asks of whoever takes its server tasks; None for none.
     """
@@ -57,7 +57,7 @@ class SuperLinkAddress:
         if found is None or not 0 < int(found[2]) < 1 << 16 or not _is_host(found[1]):
             raise UsageError(f"SuperLink '{text}': expected HOST:PORT, for instance 127.0.0.1:8000 or [::1]:8000")
         if insecure and root_certificates is not None:
-            raise UsageError(f"SuperLink {text}: --insecure has no TLS, so that nobody looks at --root-certificates; give one")
+            raise UsageError(f"SuperLink {text}: --root-certificates needs TLS; leave --insecure out")
         if insecure and node_key is not None:
             raise UsageError(f"SuperLink {text}: --node-key needs TLS; leave --insecure out")
         return cls(found[1].strip("[]"), int(found[2]), insecure, root_certificates, node_key, server_secret)
@@ -66,7 +66,7 @@ class SuperLinkAddress:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     def check(self) -> None:
-        """Looks who answers. Raises OSError if nobody does, SuperLinkError if it must not be believed."""
+        """Looks who answers. Raises OSError if nobody does, SuperLinkError if that one cannot be trusted."""
         if self.insecure:
             with socket.create_connection((self.host, self.port), tls.CONNECT_SECONDS):
                 return

@@ -74,7 +74,7 @@ class SuperNode:
         """Answers messages until ``stop`` is set; once it was connected, it joins again whatever becomes of the SuperLink.
 
         Raises:
-            SuperLinkError: The SuperLink must not be believed, does not know this node's key, or has another version.
+            SuperLinkError: The SuperLink cannot be trusted, does not know this node's key, or has another version.
         """
         keys, said = _keys(self.address), ""
         while not self.stop.is_set():
@@ -224,7 +224,7 @@ def _keys(address: SuperLinkAddress) -> _Keys:
 
 
 def _beat(client: FleetHttpClient, node: Node, stop: threading.Event) -> None:
-    """Tells the SuperLink that this node lives, also while it trains; that it is away, the other thread finds out."""
+    """Tells the SuperLink that this node lives, also while it trains; the other thread finds out when the SuperLink is away."""
     request = SendNodeHeartbeatRequest(node=node, heartbeat_interval=HEARTBEAT_SECONDS)
     while not stop.wait(HEARTBEAT_SECONDS / 2):
         with suppress(*NO_ANSWER):
