@@ -376,6 +376,32 @@ def test_a_gateway_that_was_refused_and_is_started_correctly_under_its_number_jo
     assert there.said[-1] == "gateway lab0 has joined with 4 boards"
 
 
+def test_a_refused_gateway_is_asked_again_after_a_time_in_which_nobody_looked() -> None:
+    made, wrong = setup(), setup("run.seed=9")
+    there = Site.of(made, gateway(wrong, "lab0", 4), gateway(made, "lab1", 4))
+    roster = there.clients.roster
+    roster.gather(1)
+    for at in range(3):  # for instance while unseen clients are tested
+        there.backhaul.clock += 30
+        roster.look()
+        for reply in there.backhaul.replies(roster.asked):
+            roster.take(reply)
+        if at == 1:
+            there.backhaul.gateways[1] = gateway(made, "lab0", 4)
+    assert sum("lab0 is not used" in line for line in there.said) == 1, "it is told once"
+    assert there.said[-1] == "gateway lab0 has joined with 4 boards"
+
+
+def test_a_gateway_that_is_refused_for_its_answers_is_not_asked_again_while_it_is_there() -> None:
+    there = site(4, 4)
+    there.clients.roster.gather(2)
+    there.backhaul.change = lambda number, content: content if number == 1 else content[:-9]
+    trained(there.made, there.clients)
+    there.backhaul.clock += 30
+    there.clients.roster.look()
+    assert not there.clients.roster.asked
+
+
 def test_boards_that_one_run_excludes_are_used_by_the_next() -> None:
     there = site(3)
     there.clients.roster.gather(1)

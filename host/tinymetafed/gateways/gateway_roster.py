@@ -48,6 +48,7 @@ class GatewayMember:
     processor: int = 0  # microseconds of its machine's processor in this session
     failures: int = 0  # in a row
     invalid: int = 0
+    refused: str = ""  # why, the last time
     since: float = 0.0  # when it was asked last
 
     @property
@@ -124,6 +125,7 @@ class GatewayRoster:
         now = self._backhaul.now()
         if now - self._looked < LOOK_SECONDS:
             return []
+        unseen = now - self._looked > AGAIN_SECONDS  # a refused gateway may have been started again since
         self._looked = now
         present = self._backhaul.present()
         lost = [
@@ -137,6 +139,8 @@ class GatewayRoster:
         for number in sorted(present):
             member = self._members.setdefault(number, GatewayMember(number, Standing.LOST))
             again = member.standing is Standing.WAITS and now - member.since > AGAIN_SECONDS
+            failed = member.failures >= MAX_FAILURES or member.invalid >= MAX_INVALID
+            again |= unseen and member.standing is Standing.REFUSED and not failed
             if member.standing is Standing.LOST or again:
                 self.ask(member)
         return lost
@@ -168,7 +172,9 @@ class GatewayRoster:
     def refuse(self, member: GatewayMember, why: str) -> None:
         """Gives a gateway no more work, unless it is started again."""
         member.standing = Standing.REFUSED
-        self._on_event(f"{member.title} is not used: {why}")
+        if why != member.refused:
+            self._on_event(f"{member.title} is not used: {why}")
+        member.refused = why
 
     def back(self, member: GatewayMember) -> None:
         """Uses a gateway again that was late, without boards that are behind another one by now."""
