@@ -227,7 +227,7 @@ def test_bytes_are_per_client_and_round_beside_the_dense_values(sine: Path) -> N
 def test_accuracy_is_in_percent_and_streamed_samples_are_apart(omniglot: Path) -> None:
     shown = page(omniglot)
     assert "92.5 ± 2.0 % 20.0 % before" in shown.text
-    assert "40.0 kB of them are samples" in shown.text and "round 42,500" in shown.text
+    assert "% of dense float32 both ways and 40.0 kB of samples" in shown.text and "round 42,500" in shown.text
     assert "samples, both ways 40,000" in shown.text
     assert "Accuracy over labelled samples per class, 100 new clients." in shown.text
     assert len([a for tag, a in shown.tags if tag == "path" and a.get("class") == "whisker after"]) == 3

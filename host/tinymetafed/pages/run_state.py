@@ -138,8 +138,8 @@ class RunState:
 
     @property
     def of_dense(self) -> str:
-        """The share of these bytes in dense float32 weights, as text."""
-        total = self.bytes_down + self.bytes_up + self.bytes_samples
+        """Bytes of weights and deltas as a share of dense float32 weights, as text. Samples would come on top of both."""
+        total = self.bytes_down + self.bytes_up
         return f"{100 * total / self.bytes_dense:.0f} % of dense float32" if self.bytes_dense else ABSENT
 
     @property

@@ -176,8 +176,8 @@ def _tiles(run: RunData, planned: int, scale: Scale) -> list[Tile]:
     if run.rounds:
         streamed = per_client_round(run, samples)
         total = per_client_round(run, up) + per_client_round(run, down) + streamed
-        share = f"{total / (2 * dense_values(run)):.0%} of dense float32 both ways; ".replace("%", " %")
-        context = share + (f"{size(streamed)} of them are samples" if streamed else "samples are generated on the device")
+        share = f"{(total - streamed) / (2 * dense_values(run)):.0%} of dense float32 both ways".replace("%", " %")
+        context = f"{share} and {size(streamed)} of samples" if streamed else f"{share}; samples are generated on the device"
         tiles.append(Tile("Bytes per client and round", count(total), context))
     took = duration(sum(entry.seconds for entry in run.rounds))
     context = f"in {took}" if run.trained >= planned else f"of {count(planned)}, in {took}"
