@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Hashable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from functools import partial
 from random import Random
@@ -153,6 +153,8 @@ class Fleet:
         self._clock = clock
         self.roster = Roster(devices, on_event, patience, clock)
         self._members = self.roster.members
+        # Its threads stay for the next call: starting them took a tenth of the host's time with many boards.
+        self._pool = ThreadPoolExecutor(max_workers=max(1, len(devices)), thread_name_prefix="fleet")
         self._turn = 0
         self._longest: dict[Hashable, float] = {}  # seconds of an item that is done, by kind
         self._claimed: dict[Hashable, Member] = {}  # by devices about clients of their own, since the last success of any
@@ -169,6 +171,7 @@ class Fleet:
 
     def __exit__(self, *_: object) -> None:
         self.roster.close()
+        self._pool.shutdown()
 
     @property
     def devices(self) -> list[Device]:
@@ -258,32 +261,32 @@ class Fleet:
         def serve(member: Member, start: Callable[[Member], None]) -> None:
             self._serve(member, queue, work, name, kind, start, audit)
 
-        with ThreadPoolExecutor(max_workers=len(members)) as pool:
-            crew = _Crew(pool, queue, serve)
-            try:
-                with changed:
-                    workers = self._take_turns(jobs)
-                    queue.serving.update(workers)
-                    self.roster.returned = crew.start
-                for member in workers[1:]:
-                    crew.submit(member)
-                if workers:
-                    serve(workers[0], crew.start)  # a single item needs no other thread
-                with changed:
-                    while not (queue.over() or queue.hopeless(members) or self.roster.failure):
-                        self._wait(queue)
-                    self.roster.returned = lambda member: None
-                if self.roster.failure is not None:
-                    raise self.roster.failure
-                while crew.futures:
-                    crew.futures.pop().result()
-            except BaseException as error:  # Ctrl-C too: the other devices leave their current item
-                queue.fail(error)
-                if isinstance(error, KeyboardInterrupt) and (busy := [member.device.url for member in queue.busy]):
-                    self.on_event(f"interrupted: waiting for {', '.join(busy)}, for one step at most")
-                raise queue.failure or error from None
-            finally:
+        crew = _Crew(self._pool, queue, serve)
+        try:
+            with changed:
+                workers = self._take_turns(jobs)
+                queue.serving.update(workers)
+                self.roster.returned = crew.start
+            for member in workers[1:]:
+                crew.submit(member)
+            if workers:
+                serve(workers[0], crew.start)  # a single item needs no other thread
+            with changed:
+                while not (queue.over() or queue.hopeless(members) or self.roster.failure):
+                    self._wait(queue)
                 self.roster.returned = lambda member: None
+            if self.roster.failure is not None:
+                raise self.roster.failure
+            while crew.futures:
+                crew.futures.pop().result()
+        except BaseException as error:  # Ctrl-C too: the other devices leave their current item
+            queue.fail(error)
+            if isinstance(error, KeyboardInterrupt) and (busy := [member.device.url for member in queue.busy]):
+                self.on_event(f"interrupted: waiting for {', '.join(busy)}, for one step at most")
+            raise queue.failure or error from None
+        finally:
+            self.roster.returned = lambda member: None
+            wait(crew.futures)  # no device is at work any more
         for job in queue.waiting:
             if queue.closing is not None and queue.closing.at is not None:
                 self._leave_out(job, queue.closing, name)
@@ -528,6 +531,10 @@ class Fleet:
         if queue.failure is not None:
             return Interrupted(f"{member.device.url}: left its work, because that of all devices ends")
         now = self._clock.monotonic()
+        since = queue.busy.get(member)
+        early = since is not None and now - since[1] <= OVERDUE_SECONDS
+        if early and job.served is None and queue.closing is None:
+            return None  # as nearly always, and without the lock, for which the threads of many boards would wait
         with queue.changed:
             self._close_if_due(queue)
             if queue.closed:
