@@ -115,7 +115,7 @@ def bench_fleet(
     *,
     kind: str = "qemu",
     line: str | None = None,
-    calibrate: int = 8,
+    calibrate: int = 24,
     rounds: int = 10,
     command: str = "tinymetafed.bench_fleet(…)",
     progress: ProgressOption = True,

@@ -122,7 +122,7 @@ def fleet(
     line: Annotated[
         str | None, typer.Option(help=f"Slow every board's line down: {LINE_HELP}.", show_default="as fast as this machine")
     ] = None,
-    calibrate: Annotated[int, typer.Option(help="Size of the fleet from which the times of the others are predicted.")] = 8,
+    calibrate: Annotated[int, typer.Option(help="Size of the fleet from which the times of the others are predicted.")] = 24,
     rounds: Annotated[int, typer.Option(help="Rounds to measure of each fleet.")] = 10,
     json_: JsonOption = False,
 ) -> None:

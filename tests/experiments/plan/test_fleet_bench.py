@@ -27,9 +27,9 @@ def test_a_line_through_two_measurements() -> None:
 
 
 def test_a_fleet_of_processes_is_bound_by_lines_by_the_host_or_by_the_cores() -> None:
-    assert predicted(1, 0.3, 0.002, 0.0, 2) == pytest.approx(0.302, rel=1e-3)
+    assert predicted(1, 0.3, 0.002, 0.0, 2) == pytest.approx(0.3 + 0.001, rel=1e-3)
     assert predicted(1000, 6.0, 0.006, 0.0, 10**6) == pytest.approx(6 * 2**0.4 + 0.006, rel=1e-3)
-    assert predicted(100, 0.0, 0.002, 0.036, 2) == pytest.approx(1.9 + 0.038, rel=0.01)
+    assert predicted(100, 0.0, 0.002, 0.036, 2) == pytest.approx(1.9 + 0.019, rel=0.01)
 
 
 def test_figures_are_read_as_they_were_written(tmp_path: Path) -> None:

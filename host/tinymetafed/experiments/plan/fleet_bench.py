@@ -121,8 +121,9 @@ def predicted(boards: int, on_line: float, host: float, board: float, cores: int
         board: Processor seconds of a board by client.
         cores: Of the machine.
     """
-    # The last board ends alone: in the worst case its whole work comes after that of the others (Graham 1969).
-    return combined(on_line, boards * host, boards * (host + board) / cores) + host + board
+    # The last board may end alone: then what it does comes after an equal share of the rest for every core (Graham 1969).
+    alone = (host + board) * (1 - 1 / cores)
+    return combined(on_line, boards * host, boards * (host + board) / cores) + alone
 
 
 def measure(
