@@ -15,7 +15,7 @@ from cobs import cobs
 
 from tinymetafed.wire.frame import Decoder, Frame, encode
 from tinymetafed_codegen.locate import find
-from tinymetafed_codegen.protocol import ANSWER_BIT, Configure, Hello, Request
+from tinymetafed_codegen.protocol import ANSWER_BIT, Configure, Hello, Load, Request
 from tinymetafed_codegen.toolchain import compiler_flags
 
 SOURCE = Path(__file__).with_name("in_process.cpp")
@@ -116,12 +116,12 @@ LONGEST_RUN, REST = 2, 6  # frames with faults in a row, and frames then passed,
 
 
 def _begins(frame: bytes) -> bool:
-    """Whether a frame is a request that makes a device forget its round.
+    """Whether a frame is a request that makes a device forget its round, or a part of the weights that the round begins with.
 
-    A late copy of one is as a reset: without authentication a device cannot know that it is late (docs/network-boards.md), and
-    the host begins the round again.
+    Without authentication a device cannot know that a copy is late (docs/network-boards.md). A late copy of the first kind is
+    as a reset. One of the last part of the weights may end a second loading early. The host then begins the round again.
     """
-    return cobs.decode(frame[:-1])[0] in (Hello.type_id, Configure.type_id)
+    return cobs.decode(frame[:-1])[0] in (Hello.type_id, Configure.type_id, Load.type_id)
 
 
 class Way:
