@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from planned_device import DEVICE
 from small_runs import SINE, Quiet, sine
 
 from tinymetafed.devices.device_clients import DeviceClients
@@ -42,22 +43,6 @@ from tinymetafed_codegen import boards, protocol, spec
 from tinymetafed_codegen.errors import UsageError
 from tinymetafed_codegen.section import TomlTable
 
-DEVICE = DeviceRound(
-    bytes_down=2400.0,
-    bytes_up=830.0,
-    samples_down=0.0,
-    samples_up=0.0,
-    loads=5.0,
-    samples=0.0,
-    pulls=1.0,
-    others=2.0,
-    samples_at_once=1,
-    pulls_wait=False,
-    weights=1120,
-    weight_bytes=2,
-    entries=560,
-    entry_bytes=1,
-)
 RATES = Rates(
     device=DEVICE,
     work=BoardWork("nano33ble", "Nano", (0.01, 0.02), (0.01, 0.01)),

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from planned_device import DEVICE
 
-from tinymetafed.experiments.plan import DeviceRound
 from tinymetafed.experiments.plan.federation_plan import backhaul_bytes
 from tinymetafed.federation.clients import Served, Traffic
 from tinymetafed.federation.sums import Share
@@ -15,23 +15,7 @@ from tinymetafed.learn.codecs.delta import Sparse
 from tinymetafed.learn.codecs.downlink import Segment
 from tinymetafed_codegen.protocol import Dtype
 
-N, K = 1120, 560
-DEVICE = DeviceRound(
-    bytes_down=2400.0,
-    bytes_up=830.0,
-    samples_down=0.0,
-    samples_up=0.0,
-    loads=5.0,
-    samples=0.0,
-    pulls=1.0,
-    others=2.0,
-    samples_at_once=1,
-    pulls_wait=False,
-    weights=N,
-    weight_bytes=2,
-    entries=K,
-    entry_bytes=1,
-)
+N, K = DEVICE.weights, DEVICE.entries
 SHAPE = Shape(N, K, None)
 
 
