@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import errno
 import ipaddress
-import os
 import re
 import socket
+import sys
 from dataclasses import dataclass
 
 from tinymetafed_codegen.errors import UsageError
@@ -83,7 +83,7 @@ def _bound(host: str, port: int) -> socket.socket:
     family, kind, protocol, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     bound = socket.socket(family, kind, protocol)
     try:
-        if os.name == "posix":  # elsewhere it would let two programs have one port
+        if sys.platform != "win32":  # elsewhere it would let two programs have one port
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind(place)
         bound.listen(64)

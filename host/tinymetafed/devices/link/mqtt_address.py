@@ -5,18 +5,18 @@ from __future__ import annotations
 import os
 import re
 import stat
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
-from urllib.parse import urlsplit
 
+from .network_url import NetworkUrl
 from .tls import TlsAddress
 
 SCHEMES = {"mqtt": 1883, "mqtts": 8883}  # and their usual ports
 USER, PASSWORD = "TINYMETAFED_MQTT_USER", "TINYMETAFED_MQTT_PASSWORD"  # environment variables
 ANY = "+"  # MQTT's wildcard of one level: all boards below a topic
 LONGEST_TOPIC = 64  # characters of a board's topic, for which its firmware has room
-_OPTION = re.compile(r"(ca|cert|key|login)=(.+?)(?=&(?:ca|cert|key|login)=|$)")
 _EXPECTED = (
     "expected mqtt://HOST/TOPIC, or mqtts:// with ?ca=FILE, cert=FILE and key=FILE behind it, joined by &; TOPIC/+ means all "
     "boards below TOPIC, ?login=FILE a user and a password"
@@ -55,7 +55,7 @@ class BrokerAddress:
         except (OSError, UnicodeDecodeError) as error:
             why = error.strerror if isinstance(error, OSError) else "is no text"
             raise MqttError(f"login={self.login}: cannot be read ({why}); expected two lines, user and password") from None
-        if os.name == "posix" and stat.S_IMODE(mode) & 0o077:
+        if sys.platform != "win32" and stat.S_IMODE(mode) & 0o077:
             raise MqttError(f"login={self.login}: others may read it; `chmod 600 {self.login}`")
         if len(lines) != 2 or not lines[0]:
             raise MqttError(f"login={self.login}: expected two lines, user and password")
@@ -80,22 +80,18 @@ class MqttAddress:
     @classmethod
     def parse(cls, url: str) -> MqttAddress:
         """Parses a URL. Raises MqttError, which says what was expected."""
-        place, asked, options = url.partition("?")
-        given = [(match[1], Path(match[2])) for match in _OPTION.finditer(options)]
-        files = dict(given)
-        complete = "&".join(match[0] for match in _OPTION.finditer(options)) == options and len(files) == len(given)
         try:
-            parts = urlsplit(place)
-            host, port = parts.hostname, parts.port
-        except ValueError:  # the port is no number, or the brackets of an IPv6 address do not match
+            parts = NetworkUrl.parse(url, (*TlsAddress.options, "login"))
+        except ValueError:
             raise MqttError(_EXPECTED) from None
-        if parts.username is not None:
+        files = parts.files
+        if parts.user is not None:
             raise MqttError(
                 f"a user or password in a URL is seen by everybody on this machine; set {USER} and {PASSWORD}, or give "
                 "?login=FILE, a file with two lines"
             )
         topic = parts.path.strip("/")
-        if parts.scheme not in SCHEMES or not host or not topic or parts.fragment or (asked and not options) or not complete:
+        if parts.scheme not in SCHEMES or not parts.host or not topic or parts.has_fragment:
             raise MqttError(_EXPECTED)
         *above, last = topic.split("/")
         if "" in above or ANY in "".join(above) or "#" in topic or (ANY in last and (last != ANY or not above)):
@@ -107,9 +103,9 @@ class MqttAddress:
         secured = parts.scheme == "mqtts"
         if files.keys() - {"login"} and not secured:
             raise MqttError("ca=, cert= and key= are for mqtts://")
-        port = port or SCHEMES[parts.scheme]
+        host, port = parts.host, parts.port or SCHEMES[parts.scheme]
         tls = TlsAddress(host, port, files.get("ca"), files.get("cert"), files.get("key")) if secured else None
-        return cls(BrokerAddress(host, port, tls, files.get("login")), topic, f"{asked}{options}")
+        return cls(BrokerAddress(host, port, tls, files.get("login")), topic, parts.options)
 
     @property
     def is_search(self) -> bool:

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import re
 import socket
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
-from urllib.parse import urlsplit
 
 from .clock import SYSTEM_CLOCK, Clock
+from .network_url import NetworkUrl
 from .readiness import ready
 
 SCHEME = "tls"
 CONNECT_SECONDS = 5.0  # for the connection, and again for TLS's own messages; as long as pyserial waits for socket://
-_OPTION = re.compile(r"(ca|cert|key)=(.+?)(?=&(?:ca|cert|key)=|$)")
 _EXPECTED = "expected tls://HOST:PORT, after that ?ca=FILE and, for a client certificate, cert=FILE&key=FILE, with & between"
 # OpenSSL's numbers of what is wrong with a certificate (X509_V_ERR_...)
 _NOT_YET, _EXPIRED = 9, 10
@@ -53,21 +51,17 @@ class TlsAddress:
     @classmethod
     def parse(cls, url: str) -> TlsAddress:
         """Parses a URL. Raises TlsError, which says what was expected."""
-        place, asked, options = url.partition("?")
-        given = [(match[1], Path(match[2])) for match in _OPTION.finditer(options)]
-        files = dict(given)
-        complete = "&".join(match[0] for match in _OPTION.finditer(options)) == options and len(files) == len(given)
         try:
-            parts = urlsplit(place)
-            host, port = parts.hostname, parts.port
-        except ValueError:  # the port is no number, or the brackets of an IPv6 address do not match
+            parts = NetworkUrl.parse(url, cls.options)
+        except ValueError:
             raise TlsError(_EXPECTED) from None
-        rest = parts.path or parts.fragment or parts.username is not None
-        if parts.scheme != SCHEME or not host or not port or rest or (asked and not options) or not complete:
+        rest = parts.path or parts.has_fragment or parts.user is not None
+        if parts.scheme != SCHEME or not parts.host or not parts.port or rest:
             raise TlsError(_EXPECTED)
+        files = parts.files
         if "key" in files and "cert" not in files:
             raise TlsError("key= is the private key of a client certificate; name its file too, cert=FILE&key=FILE")
-        return cls(host, port, files.get("ca"), files.get("cert"), files.get("key"))
+        return cls(parts.host, parts.port, files.get("ca"), files.get("cert"), files.get("key"))
 
 
 def connect(address: TlsAddress, clock: Clock = SYSTEM_CLOCK) -> ssl.SSLSocket:
