@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from clocks import HUNG_SECONDS, HeldClock, wait_until
 
-from tinymetafed.devices import fleet as fleet_module
+from tinymetafed.devices import work_queue
 from tinymetafed.devices.fleet import ENDLESS_SECONDS, OVERDUE_SECONDS, Fleet
 from tinymetafed.devices.link.link_errors import DeviceRefused, DeviceSilent, PortError, PortHeld, SampleTooLarge, WrongFirmware
 from tinymetafed.devices.roster import LATE_SECONDS, MAX_FAILURES, MAX_INVALID_UPDATES, FleetError
@@ -310,7 +310,7 @@ def test_an_error_that_a_retry_cannot_fix_ends_the_work(
 ) -> None:
     stand_ins = [StandIn(f"d{n}") for n in range(count)]
     ended = threading.Event()
-    end = fleet_module._Queue.fail
+    end = work_queue.Queue.fail
 
     def fail_and_say_so(queue: Any, reason: BaseException) -> None:
         end(queue, reason)
@@ -323,7 +323,7 @@ def test_an_error_that_a_retry_cannot_fix_ends_the_work(
             assert ended.wait(HUNG_SECONDS), "hung"
         return work(session, item)
 
-    monkeypatch.setattr(fleet_module._Queue, "fail", fail_and_say_so)
+    monkeypatch.setattr(work_queue.Queue, "fail", fail_and_say_so)
     with pytest.raises(type(error)):
         fleet(*stand_ins).map(range(30 * count), fail)
     assert sum(len(stand_in.served) for stand_in in stand_ins) <= count  # item 0, and the items in work at the other devices

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Hashable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from concurrent.futures import ThreadPoolExecutor, wait
 from functools import partial
-from random import Random
-from typing import Generic, Self, TypeVar
+from typing import Self
 
 from tinymetafed_codegen.protocol import Program, Recipe, Status
 
@@ -23,9 +20,7 @@ from .link.clock import SYSTEM_CLOCK, Clock
 from .link.link_errors import AFTER_RESET, DeviceRefused, DeviceSlow, LinkError, SampleTooLarge, WrongFirmware
 from .link.session import Session
 from .roster import PATIENCE_SECONDS, FleetError, Member, Overdue, Roster, in_short
-
-Item = TypeVar("Item")
-Outcome = TypeVar("Outcome")
+from .work_queue import Crew, Item, Job, Outcome, Queue
 
 OVERDUE_SECONDS = 5.0  # an item may take so long before an idle device does it too, however short the others were
 OVERDUE_FACTOR = 4.0  # and so many times the longest time of an item that is done
@@ -39,88 +34,6 @@ class Endless(DeviceSlow):
 
 class Interrupted(LinkError):
     """The work of all devices ends, so this device does not finish its item."""
-
-
-@dataclass(eq=False)
-class _Job(Generic[Item, Outcome]):
-    """One item of the queue."""
-
-    item: Item
-    only_board: bytes | None  # unique id of the only board that can do it; None if any can
-    served: Served[Outcome] | None = None
-    note: str = ""  # why an attempt was lost
-    # Devices that sent an invalid update for this item (None), or a claim; another device does it if possible.
-    tried: dict[Member, Hashable] = field(default_factory=dict)
-    latest: Member | None = None  # that has begun it
-    at_close: Member | None = None  # that was at it when the work ended without it
-    # If it counts only once two devices come to the same: draws the next one, so that no device is the witness of all others.
-    audited: Random | None = None
-
-
-@dataclass(eq=False)
-class _Queue(Generic[Item, Outcome]):
-    """Items waiting and in progress; every field is protected by ``changed``, but for a first look in ``Fleet._leave``."""
-
-    jobs: Sequence[_Job[Item, Outcome]]
-    waiting: list[_Job[Item, Outcome]]
-    changed: threading.Condition
-    longest: float  # seconds of an item that is done
-    serving: set[Member] = field(default_factory=set)  # devices that have a thread
-    busy: dict[Member, tuple[_Job[Item, Outcome], float]] = field(default_factory=dict)  # its item, and since when
-    failure: BaseException | None = None
-    closing: ClosingTime | None = None  # when the work ends without items that are not done; None if it does not
-
-    def over(self) -> bool:
-        """Whether all items are done, the work has failed, or it ends without the others."""
-        return self.failure is not None or self.closed or (not self.waiting and not self.busy)
-
-    @property
-    def closed(self) -> bool:
-        """Whether the work ends without the items that are not done."""
-        return self.closing is not None and self.closing.at is not None
-
-    @property
-    def done(self) -> int:
-        """How many items have an outcome."""
-        return sum(job.served is not None and job.served.outcome is not None for job in self.jobs)
-
-    def hopeless(self, members: Sequence[Member]) -> bool:
-        """Whether no item is in progress and none can be done soon."""
-        wanted = {job.only_board for job in self.waiting}
-        return not self.busy and not any(member.expected and wanted & {None, member.unique_id} for member in members)
-
-    def fail(self, error: BaseException) -> None:
-        """Ends the work of all devices; the first failure is kept."""
-        with self.changed:
-            self.failure = self.failure or error
-            self.changed.notify_all()
-
-
-Serve = Callable[[Member, Callable[[Member], None]], None]  # a device's part; it may start other devices
-
-
-@dataclass(eq=False)
-class _Crew(Generic[Item, Outcome]):
-    """The threads of one call of ``Fleet.map``.
-
-    Nothing here leads back to itself. A cycle would keep the outcomes of a round, with all their arrays, until the garbage
-    collector looks for cycles, which it does rarely.
-    """
-
-    pool: ThreadPoolExecutor
-    queue: _Queue[Item, Outcome]
-    serve: Serve
-    futures: list[Future[None]] = field(default_factory=list)
-
-    def submit(self, member: Member) -> None:
-        """Gives a device a thread."""
-        self.futures.append(self.pool.submit(self.serve, member, self.start))
-
-    def start(self, member: Member) -> None:
-        """Gives a device a thread if it has none and there is something to do; with the queue's lock held."""
-        if member not in self.queue.serving and not self.queue.over():
-            self.queue.serving.add(member)
-            self.submit(member)
 
 
 class Fleet:
@@ -252,16 +165,16 @@ class Fleet:
             FleetError: No device is left, or too few for the quorum.
             Error: What devices agree on: diverged training, a request with a bad value.
         """
-        jobs = [_Job[Item, Outcome](item, pinned(item) if pinned else None) for item in items]
+        jobs = [Job[Item, Outcome](item, pinned(item) if pinned else None) for item in items]
         changed, members = self.roster.changed, self._members
-        queue = _Queue[Item, Outcome](jobs, list(jobs), changed, longest=self._longest.get(kind, 0.0))
+        queue = Queue[Item, Outcome](jobs, list(jobs), changed, longest=self._longest.get(kind, 0.0))
         if closing is not None:
             queue.closing = ClosingTime(closing, self._clock.monotonic())
 
         def serve(member: Member, start: Callable[[Member], None]) -> None:
             self._serve(member, queue, work, name, kind, start, audit)
 
-        crew = _Crew(self._pool, queue, serve)
+        crew = Crew(self._pool, queue, serve)
         try:
             with changed:
                 workers = self._take_turns(jobs)
@@ -298,7 +211,7 @@ class Fleet:
             raise FleetError(queue.closing.impossible(done, [member.reason for member in members if not member.expected]))
         return [job.served for job in jobs if job.served is not None]
 
-    def _take_turns(self, jobs: Sequence[_Job[Item, Outcome]]) -> list[Member]:
+    def _take_turns(self, jobs: Sequence[Job[Item, Outcome]]) -> list[Member]:
         """The connected devices that begin; each call begins with another device."""
         order = self._members[self._turn :] + self._members[: self._turn]
         self._turn = (self._turn + len(jobs)) % len(self._members)
@@ -307,7 +220,7 @@ class Fleet:
 
     # --- Ending without some items ---
 
-    def _wait(self, queue: _Queue[Item, Outcome]) -> None:
+    def _wait(self, queue: Queue[Item, Outcome]) -> None:
         """Waits for a change, with the queue's lock held, and ends the work if it is time."""
         self._close_if_due(queue)
         if queue.over():
@@ -317,7 +230,7 @@ class Fleet:
         else:
             self._clock.wait(queue.changed, 0.5)
 
-    def _close_if_due(self, queue: _Queue[Item, Outcome]) -> None:
+    def _close_if_due(self, queue: Queue[Item, Outcome]) -> None:
         """Ends the work, whose lock is held, if it is time and enough items are done; says now and then that they are not."""
         if queue.closing is None or queue.closed:
             return
@@ -328,7 +241,7 @@ class Fleet:
                 job.at_close = member
             queue.changed.notify_all()
 
-    def _leave_out(self, job: _Job[Item, Outcome], closing: ClosingTime, name: str) -> None:
+    def _leave_out(self, job: Job[Item, Outcome], closing: ClosingTime, name: str) -> None:
         """Skips an item that was not done when the work ended, and notes who is late."""
         own = next((member for member in self._members if member.unique_id == job.only_board), None)
         if job.only_board is not None and (own is None or own.presence is Presence.DROPPED):
@@ -357,7 +270,7 @@ class Fleet:
     def _serve(
         self,
         member: Member,
-        queue: _Queue[Item, Outcome],
+        queue: Queue[Item, Outcome],
         work: Callable[[Session, Item], Outcome],
         name: str,
         kind: Hashable,
@@ -398,7 +311,7 @@ class Fleet:
                 queue.busy.pop(member, None)
                 self._tell(queue)
 
-    def _tell(self, queue: _Queue[Item, Outcome]) -> None:
+    def _tell(self, queue: Queue[Item, Outcome]) -> None:
         """Wakes the threads that wait for a change, with the queue's lock held, unless nothing can have changed for them.
 
         While others are at work, an item that is done gives nobody anything to do: one that is not is offered. Each time that
@@ -407,7 +320,7 @@ class Fleet:
         if not queue.busy or queue.closing is not None or queue.failure is not None:
             queue.changed.notify_all()
 
-    def _offer(self, queue: _Queue[Item, Outcome], job: _Job[Item, Outcome], start: Callable[[Member], None]) -> None:
+    def _offer(self, queue: Queue[Item, Outcome], job: Job[Item, Outcome], start: Callable[[Member], None]) -> None:
         """Puts an item back into the queue, whose lock is held, and wakes an idle device for it."""
         job.latest = None
         queue.waiting.insert(0, job)
@@ -422,8 +335,8 @@ class Fleet:
     def _accept(
         self,
         member: Member,
-        queue: _Queue[Item, Outcome],
-        job: _Job[Item, Outcome],
+        queue: Queue[Item, Outcome],
+        job: Job[Item, Outcome],
         outcome: Outcome,
         name: str,
         audit: Audit[Outcome] | None,
@@ -476,7 +389,7 @@ class Fleet:
         if member.votes.excluded:
             self.roster.drop(member, member.device.url, f"other boards came to other results {member.votes.refuted} times")
 
-    def _believe(self, member: Member, job: _Job[Item, Outcome], error: Exception, name: str) -> None:
+    def _believe(self, member: Member, job: Job[Item, Outcome], error: Exception, name: str) -> None:
         """Decides about an item that a device has not done: without ``served`` it is to be done again.
 
         Raises:
@@ -519,8 +432,8 @@ class Fleet:
     def _leave(
         self,
         member: Member,
-        queue: _Queue[Item, Outcome],
-        job: _Job[Item, Outcome],
+        queue: Queue[Item, Outcome],
+        job: Job[Item, Outcome],
         start: Callable[[Member], None],
     ) -> LinkError | None:
         """Why a device should leave the item that it works on; None if it should not.
@@ -558,7 +471,7 @@ class Fleet:
             "this board down, or leave it out"
         )
 
-    def _take(self, member: Member, queue: _Queue[Item, Outcome]) -> _Job[Item, Outcome] | None:
+    def _take(self, member: Member, queue: Queue[Item, Outcome]) -> Job[Item, Outcome] | None:
         """The next item for this device; waits while another device may still fail and return its item.
 
         None if there is nothing left for it, or it is not up; then it has left the ``serving``.
@@ -578,7 +491,7 @@ class Fleet:
             queue.serving.discard(member)
         return None
 
-    def _skip(self, job: _Job[Item, Outcome], name: str) -> None:
+    def _skip(self, job: Job[Item, Outcome], name: str) -> None:
         wanted = job.only_board
         assert wanted is not None
         board = next((member for member in self._members if member.unique_id == wanted), None)
