@@ -148,7 +148,7 @@ def answer(exponent: int | None) -> Trained:
 def all_messages() -> list[Join | Joined | TrainOrder | Trained | Failed]:
     common = terms(setup())
     return [
-        Join(common),
+        Join(common, 1 << 62),
         Joined("lab-1", 1 << 62, common, DEVICES, (1,), TRAFFIC),
         order(),
         order(-20),

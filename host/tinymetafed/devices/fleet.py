@@ -130,6 +130,10 @@ class Fleet:
             if member.unique_id == unique_id:
                 self.roster.readmit(member)
 
+    def readmit_all(self) -> None:
+        """Uses all devices again that are not used any more, once they are reconnected, as a new run does."""
+        self.roster.readmit_all()
+
     def map(
         self,
         items: Sequence[Item],
