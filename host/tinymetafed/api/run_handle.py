@@ -277,7 +277,17 @@ class Run:
         log: LogOption = (),
         progress: ProgressOption = True,
     ) -> Run:
-        """Continues the run after its last finished round; see ``resume`` for the arguments."""
+        """Continues the run after its last finished round.
+
+        Args:
+            devices, test_device, threads, data, fault, record, rounds, insecure, log, progress: As for ``tinymetafed.resume``.
+
+        Returns:
+            The run, with the rounds that were added.
+
+        Raises:
+            Error: As ``tinymetafed.resume``.
+        """
         how = Continuation(
             devices=devices,
             test_device=test_device,
@@ -314,7 +324,10 @@ def open_run(path: str | Path, *, trust: bool = False) -> Run:
     Args:
         path: The run folder.
         trust: Accept the code, boards and devices that the run brings, now and from then on. Otherwise what needs them raises
-            UntrustedError, unless this user has trained with them on this machine: they can do whatever he can.
+            UntrustedError, unless this user has trained with them on this machine: they can do whatever the user can.
+
+    Returns:
+        The run.
 
     Raises:
         StoreError: The folder is no run, or is damaged.
