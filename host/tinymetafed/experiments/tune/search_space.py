@@ -15,7 +15,7 @@ from pydantic import Field
 from tinymetafed_codegen.errors import UsageError
 from tinymetafed_codegen.files import suggestion
 from tinymetafed_codegen.section import Section
-from tinymetafed_codegen.spec import Experiment, TinyOlSpec, WrongKey
+from tinymetafed_codegen.spec import Experiment, WrongKey
 from tinymetafed_codegen.spec.mistakes import explain
 
 from .. import TuneError
@@ -128,7 +128,7 @@ def _is_read(experiment: Experiment, key: str) -> bool:
     section, name = key.split(".")
     there: float | str | None = getattr(getattr(experiment, section), name, None)
     strategy = experiment.strategy
-    if not there or (isinstance(strategy, TinyOlSpec) and section == "strategy"):
+    if not there or (not strategy.has_rounds and section == "strategy"):
         return False
     if section == "adaptation" and not getattr(experiment.adaptation, f"{name.partition('_')[0]}_passes"):
         return False
