@@ -23,8 +23,11 @@ from .api_defaults import ADAPTED_TASKS, DEFAULT_DEVICES, threads_of
 from .continuing import Continuation, continue_run
 from .loaded_experiment import Experiment, data_path
 from .named_files import named_files, path_of
+from .number_ranges import require
 from .progress import ProgressOption, watching
 from .run_history import History
+
+MAX_TASKS, MAX_FIRST = 100_000, 1 << 30  # unseen clients that one call adapts, and the number of the first
 
 
 class Run:
@@ -194,6 +197,8 @@ class Run:
                     f"{option} {value} and --client: give one of them; --client names the clients, --tasks and --first number "
                     "unseen ones"
                 )
+        require("--tasks", tasks, 1, MAX_TASKS)
+        require("--first", first, 0, MAX_FIRST)
         experiment = self._data.experiment(adapt=samples)
         require_secure(devices, experiment.run.security, insecure)
         if save is not None:

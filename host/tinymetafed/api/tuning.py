@@ -16,10 +16,12 @@ from tinymetafed_codegen.markdown_text import markdown_text
 from ..experiments import TuneError, figure
 from ..experiments import tune as searches
 from ..experiments.tune import trial_table
+from .api_defaults import jobs_of
 from .loaded_experiment import Experiment, data_path
-from .many_runs import jobs_of
+from .number_ranges import require
 from .progress import ProgressOption, watching
 
+MAX_SEED = (1 << 31) - 1
 _PART = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>trials?|min(?:utes?)?|m|h(?:ours?)?)?")
 
 
@@ -142,6 +144,8 @@ def tune(
     for what, given in (("trials", trials), ("minutes", minutes)):
         if given is not None and not given > 0:
             raise TuneError(f"--budget: {given:g} {what} are none; give more than 0")
+    require("--seed", seed, 0, MAX_SEED)
+    at_once = jobs_of(jobs)
     searches.sampler.require()
 
     def with_values(settings: Mapping[str, searches.Value]) -> spec.Experiment:
@@ -158,7 +162,7 @@ def tune(
     try:
         with watching(progress) as observer:
             budget = searches.Budget(trials, minutes)
-            known = searches.search(plan, folder, budget, jobs_of(jobs), own, observer)
+            known = searches.search(plan, folder, budget, at_once, own, observer)
     except BaseException:
         _written(plan, experiment, folder, searches.finished(plan, folder))
         raise
