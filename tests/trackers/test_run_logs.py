@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from clocks import HUNG_SECONDS
 from run_values import contribution, evaluation, round_entry, run_result, session
 from small_runs import Quiet
 from stored_runs import WEIGHTS, after, begun
@@ -149,7 +150,7 @@ def test_a_slow_tracker_holds_no_round_and_changes_no_bit(tmp_path: Path, plain:
 
     class Slow(Recording):
         def round(self, round: tmf.TrackedRound) -> None:
-            late.append(trained.wait(60))  # until all rounds and tests are done
+            late.append(trained.wait(HUNG_SECONDS))  # until all rounds and tests are done
             super().round(round)
 
     log = Slow()
@@ -165,14 +166,16 @@ def test_a_slow_tracker_holds_no_round_and_changes_no_bit(tmp_path: Path, plain:
 
 
 def test_a_tracker_that_hangs_is_left_behind(tmp_path: Path, plain: tmf.Run) -> None:
-    free, said = threading.Event(), list[str]()
+    hangs, free, said = threading.Event(), threading.Event(), list[str]()
 
     class Hanging(Recording):
         def round(self, round: tmf.TrackedRound) -> None:
+            hangs.set()
             free.wait()
 
     logs = RunLogs(Told(), trackers(Hanging()), plain.path, lambda named, why: said.append(f"{named.name}: {why}"), 0.01)
     logs.opened(plain.data)
+    assert hangs.wait(HUNG_SECONDS)
     logs.end("finished")
     free.set()
     assert said == ["Hanging: no progress for 0.01 seconds, with 13 entries to go"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from tinymetafed_codegen.markdown_text import markdown_text
 from ..experiments import paper as paper_document
 from ..experiments import sweep as sweeps
 from ..experiments.sweep import LeftOut, Row, left_out_table, table
+from .api_defaults import jobs_of
 from .loaded_experiment import data_path
 from .progress import ProgressOption, watching
 
@@ -94,7 +94,7 @@ def sweep(
         DataError: The data of a sweep that leaves clients out cannot be read.
         SweepError: The sweep file is invalid. SweepFailed: the folder belongs to another sweep, or a run failed.
     """
-    path = Path(file)
+    path, at_once = Path(file), jobs_of(jobs)
     planned = sweeps.load(path, _path(data), leave_out)
     reading = [cell.experiment.task for cell in planned.cells if cell.experiment.task.reads_data]
     own = data_path((reading or [planned.cells[0].experiment.task])[0], data)
@@ -102,7 +102,7 @@ def sweep(
     failed: dict[Path, str] = {}
     try:
         with watching(progress) as observer:
-            failed = sweeps.execute(planned, folder, jobs_of(jobs), own, observer)
+            failed = sweeps.execute(planned, folder, at_once, own, observer)
     finally:
         if sweeps.is_sweep(folder):
             found = sweep_table(planned, folder, failed)
@@ -146,13 +146,9 @@ def paper(
     Raises:
         Error: As ``sweep``.
     """
+    at_once = jobs_of(jobs)
     with watching(progress) as observer:
-        return paper_document.write(Path(out), Path(runs), jobs_of(jobs), _path(data), quick, observer)
-
-
-def jobs_of(asked: int | None) -> int:
-    """Runs at a time: as many as were asked for, or one per core."""
-    return asked or os.cpu_count() or 1
+        return paper_document.write(Path(out), Path(runs), at_once, _path(data), quick, observer)
 
 
 def _path(given: str | Path | None) -> Path | None:

@@ -16,7 +16,7 @@ import tinymetafed as tmf
 from .options import DataOption, JsonOption
 from .output import notes, results
 
-JobsOption = Annotated[int | None, typer.Option(min=1, max=1024, help="Runs at a time.", show_default="one per core")]
+JobsOption = Annotated[int | None, typer.Option(help="Runs at a time.", show_default="one per core")]
 
 
 def sweep(
@@ -29,7 +29,6 @@ def sweep(
     leave_out: Annotated[
         int | None,
         typer.Option(
-            min=1,
             metavar="N",
             help="Hold out N clients in a run, so that every client is unseen once: 1 is leave-one-out.",
             show_default="leave_out of the file, or none",

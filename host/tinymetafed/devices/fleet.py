@@ -263,7 +263,7 @@ class Fleet:
         job.served = Served(None, "", False, closing.why(absence), Absence("" if member is None else member.device.url, away))
 
     def _back(self, member: Member) -> Returned | None:
-        """That a device takes part again after it was late, which is told once."""
+        """The journal's note that a device takes part again after it was late; None if it was not, or was noted already."""
         if member.missed is None:
             return None
         (round_, ended), member.missed = member.missed, None

@@ -283,7 +283,7 @@ class GatewayClients:
             member.failures, member.pause = 0, REFUSED_SECONDS[0]
             round_.processor += answer.processor - (member.processor or answer.processor)
             self.roster.add(member, answer.traffic, answer.processor)
-            took = min(answer.microseconds / 1e6, self._backhaul.now() - order.began)  # by no gateway's word alone
+            took = min(answer.microseconds / 1e6, self._backhaul.now() - order.began)  # a gateway may state too much
             round_.longest = max(took, round_.longest)
             self._longest = max(took, self._longest if self.costs else 0.0)
             round_.done.append((order, answer))

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Figures:
-    """What a trial came to.
+    """The figures of a trial.
 
     ``after``: validation clients' score, over the seeds. ``bytes``: of a whole run, down and up, mean of the seeds. ``ram``: of
     the board in bytes, with the stack. ``work``: multiply-accumulates of one client's round.
