@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tinymetafed.learn.comparisons import FEWEST_SEEDS, LEVEL, Difference, holm, paired, verdict
+from tinymetafed.learn.comparisons import FEWEST, LEVEL, Difference, holm, paired, verdict
 
 P_VALUES = st.lists(st.one_of(st.none(), st.floats(0, 1)), max_size=7)
 
@@ -75,8 +75,8 @@ def test_only_seeds_of_both_are_paired() -> None:
 
 
 def test_few_seeds_decide_nothing() -> None:
-    clear = Difference(FEWEST_SEEDS - 1, 0.1, 0.01, 1e-6)
+    clear = Difference(FEWEST - 1, 0.1, 0.01, 1e-6)
     assert verdict(clear, 1e-6, True) == "undecided: too few seeds (7 of 8)"
-    clear = Difference(FEWEST_SEEDS, 0.1, 0.01, 1e-6)
+    clear = Difference(FEWEST, 0.1, 0.01, 1e-6)
     assert (verdict(clear, 1e-6, True), verdict(clear, 1e-6, False)) == ("better", "worse")
     assert verdict(clear, LEVEL * 1.01, True) == "undecided" == verdict(Difference(9, None, None, None), None, True)

@@ -56,13 +56,14 @@ def sweep(
     if json_:
         cells = [row.as_json() for row in table.rows]
         shown = {"sweep": str(file), "folder": str(table.folder), "cells": cells, "left_out": dict(table.left_out)}
+        shown |= {"curves": [curve.as_json() for curve in table.curves]}
         print(json.dumps(shown | {"clients": [client.as_json() for client in table.clients]}))
         return
     if table.clients:
         _show_clients(table)
     else:
         _show(table)
-    written = ["table.md", "table.csv", *(["clients.csv"] if table.clients else [])]
+    written = ["table.md", "table.csv", *(["curve.csv"] if table.curves else []), *(["clients.csv"] if table.clients else [])]
     results().print(f"  {', '.join(str(table.folder / name) for name in written)}", soft_wrap=True)
 
 
@@ -77,8 +78,8 @@ def _show_clients(table: tmf.SweepTable) -> None:
     console = results()
     console.print(f"{table.name}: {table.client_legend()}")
     console.print(shown)
-    for note in table.notes():
-        console.print(f"  {note}", soft_wrap=True)
+    for text in (*table.comparisons(), *table.notes()):
+        console.print(f"  {text}", soft_wrap=True)
 
 
 def _show(table: tmf.SweepTable) -> None:
