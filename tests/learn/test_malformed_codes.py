@@ -51,6 +51,12 @@ VALUES_AT = values_at()
 OF_VALUES = np.unpackbits(np.frombuffer(WHOLE.data, np.uint8), bitorder="little")[VALUES_AT:]
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_scale_that_makes_values_infinite_is_refused() -> None:
+    with pytest.raises(DeltaError, match="is not finite"):
+        decode(changed(scale=3e38))
+
+
 def test_what_is_tested_here_is_valid_and_in_rice_codes() -> None:
     assert decode([WHOLE]).indices.size == K and len(PARTS) > 2
     assert decode(PARTS).values.tobytes() == decode([WHOLE]).values.tobytes()

@@ -223,6 +223,8 @@ def authentication(
 ) -> None:
     """Measure what run.security = "authenticated" costs: flash, RAM, bytes and instructions of a round, beside "none".
 
+    The round is the first, or with --set strategy.download=difference the second:
+
     tinymetafed bench authentication examples/sine.toml
     """
     cost = tmf.bench_authentication(tmf.load(experiment, set_ or ()), board)

@@ -185,10 +185,12 @@ def _floats(numbers: Indices, message: CodedDelta) -> Values:
             raise DeltaError("delta: a value of -128, expected -127 to 127 in I8")
         if message.scale == 0 and numbers.any():
             raise DeltaError("delta: values other than 0 with scale 0")
-        return numbers.astype(np.float32) * np.float32(message.scale)
-    wire = WIRE_TYPES[message.dtype]
-    with np.errstate(invalid="ignore"):  # a signalling NaN is refused below
-        values = numbers.astype(f"i{wire.itemsize}").view(wire).astype(np.float32)
+        with np.errstate(over="ignore"):  # refused below
+            values = numbers.astype(np.float32) * np.float32(message.scale)
+    else:
+        wire = WIRE_TYPES[message.dtype]
+        with np.errstate(invalid="ignore"):  # a signalling NaN is refused below
+            values = numbers.astype(f"i{wire.itemsize}").view(wire).astype(np.float32)
     if not np.isfinite(values).all():
         raise DeltaError(f"delta: value {int(np.flatnonzero(~np.isfinite(values))[0])} is not finite")
     return values

@@ -312,7 +312,8 @@ def _decode_chunk(chunk: Delta, where: str) -> tuple[Indices, Values]:
     if chunk.dtype == Dtype.I8:
         if (values < -127).any():
             raise DeltaError(f"{where}: a value of -128, expected -127 to 127 in I8")
-        values *= np.float32(chunk.scale)
+        with np.errstate(over="ignore"):  # refused below
+            values *= np.float32(chunk.scale)
     if not np.isfinite(values).all():
         raise DeltaError(f"{where}: value {int(np.flatnonzero(~np.isfinite(values))[0])} is not finite")
 
