@@ -129,12 +129,7 @@ class Group {
       }
     }
     apply_mean_gradient(memory_.weights, recipe_.phases, protocol::kMaxPhases);
-    for (uint32_t lane = 0; lane < size_; ++lane) {
-      Status fault = Status::kOk;
-      for (const T& weight : memory_.weights)
-        if (!is_finite(Lanes<T>::get(&weight, lane))) fault = Status::kNotFinite;
-      training_.statuses[first_ + lane] = static_cast<uint8_t>(fault);
-    }
+    set_statuses();
   }
 
   // Writes the model's outputs for each client's test samples, [client, row, output].
@@ -184,6 +179,19 @@ class Group {
     uint32_t count = 0;
     while (count < protocol::kMaxPhases && recipe_.phases[count].passes > 0) ++count;
     return count;
+  }
+
+  // A weight that is not finite times 0 is NaN, and so is every sum with it.
+  void set_statuses() {
+    constexpr uint32_t kSums = 4;  // an addition takes several cycles
+    T sums[kSums];
+    for (T& sum : sums) sum = T{};
+    for (uint32_t i = 0; i < model::kStateCount; ++i) sums[i % kSums] += memory_.weights[i] * T{};
+    const T sum = sums[0] + sums[1] + (sums[2] + sums[3]);
+    for (uint32_t lane = 0; lane < size_; ++lane) {
+      const Status fault = is_finite(Lanes<T>::get(&sum, lane)) ? Status::kOk : Status::kNotFinite;
+      training_.statuses[first_ + lane] = static_cast<uint8_t>(fault);
+    }
   }
 
   uint32_t client(uint32_t lane) const { return first_ + (lane < size_ ? lane : size_ - 1); }
