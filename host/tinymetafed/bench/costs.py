@@ -20,6 +20,7 @@ from ..federation.observer import Observer
 from . import (
     activation_cost,
     adaptation_cost,
+    command_cost,
     downlink_cost,
     in_qemu,
     kernel_cost,
@@ -27,10 +28,12 @@ from . import (
     line_cost,
     sample_cost,
     simulation_cost,
+    targets,
     uplink_cost,
 )
 from .activation_cost import ActivationCosts
 from .adaptation_cost import AdaptationCost
+from .command_cost import CommandCost
 from .downlink_cost import DownlinkCost
 from .kernel_cost import TEXTBOOK, Comparison, StepCost
 from .layer_grid import Grid
@@ -41,7 +44,8 @@ from .uplink_cost import UplinkCost
 
 EXAMPLES = ("sine", "bench-conv", "omniglot")
 LEVELS = ("-O2", "-O3")  # in addition to the board's own
-SIMULATED = ("sine", "bench-conv")
+SIMULATED = ("sine", "bench-conv", "bench-separable")
+MANY = {"sine": 100_000}  # clients of a round that is simulated, too
 UPLINKS = {"sine": False, "omniglot": True}  # networks whose updates are measured; whether they need data in files
 DOWNLOADED = "sine"  # the network whose run is simulated for its downloads: its data are in no file
 KEEPING = ("bench-conv", "omniglot")  # networks of whose samples a board keeps activations
@@ -71,6 +75,7 @@ class Costs:
     activations: dict[str, ActivationCosts]
     arenas: dict[str, ArenaBytes]
     samples: tuple[SampleCost, ...]
+    commands: CommandCost
 
     def as_json(self) -> dict[str, Any]:
         """The JSON value that ``bench all --json`` prints."""
@@ -135,7 +140,11 @@ class Bar:
 
 def nets() -> dict[str, Experiment]:
     """The measured networks by name. Raises SpecError."""
-    return {**{name: spec.load(find(f"examples/{name}.toml")) for name in EXAMPLES}, "presence": line_cost.presence()}
+    return {**{name: _example(name) for name in EXAMPLES}, "presence": line_cost.presence()}
+
+
+def _example(name: str) -> Experiment:
+    return spec.load(find(f"examples/{name}.toml"))
 
 
 @dataclass(frozen=True)
@@ -190,7 +199,9 @@ def measure(board: str, observer: Observer, data: Path | None = None) -> Costs:
             for name, experiment in chosen.items()
         },
         grid=layer_grid.measure(board, observer),
-        simulation={name: simulation_cost.simulation(chosen[name], name, None, 1, observer) for name in SIMULATED},
+        simulation={
+            name: simulation_cost.simulation(_example(name), name, None, 1, observer, MANY.get(name)) for name in SIMULATED
+        },
         wire=line_cost.wire(None, "", observer),
         compiler=compiler(board),
         downlink=downlink_cost.downlink_cost(chosen[DOWNLOADED], DOWNLOADED, None, observer),
@@ -200,13 +211,23 @@ def measure(board: str, observer: Observer, data: Path | None = None) -> Costs:
             for name, needs_data in UPLINKS.items()
             if data is not None or not needs_data
         },
-        activations={
-            name: activation_cost.activations(spec.load(find(f"examples/{name}.toml")), name, board, observer)
-            for name in STORING_LESS
-        },
+        activations={name: activation_cost.activations(_example(name), name, board, observer) for name in STORING_LESS},
         arenas=arenas(),
         samples=sample_cost.measure(board, observer),
+        commands=command_cost.measure(observer),
     )
+
+
+def all_targets(costs: Costs) -> list[targets.Target]:
+    """The rows of all areas."""
+    arenas = {name: each.arena / each.in_use for name, each in costs.arenas.items()}
+    return [
+        *targets.of_kernels(costs.grid.rows),
+        *targets.of_memory(costs.adaptation, costs.samples, arenas),
+        *targets.of_wire(costs.uplink, costs.downlink),
+        *targets.of_commands(costs.commands),
+        *targets.of_simulation(costs.simulation),
+    ]
 
 
 def write(costs: Costs, folder: Path) -> tuple[Path, Path]:
@@ -223,6 +244,7 @@ def write(costs: Costs, folder: Path) -> tuple[Path, Path]:
         "picture": PICTURE,
         "step": STEP,
         "cells": [_cells(row) for row in costs.grid.rows],
+        "targets": all_targets(costs),
     }
     drawn = {
         "bars": bars(default),
