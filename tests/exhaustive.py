@@ -104,6 +104,7 @@ EXHAUSTIVE = {
     # Tests of tests, and every op through every compiler in the language of an exported library.
     "tests/codegen/test_exported_library.py::test_every_op_is_in_a_model_and_its_kernels_compile_as_cpp11_with_every_compiler",
     "tests/fuzz/test_fuzz.py::test_planted_faults_are_found",
+    "tests/fuzz/test_fuzz.py::test_samples_in_parts_have_no_finding_and_planted_faults_are_found",
     "tests/arduino/test_network_lines.py::test_a_board_on_tcp_trains_to_the_same_weights_and_takes_the_host_that_came_last",
     "tests/devices/test_mqtt.py::test_bad_messages_and_a_broker_that_restarts_end_on_the_simulations_weights[authenticated]",
     "tests/devices/test_mqtt.py::test_a_run_whose_broker_stays_away_stops_and_is_continued_to_the_same_weights",

@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tinymetafed.learn.codecs import coded_delta
-from tinymetafed.learn.codecs.delta import DeltaError, index_bits, packed
+from tinymetafed.learn.codecs.index_code import DeltaError, index_bits, packed
 from tinymetafed.learn.codecs.value_code import ValueCode, ValueCodeError
 from tinymetafed_codegen.optional_messages.coded_messages import CodedDelta, ValueCoding
 from tinymetafed_codegen.protocol import Coding, Dtype

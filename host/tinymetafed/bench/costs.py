@@ -21,6 +21,7 @@ from . import (
     activation_cost,
     adaptation_cost,
     augment_cost,
+    command_cost,
     downlink_cost,
     in_qemu,
     kernel_cost,
@@ -29,11 +30,13 @@ from . import (
     line_cost,
     sample_cost,
     simulation_cost,
+    targets,
     uplink_cost,
 )
 from .activation_cost import ActivationCosts
 from .adaptation_cost import AdaptationCost
 from .augment_cost import AugmentCost
+from .command_cost import CommandCost
 from .downlink_cost import DownlinkCost
 from .kernel_cost import TEXTBOOK, Comparison, StepCost
 from .layer_grid import Grid
@@ -45,7 +48,8 @@ from .uplink_cost import UplinkCost
 
 EXAMPLES = ("sine", "bench-conv", "omniglot")
 LEVELS = ("-O2", "-O3")  # in addition to the board's own
-SIMULATED = ("sine", "bench-conv")
+SIMULATED = ("sine", "bench-conv", "bench-separable")
+MANY = {"sine": 100_000}  # clients of a round that is simulated, too
 UPLINKS = {"sine": False, "omniglot": True}  # networks whose updates are measured; whether they need data in files
 DOWNLOADED = "sine"  # the network whose run is simulated for its downloads: its data are in no file
 # Networks whose samples change, the shapes of their inputs, and keys of [augment] and [predict].
@@ -84,6 +88,7 @@ class Costs:
     activations: dict[str, ActivationCosts]
     arenas: dict[str, ArenaBytes]
     samples: tuple[SampleCost, ...]
+    commands: CommandCost
 
     def as_json(self) -> dict[str, Any]:
         """The JSON value that ``bench all --json`` prints."""
@@ -148,7 +153,11 @@ class Bar:
 
 def nets() -> dict[str, Experiment]:
     """The measured networks by name. Raises SpecError."""
-    return {**{name: spec.load(find(f"examples/{name}.toml")) for name in EXAMPLES}, "presence": line_cost.presence()}
+    return {**{name: _example(name) for name in EXAMPLES}, "presence": line_cost.presence()}
+
+
+def _example(name: str) -> Experiment:
+    return spec.load(find(f"examples/{name}.toml"))
 
 
 def augmentation(board: str, observer: Observer) -> tuple[tuple[str, AugmentCost], ...]:
@@ -211,7 +220,9 @@ def measure(board: str, observer: Observer, data: Path | None = None) -> Costs:
             for name, experiment in chosen.items()
         },
         grid=layer_grid.measure(board, observer),
-        simulation={name: simulation_cost.simulation(chosen[name], name, None, 1, observer) for name in SIMULATED},
+        simulation={
+            name: simulation_cost.simulation(_example(name), name, None, 1, observer, MANY.get(name)) for name in SIMULATED
+        },
         wire=line_cost.wire(None, "", observer),
         compiler=compiler(board),
         downlink=downlink_cost.downlink_cost(chosen[DOWNLOADED], DOWNLOADED, None, observer),
@@ -227,13 +238,23 @@ def measure(board: str, observer: Observer, data: Path | None = None) -> Costs:
             if data is not None or not needs_data
         },
         augmentation=augmentation(board, observer),
-        activations={
-            name: activation_cost.activations(spec.load(find(f"examples/{name}.toml")), name, board, observer)
-            for name in STORING_LESS
-        },
+        activations={name: activation_cost.activations(_example(name), name, board, observer) for name in STORING_LESS},
         arenas=arenas(),
         samples=sample_cost.measure(board, observer),
+        commands=command_cost.measure(observer),
     )
+
+
+def all_targets(costs: Costs) -> list[targets.Target]:
+    """The rows of all areas."""
+    arenas = {name: each.arena / each.in_use for name, each in costs.arenas.items()}
+    return [
+        *targets.of_kernels(costs.grid.rows),
+        *targets.of_memory(costs.adaptation, costs.samples, arenas),
+        *targets.of_wire(costs.uplink, costs.downlink),
+        *targets.of_commands(costs.commands),
+        *targets.of_simulation(costs.simulation),
+    ]
 
 
 def write(costs: Costs, folder: Path) -> tuple[Path, Path]:
@@ -250,6 +271,7 @@ def write(costs: Costs, folder: Path) -> tuple[Path, Path]:
         "picture": PICTURE,
         "step": STEP,
         "cells": [_cells(row) for row in costs.grid.rows],
+        "targets": all_targets(costs),
     }
     drawn = {
         "bars": bars(default),

@@ -18,6 +18,7 @@ from ..devices.running import build_firmware
 from ..federation.observer import Observer
 from ..learn.codecs import delta, downlink, level_update
 from ..learn.codecs.delta import Sparse
+from ..learn.codecs.index_code import Indices
 from ..learn.codecs.level_load import LeveledWeights
 from ..learn.weights import Floats, initial
 from ..runs.setup import Setup, measured_design, set_up
@@ -169,7 +170,7 @@ def _update_bytes(update: Sparse, setup: Setup, values: ValueType, coding: Level
     """Bytes of all messages of an update."""
     dense, levels = update.dense(setup.strategy.n_global), level_format(values, coding)
 
-    def chosen(_: object, count: int) -> delta.Indices:
+    def chosen(_: object, count: int) -> Indices:
         return update.indices[:count]
 
     def room(record: type[Record]) -> int:
