@@ -29,7 +29,7 @@ class DepthwiseConv2d(Op):
     kind: ClassVar[str] = "depthwise_conv2d"
     spec: ClassVar[type[LayerSpec]] = DepthwiseConv2dSpec
     header: ClassVar[str] = "depthwise_conv2d.hpp"
-    flash_bytes: ClassVar[tuple[int, ...]] = (1_250, 1_350, 1_300)
+    flash_bytes: ClassVar[tuple[int, ...]] = (1_800, 1_800, 1_550)
     template: ClassVar[str] = "weighted.hpp.j2"
     can_fuse_relu: ClassVar[bool] = True
     can_mask_input: ClassVar[bool] = True
