@@ -49,14 +49,14 @@ struct ColumnTiles {
   static constexpr int rounded_down(int pixels) { return pixels / Of::kNext * Of::kNext; }
 
   // Pixels at either border whose windows are not whole.
-  static constexpr int left(int place = 0) { return place == Of::kCount || Of::whole(place) ? place : left(place + 1); }
-  static constexpr int right(int place = Of::kCount) {
+  static constexpr int left(int place) { return place == Of::kCount || Of::whole(place) ? place : left(place + 1); }
+  static constexpr int right(int place) {
     return place == 0 || Of::whole(place - 1) ? Of::kCount - place : right(place - 1);
   }
 
   // One tile, or two, or as many as possible inside and narrow ones at the borders: each kind of tile has code of its own.
-  static constexpr int kBorder = rounded_up(left());
-  static constexpr int kBorders = kBorder + rounded_up(right());
+  static constexpr int kBorder = rounded_up(left(0));
+  static constexpr int kBorders = kBorder + rounded_up(right(Of::kCount));
   static constexpr bool kFew = Of::kCount <= at_least(Of::whole(0) ? kMost : 2 * kMost, kBorders);
   static constexpr int kWidest = at_least(rounded_down(kMost), Of::kNext);
   // Of the widths above three quarters of the widest, the one that leaves the fewest pixels to the borders.

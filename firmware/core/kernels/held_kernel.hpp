@@ -40,7 +40,7 @@ struct HeldKernel {
     template <int kWidth, typename Tile>
     void visit(const Tile& tile) const {
       for (int channel = 0; channel < kChannels; ++channel) {
-        W weight[kRows * kColumns];
+        T weight[kRows * kColumns];
 #pragma GCC unroll 9
         for (int i = 0; i < kRows * kColumns; ++i)
           if (RowsOf::shares(kClass, i / kColumns)) weight[i] = of.kernel[i * kChannels + channel];
