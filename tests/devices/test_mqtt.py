@@ -121,7 +121,8 @@ class Board:
         client.publish(f"{self.topic}/up", message.payload)
 
     def say(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
-        self._client.publish(f"{self.topic}/{topic}", payload, retain=retain).wait_for_publish(HUNG_SECONDS)
+        """Publish and wait until the broker has it: without its acknowledgement (QoS 1) a message may still be on its way."""
+        self._client.publish(f"{self.topic}/{topic}", payload, qos=1, retain=retain).wait_for_publish(HUNG_SECONDS)
 
     def vanish(self) -> None:
         """Its power fails: the broker tells its last will."""
