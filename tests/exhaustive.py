@@ -38,6 +38,7 @@ EXHAUSTIVE = {
     "tests/emulator/test_same_bits.py::test_handwriting_streamed_into_an_emulated_board_trains_to_the_native_weights",
     "tests/federation/test_learning.py::test_digits_of_unseen_speakers_are_told_apart_after_two_hundred_rounds",
     # Boards of each kind, and the builds of each, where one kind stays.
+    "tests/emulator/test_every_kind.py",  # twelve builds; each option on boards of one kind or as a unit stays
     "tests/emulator/test_many.py::test_fifty_boards_of_mixed_kinds_end_on_the_weights_of_one",
     "tests/test_firmware_build.py::test_builds_without_a_network_and_then_only_what_changed[esp32isa]",
     "tests/test_firmware_build.py::test_builds_without_a_network_and_then_only_what_changed[mps2]",
@@ -65,7 +66,9 @@ EXHAUSTIVE = {
     # Measured stack and instructions; the budgets of the larger examples stay.
     "tests/test_budgets.py::test_each_example_keeps_to_its_budget[bench-conv]",
     "tests/bench/test_kernel_cost.py::test_two_counts_of_the_same_steps_are_equal[streamed]",
+    "tests/bench/test_augment_cost.py::test_a_moved_image_takes_a_small_part_of_a_step_and_no_ram",
     "tests/bench/test_footprint.py",
+    "tests/bench/test_level_cost.py::test_four_bits_in_a_range_code_take_a_small_part_of_a_round",
     "tests/experiments/plan/test_fleet_bench.py::test_a_small_fleet_is_measured_and_predicted",
     "tests/bench/test_kernel_cost.py::test_both_kernels_train_alike_and_are_counted[bench-conv]",
     # Walks through whole pages, over what tests of the parts have checked. Of the pages about a user's own code, that of the

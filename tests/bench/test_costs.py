@@ -11,10 +11,12 @@ import budgets
 from tinymetafed.bench import costs
 from tinymetafed.bench.activation_cost import ActivationCost, ActivationCosts
 from tinymetafed.bench.adaptation_cost import AdaptationCost
+from tinymetafed.bench.augment_cost import AugmentCost
 from tinymetafed.bench.costs import ArenaBytes, Costs
 from tinymetafed.bench.downlink_cost import DownlinkCost, DownlinkRow
 from tinymetafed.bench.kernel_cost import Comparison, StepCost
 from tinymetafed.bench.layer_grid import PASSES, Cell, Grid, Row
+from tinymetafed.bench.level_cost import LevelCost, LevelRow
 from tinymetafed.bench.line_cost import FramingShare, LineShare, WireCost, WireRound
 from tinymetafed.bench.sample_cost import SampleCost
 from tinymetafed.bench.simulation_cost import SimulationCost
@@ -112,8 +114,25 @@ def test_measurements_are_written_and_drawn(tmp_path: Path) -> None:
             ActivationCost(MemoryPrice("least", "f32", 1_500, 110, 10, 0, chosen=False), {"full": 1_050}),
         ),
     )
-    downlink = DownlinkCost("n", 300, 1_120, 1_024, (DownlinkRow("f16", 2_348.0, {1: 568.2, 16: 825.0}),))
-    shown = {"n": adaptation}, {"n": uplink}, downlink, {"n": stored}, {"n": ArenaBytes(1_100, 1_010, 1_000)}, (sample, counted)
+    downlink = DownlinkCost("n", 300, 1_120, 1_024, (DownlinkRow("i4", "range", 2_348.0, {1: 568.2, 16: 825.0}),))
+    changed = AugmentCost("mps2", "augment.shift = 2", 10, 1_100.4, 1_000.0, 5_000, 5_000, 9_280, 9_000)
+    few_bits = LevelCost(
+        "mps2", 100, 5_888, 589,
+        (
+            LevelRow("i8", "packed", 6_246.0, 976.4, 9_000, 5_000, 600, 1_000_000, 0),
+            LevelRow("i4", "range", 2_500.0, 494.0, 9_900, 5_100, 700, 1_000_000, 47_200),
+        ),
+    )  # fmt: skip
+    shown = (
+        {"n": adaptation},
+        (("n, 4x4", changed),),
+        {"n": uplink},
+        {"n": few_bits},
+        downlink,
+        {"n": stored},
+        {"n": ArenaBytes(1_100, 1_010, 1_000)},
+        (sample, counted),
+    )
     figures = Costs("mps2", "-Os", {"n": levels}, grid, {"n": simulated}, wire, "gcc 1", *shown)
     document, picture = costs.write(figures, tmp_path)
     text = document.read_text(encoding="utf-8")
@@ -130,10 +149,15 @@ def test_measurements_are_written_and_drawn(tmp_path: Path) -> None:
     assert rows(text, "| net | vector unit") == [["n", "avx2", "8", "4.0", "12.0"]]
     assert rows(text, "| wire types") == [["i8 both ways", "1,234", "567", "0.50", "0.75"]]
     assert "| weights in | all | every round | every 16 rounds |" in text
-    assert rows(text, "| weights in | all") == [["f16", "2,348", "568 (0.24)", "825 (0.35)"]]
+    assert rows(text, "| weights in | all") == [["i4, range code", "2,348", "568 (0.24)", "825 (0.35)"]]
     assert rows(text, "| net | steps") == [["n", "320 local, 80 full", "40, 30", "61,000", "1,000,000", "2,500,000", "0.40"]]
     assert rows(text, "| net | P, %") == [["n", "25", "280", "500.0", "440.0", "400.0", "1.25", "1.10", "1.25"]]
     assert rows(text, "| net | flash, bytes | packed")[0][5:] == ["700", "620", "500", "600", "130,000", "100,000", "3.00 %"]
+    assert rows(text, "| net | keys") == [["n, 4x4", "`augment.shift = 2`", "10", "+100", "1,000", "10.0", "+0", "+280"]]
+    assert [[row[2], row[3], row[5], *row[-2:]] for row in rows(text, "| net | weights | both ways")] == [
+        ["i8 packed", "6,246", "976", "", ""],
+        ["i4 range", "2,500", "494", "47,200", "4.72 %"],
+    ]
     assert rows(text, "| net | board.memory") == [
         ["n", "fastest", "f32", "2,000", "1.00", "1,000", "1.00"],
         ["n", "least", "f32", "1,500", "0.75", "1,050", "1.05"],

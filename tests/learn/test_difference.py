@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from tinymetafed.learn.codecs import difference, downlink
 from tinymetafed.learn.codecs.difference import Version, Versions, encode
+from tinymetafed_codegen.level_format import LevelFormat
 from tinymetafed_codegen.optional_messages.difference_messages import (
     FINGERPRINT_FACTOR,
     STEP_ESCAPE,
@@ -78,7 +79,7 @@ weight = st.floats(-60000, 60000, width=16) | st.sampled_from([0.0, -0.0, 1.0, 2
 change = st.sampled_from([0.0, 0.0, 0.0, 1e-4, -1e-3, 0.5, -3.0]) | st.floats(-9, 9, width=16)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     st.sampled_from(WEIGHT_DTYPES),
     st.lists(weight, min_size=N, max_size=N),
@@ -126,3 +127,12 @@ def test_all_weights_are_sent_where_a_difference_is_not_shorter() -> None:
     new = known.newest(downlink.encode(random.normal(0, 900, N).astype(np.float32), Dtype.F16, TENSORS))
     assert encode(old, new).size >= new.size
     assert known.difference(old.fingerprint, new) is None
+
+
+def test_a_difference_of_levels_is_not_longer_than_all_of_them_packed() -> None:
+    random, levels = np.random.default_rng(1), LevelFormat(4, is_ranged=False)
+    old, new = (Version.of(downlink.encode(random.normal(0, 1, N).astype(np.float32), Dtype.I8, TENSORS, levels)) for _ in "ab")
+    assert new.size == sum((4 * size + 7) // 8 for size in TENSORS) <= encode(old, new).size
+    known = Versions()
+    known.newest(old.segments)
+    assert known.difference(old.fingerprint, known.newest(new.segments)) is None

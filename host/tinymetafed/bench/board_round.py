@@ -27,21 +27,21 @@ _MARK = "_ZN3tmf7Learner9configureERKNS_8protocol9ConfigureE"  # called before a
 
 @dataclass(frozen=True)
 class BoardRound:
-    """A round: its traffic, all its instructions, and ``counted`` of them, those of the functions that were asked for."""
+    """A round: its traffic, all its instructions, and ``counted``, those of each group of functions that was asked for."""
 
     traffic: Traffic
     instructions: int
-    counted: int
+    counted: tuple[int, ...]
 
 
-def measure(experiment: Experiment, built: Firmware, board: Board, words: Sequence[str] = ()) -> BoardRound:
+def measure(experiment: Experiment, built: Firmware, board: Board, groups: Sequence[Sequence[str]] = ()) -> BoardRound:
     """Trains the first round of an experiment on an emulated board.
 
     Args:
         experiment: The experiment; streamed samples are synthetic.
         built: Its firmware.
         board: The board that the firmware is for.
-        words: Functions with one of these in their names are counted by themselves.
+        groups: The functions with one of a group's words in their names are counted by themselves.
 
     Raises:
         BenchError: The emulator cannot count instructions.
@@ -81,9 +81,10 @@ def measure(experiment: Experiment, built: Firmware, board: Board, words: Sequen
             session.configure(Program.TRAIN, recipe)
         (counts,) = executions.read(out)
     places = sorted((address, name) for name, address in listing.functions.items())
-    total = counted = 0
+    total, counted = 0, [0] * len(groups)
     for address, execution in counts.items():
         total += execution.executed
         _, function = places[bisect_right(places, (address, "\x7f")) - 1]
-        counted += execution.executed * any(word in function for word in words)
-    return BoardRound(traffic, total, counted)
+        for i, words in enumerate(groups):
+            counted[i] += execution.executed * any(word in function for word in words)
+    return BoardRound(traffic, total, tuple(counted))

@@ -20,10 +20,12 @@ from ..federation.observer import Observer
 from . import (
     activation_cost,
     adaptation_cost,
+    augment_cost,
     downlink_cost,
     in_qemu,
     kernel_cost,
     layer_grid,
+    level_cost,
     line_cost,
     sample_cost,
     simulation_cost,
@@ -31,9 +33,11 @@ from . import (
 )
 from .activation_cost import ActivationCosts
 from .adaptation_cost import AdaptationCost
+from .augment_cost import AugmentCost
 from .downlink_cost import DownlinkCost
 from .kernel_cost import TEXTBOOK, Comparison, StepCost
 from .layer_grid import Grid
+from .level_cost import LevelCost
 from .line_cost import WireCost
 from .sample_cost import SampleCost
 from .simulation_cost import SimulationCost
@@ -44,6 +48,13 @@ LEVELS = ("-O2", "-O3")  # in addition to the board's own
 SIMULATED = ("sine", "bench-conv")
 UPLINKS = {"sine": False, "omniglot": True}  # networks whose updates are measured; whether they need data in files
 DOWNLOADED = "sine"  # the network whose run is simulated for its downloads: its data are in no file
+# Networks whose samples change, the shapes of their inputs, and keys of [augment] and [predict].
+CHANGED = (
+    ("omniglot", "28x28", ("augment.shift=2",)),
+    ("digits", "32x20", ("augment.time_shift=2", "augment.frequency_mask=4", "augment.time_mask=3")),
+    ("activity", "50x6", ("augment.rotation=15", "augment.scale=0.1", "augment.jitter=0.3")),
+    ("omniglot", "28x28", ("predict.average=5",)),
+)
 KEEPING = ("bench-conv", "omniglot")  # networks of whose samples a board keeps activations
 STORING_LESS = ("bench-separable",)  # networks of activations that can be packed or computed again
 STEP = "full"  # the variant that trains every weight
@@ -66,7 +77,9 @@ class Costs:
     wire: WireCost
     compiler: str
     adaptation: dict[str, AdaptationCost]
+    augmentation: tuple[tuple[str, AugmentCost], ...]
     uplink: dict[str, UplinkCost]
+    levels: dict[str, LevelCost]
     downlink: DownlinkCost
     activations: dict[str, ActivationCosts]
     arenas: dict[str, ArenaBytes]
@@ -138,6 +151,14 @@ def nets() -> dict[str, Experiment]:
     return {**{name: spec.load(find(f"examples/{name}.toml")) for name in EXAMPLES}, "presence": line_cost.presence()}
 
 
+def augmentation(board: str, observer: Observer) -> tuple[tuple[str, AugmentCost], ...]:
+    """What changed samples cost, each with the name of its network and the shape of its input. Raises as ``measure``."""
+    return tuple(
+        (f"{name}, {shape}", augment_cost.measure(spec.load(find(f"examples/{name}.toml"), keys), name, board, observer))
+        for name, shape, keys in CHANGED
+    )
+
+
 @dataclass(frozen=True)
 class ArenaBytes:
     """Bytes of an arena placed first-fit and as it is, and the most that is in use at one step, below which none can be."""
@@ -200,6 +221,12 @@ def measure(board: str, observer: Observer, data: Path | None = None) -> Costs:
             for name, needs_data in UPLINKS.items()
             if data is not None or not needs_data
         },
+        levels={
+            name: level_cost.measure(chosen[name], name, board, data if needs_data else None, observer)
+            for name, needs_data in UPLINKS.items()
+            if data is not None or not needs_data
+        },
+        augmentation=augmentation(board, observer),
         activations={
             name: activation_cost.activations(spec.load(find(f"examples/{name}.toml")), name, board, observer)
             for name in STORING_LESS

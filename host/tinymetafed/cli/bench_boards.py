@@ -126,6 +126,35 @@ def adaptation(
     results().print(table)
 
 
+def augmentation(
+    experiment: ExperimentArgument,
+    board: Annotated[str, typer.Option(help="An emulated board with an exact instruction counter.")] = "mps2",
+    set_: SetOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """Count what samples that change in every pass cost a board, and averaged predictions: the keys of [augment], [predict].
+
+    Instructions are those of a step that trains every weight, on firmware that keeps no activations:
+
+    tinymetafed bench augmentation examples/omniglot.toml --set augment.shift=2
+    """
+    found = tmf.bench_augmentation(tmf.load(experiment, set_ or ()), board)
+    if json_:
+        print(json.dumps(asdict(found)))
+        return
+    table = Table(title=f"{experiment} on {board}: {found.keys}, mean of {found.steps:,} steps", title_justify="left")
+    for heading in ("", "without", "with", "more"):
+        table.add_column(heading, justify="right" if heading else "left")
+    more = f"{found.changed - found.plain:+,.0f} ({found.share:.1%})"
+    table.add_row("instructions of a step", f"{found.plain:,.0f}", f"{found.changed:,.0f}", more)
+    for what, plain, changed in (
+        ("static RAM, bytes", found.plain_ram, found.changed_ram),
+        ("flash, bytes", found.plain_flash, found.changed_flash),
+    ):
+        table.add_row(what, f"{plain:,}", f"{changed:,}", f"{changed - plain:+,}")
+    results().print(table)
+
+
 def activations(
     experiment: ExperimentArgument,
     board: Annotated[str, typer.Option(help="An emulated board with an exact instruction counter.")] = "mps2",

@@ -19,7 +19,7 @@ from tinymetafed.experiments.paper.hardware import Estimate
 from tinymetafed.experiments.paper.measured import USE_CASES, Measured, difference
 from tinymetafed.experiments.paper.published import ABLATION, FINE_TUNING, NANO_33_BLE, SHOTS, WEIGHTS, Step
 from tinymetafed.experiments.sweep import Row
-from tinymetafed.experiments.sweep.table import Spread
+from tinymetafed.experiments.sweep.spread import Spread
 from tinymetafed.federation.result import DCurve
 from tinymetafed.learn.comparisons import paired
 from tinymetafed.learn.metric import Metric

@@ -18,7 +18,7 @@ from ...learn.comparisons import LEVEL
 from ...learn.metric import Metric
 from ...learn.tasks import DataError
 from .. import sweep
-from ..sweep import table
+from ..sweep import score, table
 from . import ablation, baselines, claims, hardware, plots, tried_rates
 from .hardware import Estimate
 from .measured import BASE, DEFAULT, ONLINE, USE_CASES, Measured, bytes_of_round, bytes_text, plus_minus, share_text
@@ -128,7 +128,7 @@ def _shots(cases: Mapping[str, Measured]) -> list[tuple[str, str, list[str]]]:
                 curves = [baselines.curve(result.d_curve) for result in results]
                 means = [mean([one[d] for one in curves]) if all(d in one for one in curves) else None for d in SHOTS]
                 clients = f"{len(results)} × {max(result.d_curve.n_tasks for result in results)}"
-                lines.append((f"{title}: {name}, here", clients, [table.score(each, Metric.ACCURACY) for each in means]))
+                lines.append((f"{title}: {name}, here", clients, [score(each, Metric.ACCURACY) for each in means]))
     return lines
 
 
