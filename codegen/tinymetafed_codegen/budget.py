@@ -197,7 +197,8 @@ def _kernel_flash(net: Graph) -> tuple[int, int]:
 
 
 def _measured(op: Op, part: int) -> int:
-    return op.flash_bytes[part] if part < len(op.flash_bytes) else UNMEASURED_FLASH_BYTES
+    measured = op.code_bytes()
+    return measured[part] if part < len(measured) else UNMEASURED_FLASH_BYTES
 
 
 def _unrolled(op: Op, size: int, flash: int) -> int:

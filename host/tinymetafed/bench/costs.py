@@ -294,16 +294,17 @@ _HEAT = ((1.25, "🟩"), (1.5, "🟨"), (2.0, "🟧"), (float("inf"), "🟥"))
 
 
 def _cells(row: layer_grid.Row) -> list[str]:
-    """The cells of a layer in the document's table: title, limit, then instructions, cycles and textbook of each pass."""
-    found = [row.title, "" if row.limit is None else f"{row.limit:g}"]
+    """The cells of a layer in the document's table: title, then instructions, limit, cycles and textbook of each pass."""
+    found = [row.title]
     for name in layer_grid.PASSES:
-        cell, ratio = row.passes.get(name), row.ratio(name)
+        cell = row.passes.get(name)
         if cell is None:
-            found += ["", "", ""]
+            found += ["", "", "", ""]
             continue
-        heat = "" if ratio is None else next(colour for most, colour in _HEAT if ratio <= most) + " "
+        heat = "" if cell.ratio is None else next(colour for most, colour in _HEAT if cell.ratio <= most) + " "
+        limit = "" if cell.limit is None else f"{cell.limit:.2f}"
         low, high = cell.cycles
-        found += [f"{heat}{cell.instructions:.2f}", f"{low:.1f}–{high:.1f}", f"{cell.textbook:.1f}"]
+        found += [f"{heat}{cell.instructions:.2f}", limit, f"{low:.1f}–{high:.1f}", f"{cell.textbook:.1f}"]
     return found
 
 

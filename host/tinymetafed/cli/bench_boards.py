@@ -80,20 +80,23 @@ def kernels(
     console.print(f"  {measured.estimate[0].upper()}{measured.estimate[1:]}.", soft_wrap=True)
 
 
+def _cell(instructions: float, limit: float | None, textbook: float) -> str:
+    return f"{instructions:.2f}{'' if limit is None else f' of {limit:.2f}'} ({textbook:.2f})"
+
+
 def _grid(board: str, json_: bool) -> None:
     measured = tmf.bench_grid(board)
     if json_:
         print(json.dumps(measured.as_json()))
         return
-    table = Table(title=f"Instructions per multiplication on {board} (textbook kernels)", title_justify="left")
+    title = f"Instructions per multiplication on {board}, of the limit (textbook kernels)"
+    table = Table(title=title, title_justify="left")
     table.add_column("layer")
     for name in ("forward", "gradient", "update"):
         table.add_column(name, justify="right")
-    table.add_column("limit", justify="right")
     for row in measured.rows:
         cells = [row.passes.get(name) for name in ("forward", "gradient", "update")]
-        figures = ["" if cell is None else f"{cell.instructions:.2f} ({cell.textbook:.2f})" for cell in cells]
-        table.add_row(row.title, *figures, "" if row.limit is None else f"{row.limit:g}")
+        table.add_row(row.title, *("" if c is None else _cell(c.instructions, c.limit, c.textbook) for c in cells))
     results().print(table)
 
 
