@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
+from rich.text import Text
+from typer.main import get_command
 
 import tinymetafed as tmf
 from tinymetafed import cli
@@ -57,3 +61,19 @@ def test_wrong_usage(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixt
     assert "[/a]" in capsys.readouterr().err
     assert run("simulate", "[/no].toml", monkeypatch=monkeypatch) != 0
     assert "[/no].toml" in capsys.readouterr().err
+
+
+def helps(command: click.Command) -> Iterator[str]:
+    """The help of a command, its options and its commands, as their authors wrote it."""
+    yield from filter(None, (getattr(each, "help", None) for each in (command, *command.params)))
+    if isinstance(command, click.Group):
+        for each in command.commands.values():
+            yield from helps(each)
+
+
+def test_helps_show_the_sections_that_they_name() -> None:
+    """A section such as [augment] is no markup: markup is left out of what is printed."""
+    texts = list(helps(get_command(cli.app)))
+    assert len(texts) > 200 and any("\\[augment]" in text for text in texts)
+    for text in texts:
+        assert Text.from_markup(text).plain == text.replace("\\[", "[")

@@ -132,7 +132,7 @@ def augmentation(
     set_: SetOption = None,
     json_: JsonOption = False,
 ) -> None:
-    """Count what samples that change in every pass cost a board, and averaged predictions: the keys of [augment], [predict].
+    """Count what samples that change in every pass and averaged predictions cost: keys of \\[augment] and \\[predict].
 
     Instructions are those of a step that trains every weight, on firmware that keeps no activations:
 

@@ -28,7 +28,7 @@ tinymetafed tune examples/sine.toml --budget 40,20min
 
 Without --space these keys are searched, as far as the experiment has them: {_RANGES}.
 
-A file for --space has a table [tune] with ranges of your own, seeds and objectives: see docs/tuning.md."""
+A file for --space has a table \\[tune] with ranges of your own, seeds and objectives: see docs/tuning.md."""
 
 
 def tune(
@@ -37,7 +37,7 @@ def tune(
         str, typer.Option("--budget", help="Trials in all, minutes or hours of this call, or both: 40, 20min, 1h or 40,20min.")
     ],
     space: Annotated[
-        Path | None, typer.Option("--space", help="TOML file with a table [tune].", show_default="the keys above")
+        Path | None, typer.Option("--space", help="TOML file with a table \\[tune].", show_default="the keys above")
     ] = None,
     out: Annotated[
         Path | None,
