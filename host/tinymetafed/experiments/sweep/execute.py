@@ -1,4 +1,4 @@
-"""Runs a sweep in several processes; seeds of one cell share vector units; finished runs are not repeated."""
+"""Runs a sweep in several processes; runs of one model share vector units; finished runs are not repeated."""
 
 from __future__ import annotations
 
