@@ -13,7 +13,7 @@ from test_adapted import EXPERIMENT, normalised, write_data
 
 import tinymetafed as tmf
 from tinymetafed import cli
-from tinymetafed.cli import run_commands
+from tinymetafed.cli.run_results import show_result
 from tinymetafed.learn.tasks import HELD_OUT
 from tinymetafed.runs import adapted, scoring
 from tinymetafed.runs.setup import set_up
@@ -205,7 +205,7 @@ def test_weights_that_do_not_say_how_they_were_adapted_are_scored_with_a_note(ru
 
 
 def test_two_clients_are_too_few_for_an_interval(run: tmf.Run, capsys: pytest.CaptureFixture[str]) -> None:
-    run_commands._finish(run, False)
+    show_result(run, False)
     said = capsys.readouterr().out
     assert "(2 clients, too few for an interval)" in " ".join(said.split()) and "±" not in said
     assert run.result is not None and run.result.meta_test.after_ci95 is not None

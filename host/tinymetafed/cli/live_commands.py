@@ -19,6 +19,7 @@ import tinymetafed as tmf
 
 from .options import JsonOption
 from .output import notes, results
+from .run_results import score_text
 
 PERIOD_SECONDS = 1.0  # between two looks of `top`
 SHARE = 10.0  # and so many times what a look takes, so that watching long runs costs little
@@ -153,7 +154,7 @@ def _figures(state: tmf.RunState, bar: RenderableType) -> Table:
     table.add_row("rounds", f"{state.rounds:,} of {state.planned:,} in {state.seconds:,.1f} s")
     table.add_row("score", f"{state.score}  {state.score_context}")
     if latest := state.curve[-LATEST:]:
-        table.add_row("curve", ", ".join(f"{point.round:,}: {_score(point.after)}" for point in latest))
+        table.add_row("curve", ", ".join(f"{point.round:,}: {score_text(point.after)}" for point in latest))
     table.add_row("bytes", f"{state.traffic}; {state.of_dense}")
     table.add_row("retries", f"{state.retries:,}; {state.redone:,} clients redone, {state.skipped:,} skipped")
     table.add_row("energy", f"{state.energy_text}, all clients, estimated")
@@ -170,10 +171,6 @@ def _boards(state: tmf.RunState) -> Table:
             retries = f"{line.state.retries:,}"
             table.add_row(line.url, line.state.presence, line.doing, f"{line.rounds:,}", retries, line.board)
     return table
-
-
-def _score(value: float | None) -> str:
-    return "diverged" if value is None else f"{value:.3f}"
 
 
 def _clock(at: float) -> str:
