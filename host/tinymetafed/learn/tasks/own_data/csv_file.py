@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import csv
-import datetime
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TextIO
@@ -15,15 +14,15 @@ from numpy.typing import NDArray
 
 from .columns import Roles, Wanted, find_roles, may_name_client
 from .csv_format import CsvFormat, NotCsv, find_format, is_aside
-from .file_table import UNKNOWN, Bools, Doubles, Indices, Table, Texts
+from .file_table import UNKNOWN, Doubles, Indices, Table
 from .numbers import are_names, fits, is_meant_as_number, is_missing, number, why_not, with_nan
 from .problems import Place, Problems
+from .read_rows import ReadRows, Row, is_no_text
+from .times import clock_time
 
 _BLOCK = 20_000  # lines that are read at once
 _FIRST_ROWS = 20  # rows that roles are found from
 _MOST_SHOWN = 60  # characters of a cell in a message
-_NO_LABEL = {"", "nan"}
-_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 _REMEDIES = (
     (UnicodeError, "save it as UTF-8"),
     (csv.Error, 'correct it: is a quote " missing?'),
@@ -64,47 +63,6 @@ def read_csv(file: Path, wanted: Wanted, problems: Problems) -> CsvContent | Non
         return None
 
 
-class _Codes:
-    """Numbers texts in the order in which they appear."""
-
-    def __init__(self) -> None:
-        self.known: dict[str, int] = {}
-
-    def of(self, texts: Sequence[str]) -> Indices:
-        """The codes of some texts; UNKNOWN for missing ones."""
-        codes = {text: UNKNOWN if text.casefold() in _NO_LABEL else self._code(text) for text in dict.fromkeys(texts)}
-        return np.fromiter((codes[text] for text in texts), np.int64, len(texts))
-
-    def one(self, text: str) -> int:
-        """The code of one text."""
-        return int(self.of([text])[0])
-
-    def _code(self, text: str) -> int:
-        return self.known.setdefault(text, len(self.known))
-
-
-@dataclass(frozen=True, slots=True)
-class _Row:
-    """The values of one row: numbers of features and targets, time, label, client; "" and 0 for columns that are not there."""
-
-    values: list[float]
-    time: float
-    label: str
-    client: str
-
-
-@dataclass
-class _Blocks:
-    """The columns of the blocks that have been read."""
-
-    values: list[NDArray[np.float32]] = field(default_factory=list)
-    labels: list[Indices] = field(default_factory=list)
-    clients: list[Indices] = field(default_factory=list)
-    time: list[Doubles] = field(default_factory=list)
-    lines: list[Indices] = field(default_factory=list)
-    breaks: list[Bools] = field(default_factory=list)
-
-
 class _Reader:
     """Reads one file."""
 
@@ -113,12 +71,10 @@ class _Reader:
         self.header: tuple[str, ...] = ()
         self.units, self.repeated = False, 0
         self.is_clock = False
-        self.labels, self.clients, self.blocks = _Codes(), _Codes(), _Blocks()
+        self.taken = ReadRows()
         self.roles = Roles((), (), None, None, None)
         self.width = 0
         self.padded = False  # whether rows end with a delimiter
-        self.left_out = 0
-        self.broken = False  # whether the row before the next one was left out
 
     def place(self, line: int, column: int | None = None) -> Place:
         name = self.header[column] if column is not None and column < len(self.header) else ""
@@ -160,12 +116,12 @@ class _Reader:
             return None
         self.roles = roles
         self.is_clock = roles.time is not None and any(
-            _clock(row[roles.time]) is not None for row in first[:1] if roles.time < len(row)
+            clock_time(row[roles.time]) is not None for row in first[:1] if roles.time < len(row)
         )
         self._take(numbers, lines)
         for numbers, lines in blocks:
             self._take(numbers, lines)
-        table = self._table()
+        table = self.taken.table(self.file, self.header, self.roles, self.is_clock, self.place)
         return CsvContent(table, self.form, self.header, self.units, self.repeated) if len(table) else None
 
     def _end_with_delimiter(self, rows: Sequence[Sequence[str]]) -> bool:
@@ -193,7 +149,7 @@ class _Reader:
             odd |= ~np.isfinite(time)
         labels, clients = (
             None if column is None else codes.of(self._cells(read, column))
-            for column, codes in ((roles.label, self.labels), (roles.client, self.clients))
+            for column, codes in ((roles.label, self.taken.labels), (roles.client, self.taken.clients))
         )
         unknown = np.zeros(len(read), bool)
         for texts in (labels if self.wanted.labelled else None, clients):
@@ -203,7 +159,7 @@ class _Reader:
         odd |= (absent.any(axis=1) | unknown) if missing == "refuse" else unknown & (missing == "interpolate")
         lacking = absent[:, len(roles.features) :].any(axis=1) if missing == "interpolate" else absent.any(axis=1) | unknown
         left_out = lacking & ~odd
-        self.left_out += int(left_out.sum())
+        self.taken.left_out += int(left_out.sum())
         blank = np.zeros(len(read), bool)
         for i in np.flatnonzero(odd):
             rows = self._rows(numbers[i : i + 1], lines[i : i + 1])
@@ -214,14 +170,14 @@ class _Reader:
             values[i] = row.values
             for into, value in (
                 (time, row.time),
-                (labels, self.labels.one(row.label)),
-                (clients, self.clients.one(row.client)),
+                (labels, self.taken.labels.one(row.label)),
+                (clients, self.taken.clients.one(row.client)),
             ):
                 if into is not None:
                     into[i] = value
         kept = np.flatnonzero(~(left_out | blank))
         if len(kept):
-            self._keep(
+            self.taken.keep(
                 values[kept],
                 None if labels is None else labels[kept],
                 None if clients is None else clients[kept],
@@ -229,7 +185,7 @@ class _Reader:
                 numbers[kept],
                 np.diff(np.cumsum(left_out)[kept], prepend=0) > 0,
             )
-        self.broken |= bool(left_out[kept[-1] + 1 if len(kept) else 0 :].any())
+        self.taken.broken |= bool(left_out[kept[-1] + 1 if len(kept) else 0 :].any())
         return True
 
     def _load(self, lines: list[str]) -> NDArray[np.void] | None:
@@ -292,32 +248,32 @@ class _Reader:
         assert column is not None
         if not self.is_clock:
             return np.array(read[f"c{column}"])
-        found = (_clock(cell) for cell in self._cells(read, column))
+        found = (clock_time(cell) for cell in self._cells(read, column))
         return np.array([np.nan if moment is None else moment for moment in found], np.float64)
 
     def _take_rows(self, numbers: Indices, lines: list[str]) -> None:
         """Reads a block row by row."""
         roles = self.roles
-        kept, breaks, rows = list[int](), list[bool](), list[_Row]()
+        kept, breaks, rows = list[int](), list[bool](), list[Row]()
         for line, cells in self._rows(numbers, lines):
             if (row := self._row(line, cells)) is None:
-                self.broken = True
+                self.taken.broken = True
                 continue
             rows.append(row)
             kept.append(line)
-            breaks.append(self.broken)
-            self.broken = False
+            breaks.append(self.taken.broken)
+            self.taken.broken = False
         if kept:
-            self._keep(
+            self.taken.keep(
                 np.array([row.values for row in rows], np.float64).astype(np.float32),
-                None if roles.label is None else self.labels.of([row.label for row in rows]),
-                None if roles.client is None else self.clients.of([row.client for row in rows]),
+                None if roles.label is None else self.taken.labels.of([row.label for row in rows]),
+                None if roles.client is None else self.taken.clients.of([row.client for row in rows]),
                 None if roles.time is None else np.array([row.time for row in rows], np.float64),
                 np.array(kept, np.int64),
                 np.array(breaks, bool),
             )
 
-    def _row(self, line: int, cells: list[str]) -> _Row | None:
+    def _row(self, line: int, cells: list[str]) -> Row | None:
         """A row's values; None for one that is left out, which is a problem unless ``task.missing`` allows it."""
         roles = self.roles
         if len(cells) == self.width + 1 and not cells[-1]:
@@ -338,9 +294,9 @@ class _Reader:
         time = 0.0 if roles.time is None else self._moment(line, roles.time, cells[roles.time])
         label, client = (self._text(line, column, cells) for column in (roles.label, roles.client))
         if len(values) < len(roles.numbers) or time is None or label is None or client is None:
-            self.left_out += self.problems.count == wrong
+            self.taken.left_out += self.problems.count == wrong
             return None
-        return _Row(values, time, label, client)
+        return Row(values, time, label, client)
 
     def _value(self, line: int, column: int, cell: str) -> float | None:
         """The number of a cell: NaN for a missing one, None for a row that is left out."""
@@ -355,7 +311,7 @@ class _Reader:
         name = self.header[column] if self.header else ""
         if found is None and not is_missing(cell) and may_name_client(name, self.wanted.spec):
             remedy = f'if the column says whose row it is, set task.client = "{name}"; else leave it out with task.ignore'
-        elif _clock(cell) is None:
+        elif clock_time(cell) is None:
             remedy = why_not(cell, self.form.decimal)
         else:
             remedy = "it is a time: name its column in task.time, or leave that out with task.ignore"
@@ -364,7 +320,7 @@ class _Reader:
         return None
 
     def _moment(self, line: int, column: int, cell: str) -> float | None:
-        found = _clock(cell) if self.is_clock else number(cell, self.form.decimal)
+        found = clock_time(cell) if self.is_clock else number(cell, self.form.decimal)
         if found is not None:
             return found
         if not (is_missing(cell) and self.wanted.spec.missing == "drop"):
@@ -380,59 +336,12 @@ class _Reader:
     def _text(self, line: int, column: int | None, cells: Sequence[str]) -> str | None:
         if column is None:
             return ""
-        if cells[column].casefold() not in _NO_LABEL or (column == self.roles.label and not self.wanted.labelled):
+        if not is_no_text(cells[column]) or (column == self.roles.label and not self.wanted.labelled):
             return cells[column]
         if self.wanted.spec.missing != "drop":
             what = "label" if column == self.roles.label else "client"
             self.problems.add(self.place(line, column), f"has no {what}", "add it or remove the row")
         return None
-
-    def _keep(
-        self,
-        values: NDArray[np.float32],
-        labels: Indices | None,
-        clients: Indices | None,
-        time: Doubles | None,
-        lines: Indices,
-        breaks: Bools,
-    ) -> None:
-        breaks[0] |= self.broken
-        self.broken = False
-        blocks = self.blocks
-        blocks.values.append(values)
-        blocks.lines.append(lines)
-        blocks.breaks.append(breaks)
-        for given, into in ((labels, blocks.labels), (clients, blocks.clients)):
-            if given is not None:
-                into.append(given)
-        if time is not None:
-            blocks.time.append(time)
-
-    def _table(self) -> Table:
-        blocks, roles = self.blocks, self.roles
-        n = len(roles.features)
-        values = np.concatenate([np.empty((0, len(roles.numbers)), np.float32), *blocks.values])
-        blocks.values.clear()
-        lines = np.concatenate([np.empty(0, np.int64), *blocks.lines])
-        label = roles.label
-
-        def place(i: int) -> Place:
-            return self.place(int(lines[i]), label)
-
-        return Table(
-            file=self.file,
-            names=tuple(self.header[i] for i in roles.features) if self.header else (),
-            values=values[:, :n],
-            targets=values[:, n:],
-            labels=None if label is None else _texts(blocks.labels, self.labels),
-            clients=None if roles.client is None else _texts(blocks.clients, self.clients),
-            time=None if roles.time is None else np.concatenate([np.empty(0), *blocks.time]),
-            time_name=self.header[roles.time] if self.header and roles.time is not None else "",
-            is_clock=self.is_clock,
-            breaks=np.concatenate([np.empty(0, bool), *blocks.breaks]),
-            label_place=place,
-            left_out=self.left_out,
-        )
 
     def _rows(self, numbers: Indices, lines: list[str], lenient: bool = False) -> list[tuple[int, list[str]]]:
         """Line and cells of every row that is not blank and no comment; ``lenient``: of the first rows, up to a fault."""
@@ -461,17 +370,6 @@ def _blocks(stream: TextIO) -> Iterator[tuple[Indices, list[str]]]:
         start += len(lines)
 
 
-def _texts(parts: list[Indices], codes: _Codes) -> Texts:
-    """A column of texts, whose names are those of the rows that were kept, in the order of their first rows."""
-    given = np.concatenate([np.empty(0, np.int64), *parts])
-    known = tuple(codes.known)
-    used, first = np.unique(given, return_index=True)
-    order = [int(code) for code in used[np.argsort(first)] if code != UNKNOWN]
-    again = np.full(len(known) + 1, UNKNOWN)  # UNKNOWN, -1, is the last one
-    again[order] = np.arange(len(order))
-    return Texts(again[given], tuple(known[code] for code in order))
-
-
 def _are_units(cells: Sequence[str], after: Sequence[str]) -> bool:
     """Whether a row after the header names units: no cell is a number, in the next row some are."""
     if any(is_meant_as_number(cell) for cell in cells) or all(is_missing(cell) for cell in cells):
@@ -483,19 +381,3 @@ def _shown(cell: str) -> str:
     """A cell as a message shows it: in one line, and not too long."""
     text = " ".join(cell.split())
     return text if len(text) <= _MOST_SHOWN else text[:_MOST_SHOWN] + "…"
-
-
-def _clock(cell: str) -> float | None:
-    """Microseconds of a date with a time, or of a time of day; None for other text."""
-    if not (":" in cell or cell.count("-") > 1):
-        return None
-    try:
-        moment = datetime.datetime.fromisoformat(cell)
-    except ValueError:
-        try:
-            of_day = datetime.time.fromisoformat(cell)
-        except ValueError:
-            return None
-        moment = datetime.datetime.combine(_EPOCH, of_day)
-    since = (moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)) - _EPOCH
-    return float(since // datetime.timedelta(microseconds=1))

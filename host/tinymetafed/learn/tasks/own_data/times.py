@@ -1,7 +1,8 @@
-"""The unit of a column of times."""
+"""Times of rows: the unit of a column of numbers, and dates and times of day."""
 
 from __future__ import annotations
 
+import datetime
 import re
 from collections.abc import Sequence
 from typing import Literal
@@ -13,6 +14,7 @@ from .windows import median_step
 
 Unit = Literal["s", "ms", "us", "ns"]
 SECONDS: dict[Unit, float] = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
+_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 _SINCE_1970: tuple[tuple[float, Unit], ...] = ((1e17, "ns"), (1e14, "us"), (1e11, "ms"), (1e8, "s"))
 _IN_NAME: tuple[tuple[str, Unit], ...] = (
     (r"ns|nanos\w*", "ns"),
@@ -48,3 +50,19 @@ def find_unit(tables: Sequence[Table], given: Unit | None) -> tuple[Unit, str]:
     if step < 1 or not step.is_integer() or step == 1:
         return "s", reason
     return ("ms" if step < 5_000 else "us"), reason
+
+
+def clock_time(cell: str) -> float | None:
+    """Microseconds of a date with a time, or of a time of day; None for other text."""
+    if not (":" in cell or cell.count("-") > 1):
+        return None
+    try:
+        moment = datetime.datetime.fromisoformat(cell)
+    except ValueError:
+        try:
+            of_day = datetime.time.fromisoformat(cell)
+        except ValueError:
+            return None
+        moment = datetime.datetime.combine(_EPOCH, of_day)
+    since = (moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)) - _EPOCH
+    return float(since // datetime.timedelta(microseconds=1))
