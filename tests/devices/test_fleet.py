@@ -13,9 +13,10 @@ import pytest
 from clocks import HUNG_SECONDS, HeldClock, wait_until
 
 from tinymetafed.devices import work_queue
-from tinymetafed.devices.fleet import ENDLESS_FACTOR, ENDLESS_SECONDS, OVERDUE_SECONDS, Fleet
+from tinymetafed.devices.fleet import Fleet
 from tinymetafed.devices.link.link_errors import DeviceRefused, DeviceSilent, PortError, PortHeld, SampleTooLarge, WrongFirmware
 from tinymetafed.devices.roster import LATE_SECONDS, MAX_FAILURES, MAX_INVALID_UPDATES, UNRELIABLE_SECONDS, FleetError
+from tinymetafed.devices.shared_work import ENDLESS_FACTOR, ENDLESS_SECONDS, OVERDUE_SECONDS
 from tinymetafed.federation.audit import MOST_REFUTED, Audit
 from tinymetafed.federation.board_state import Presence
 from tinymetafed.federation.clients import Doubtful, Traffic, TrainingFailed

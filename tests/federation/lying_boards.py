@@ -14,8 +14,7 @@ import pytest
 from clocks import HUNG_SECONDS
 from small_runs import Quiet
 
-from tinymetafed.devices import device_clients, ports
-from tinymetafed.devices import fleet as fleet_module
+from tinymetafed.devices import device_clients, ports, shared_work
 from tinymetafed.devices.device import Device
 from tinymetafed.devices.device_clients import DeviceClients
 from tinymetafed.devices.fleet import Fleet
@@ -226,7 +225,7 @@ def starting(experiment: Experiment, data: Path | None) -> Iterator[Boards]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ports.Wrapping, "wrap", wrap)
         patch.setattr(device_clients, "federate", wait)
-        patch.setattr(fleet_module, "OVERDUE_SECONDS", 0.3)
+        patch.setattr(shared_work, "OVERDUE_SECONDS", 0.3)
         with running(design_of(experiment, "test"), ["native:3"], Events()) as fleet:
             made.append(Boards(fleet.devices, experiment, data))
             yield made[0]

@@ -55,7 +55,7 @@ class Times:
 
 @dataclass(eq=False)
 class Queue(Generic[Item, Outcome]):
-    """Items waiting and in progress; every field is protected by ``changed``, but for a first look in ``Fleet._leave``."""
+    """Items waiting and in progress; every field is protected by ``changed``, but for a first look in ``SharedWork._leave``."""
 
     jobs: Sequence[Job[Item, Outcome]]
     waiting: list[Job[Item, Outcome]]

@@ -167,7 +167,7 @@ class LyingClients:
         return self._honest.adapt(weights, clients, count, on_client, test_of)
 
     def _answer(self, boards: Sequence[int], honest: Sparse, weights: Floats, client: int, round_: int) -> tuple[int, Sparse]:
-        """The first board's delta; if it is audited, that on which two boards agree first, as in devices/fleet.py."""
+        """The first board's delta; if it is audited, that on which two boards agree first, as in devices/shared_work.py."""
         lie: Sparse | None = None
         said: dict[int, str] = {}
         audited = self._audit is not None and self._audit.due(self._votes[boards[0]])
