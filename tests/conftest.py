@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 from clocks import HUNG_SECONDS, SlowClock
 from exhaustive import is_exhaustive
+from hypothesis import HealthCheck, settings
 
 from tinymetafed.bench import kernel_cost
 from tinymetafed.devices import firmware, running, serial_port
@@ -27,6 +28,10 @@ from tinymetafed_codegen.files import locked
 from tinymetafed_codegen.locate import find
 
 sys.path += [str(Path(__file__).parent / folder) for folder in ("devices", "kernels", "fuzz", "nrf52840", "pages")]
+
+# No property depends on the machine's speed.
+settings.register_profile("without a clock", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("without a clock")
 
 gc.disable()  # until the tests are collected, as hardly any of their objects is garbage
 

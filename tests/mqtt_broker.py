@@ -45,6 +45,20 @@ class Mosquitto:
             self._process.wait(HUNG_SECONDS)
             self._process = None
 
+    def wait_for(self, *topics: str) -> None:
+        """Waits until the broker keeps a message at each of these topics."""
+        missing = set(topics)
+        seen = paho.Client(CallbackAPIVersion.VERSION2)
+        seen.on_message = lambda client, data, message: missing.discard(message.topic)
+        seen.on_connect = lambda client, *_: [client.subscribe(topic) for topic in topics]
+        seen.connect("127.0.0.1", self.port)
+        seen.loop_start()
+        try:
+            wait_until(lambda: not missing)
+        finally:
+            seen.disconnect()
+            seen.loop_stop()
+
     def restart(self) -> None:
         """Ends it without a word to anybody, and starts it again; it has forgotten everything."""
         self.stop()

@@ -292,7 +292,18 @@ class ModelManifest(StrictJson):
 
     @classmethod
     def of_json(cls, plain: Mapping[str, Any], source: str) -> Self:
-        """Reads the output of ``as_json``; ``source`` is its name in errors. Raises ManifestError."""
+        """Reads the output of ``as_json``.
+
+        Args:
+            plain: The decoded JSON.
+            source: Its name in errors.
+
+        Returns:
+            The manifest.
+
+        Raises:
+            ManifestError: A key is missing, unknown or of another type.
+        """
         known = dict(plain)
         try:
             ram = known.pop("ram_bytes")

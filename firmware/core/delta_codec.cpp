@@ -77,10 +77,7 @@ Status Format::convert(float value, uint32_t& bits) const {
     bits = half;
     return status;
   }
-  if (dtype == protocol::Dtype::kI8) {
-    constexpr float kRounder = 0x1.8p23f;  // adding it rounds to an integer, ties to even, held in the low bits
-    value = scale > 0 ? value / scale + kRounder : kRounder;
-  }
+  if (dtype == protocol::Dtype::kI8) value = scale > 0 ? with_level(value / scale) : with_level(0.0f);
   std::memcpy(&bits, &value, sizeof bits);
   return Status::kOk;
 }

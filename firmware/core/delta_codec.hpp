@@ -79,6 +79,8 @@ struct Format {
   // Chooses dtype and scale; `magnitude` is the magnitude_bits of the delta's largest value. Fails with kNotFinite, with
   // kOverflow beyond float16, or with kBadValue for a dtype that a delta cannot have.
   Status set(protocol::Dtype uplink, uint32_t magnitude);
+  // A number whose lowest byte is the level of i8 for a value that was divided by the scale.
+  static float with_level(float quotient) { return quotient + kRounder; }
   // Writes the bits that are sent for `value`.
   Status convert(float value, uint32_t& bits) const;
   // The number that the receiver decodes from a value's bits.

@@ -241,7 +241,7 @@ class Group {
     const Key selection = SecureSum::selection_key(PrivateUpdate::selection_key(key(lane)));
     Status status = update.select(model::kLayerEnds, recipe_, selection);
     if (status == Status::kOk) status = noise.draw(update, change, key(lane));
-    if (status == Status::kOk) status = update.take(noise.noised(change), recipe_.uplink);
+    if (status == Status::kOk) status = update.take(noise.noised(change), recipe_);
     if (status == Status::kOk) status = update.decode(updates.indices + first, updates.values + first);
     if (status == Status::kOk) status = update.measure(updates.messages[client], updates.message_bytes[client]);
     if (status == Status::kOk && residual != nullptr) update.unsent(updates.values + first, residual);

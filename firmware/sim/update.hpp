@@ -82,7 +82,7 @@ class Update {
 
   // Takes the values that are sent, `sent_at(i)` of entry i, and chooses their format. Fails as DeltaEncoder::freeze.
   template <typename SentAt>
-  Status take(SentAt sent_at, protocol::Dtype uplink) {
+  Status take(SentAt sent_at, const protocol::Recipe& recipe) {
     constexpr float kStep = delta::kStepOf<SentAt>;
     uint32_t largest = 0;
     for (uint32_t rank = 0; rank < count_; ++rank) {
@@ -90,8 +90,8 @@ class Update {
       const uint32_t magnitude = magnitude_bits(values_[rank]);
       if (kStep == 0.0f) largest = magnitude > largest ? magnitude : largest;
     }
-    const Status status = format_.set(uplink, largest);
-    if (kStep != 0.0f && uplink == protocol::Dtype::kI8) format_.scale = kStep;
+    const Status status = format_.set(recipe.uplink, largest);
+    if (kStep != 0.0f && recipe.uplink == protocol::Dtype::kI8) format_.scale = kStep;
     return status;
   }
 
@@ -101,7 +101,7 @@ class Update {
     if (format_.dtype == protocol::Dtype::kI8) {
       const float scale = format_.scale, divisor = scale > 0 ? scale : bits_of<float>(kInfiniteMagnitude);
       for (uint32_t rank = 0; rank < count_; ++rank) {
-        const float level = values_[rank] / divisor + kRounder;
+        const float level = format_.with_level(values_[rank] / divisor);
         const int8_t sent = static_cast<int8_t>(bits_of<uint32_t>(level));
         sent_[rank] = static_cast<uint8_t>(sent);
         values[rank] = static_cast<float>(sent) * scale;

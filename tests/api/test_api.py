@@ -64,6 +64,14 @@ def test_unseen_clients_adapt(run: tmf.Run, built_once: None) -> None:
     assert [client.client for client in adapted.clients] == [0, 1, 2] and adapted.samples == 8
 
 
+@pytest.mark.parametrize("given", [{"tasks": 0}, {"tasks": -3}, {"first": -1}, {"first": 1 << 31}], ids=str)
+def test_impossible_numbers_of_clients_are_refused_before_a_board_is_started(run: tmf.Run, given: dict[str, int]) -> None:
+    with pytest.raises(tmf.UsageError, match=r"^--(tasks|first) -?\d+: expected [01] to "):
+        run.adapt(**given)  # type: ignore[arg-type]
+    with pytest.raises(tmf.UsageError, match=r"^--threads -1: expected 1 to 1,024$"):
+        run.verify(threads=-1)
+
+
 def test_a_report_and_an_export_are_written_where_they_are_asked_for(run: tmf.Run, tmp_path: Path) -> None:
     assert run.report(tmp_path / "page.html").read_text().lstrip().lower().startswith("<!doctype html>")
     with np.load(run.export(tmp_path / "weights.npz")) as file:
@@ -133,6 +141,15 @@ def test_every_name_of_the_api_is_there_and_every_error_has_one_base() -> None:
         (["import", "absent.keras", "-o", "new.toml"], lambda: tmf.import_model("absent.keras", "new.toml")),
         (["sweep", "absent.toml"], lambda: tmf.sweep("absent.toml")),
         (["new", "full"], lambda: tmf.new_project("full")),
+        (["simulate", str(SINE), "--threads", "0"], lambda: tmf.simulate(tmf.load(SINE), threads=0)),
+        (["sweep", "absent.toml", "--jobs", "2000"], lambda: tmf.sweep("absent.toml", jobs=2000)),
+        (["tune", str(SINE), "--budget", "1", "--seed=-1"], lambda: tmf.tune(tmf.load(SINE), trials=1, seed=-1)),
+        (["estimate", str(SINE), "--board", "nano33ble", "--rounds=-1"],
+         lambda: tmf.estimate_day(tmf.load(SINE), "nano33ble", tmf.Day(rounds=-1))),
+        (["bench", "simulation", "--clients", "0"], lambda: tmf.bench_simulation(clients=0)),
+        (["bench", "gains", str(SINE), "--clients", "0"], lambda: tmf.bench_gains(tmf.load(SINE), clients=0)),
+        (["bench", "gateways", str(SINE), "--gateways", "0"], lambda: tmf.bench_gateways(tmf.load(SINE), gateways=0)),
+        (["bench", "soak", "--minutes", "nan"], lambda: tmf.bench_soak(minutes=float("nan"))),
     ],
     ids=lambda value: " ".join(value[:2]).replace(str(SINE), "SINE") if isinstance(value, list) else "",
 )  # fmt: skip

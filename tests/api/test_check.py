@@ -274,3 +274,26 @@ def test_a_sample_that_no_message_holds_comes_in_parts(project: Path) -> None:
     checked = tmf.check(project, ["task.window=2000", "model.input=[2000, 2]"])
     assert checked.needs is not None and checked.needs.sample == 4 * 2000 * 2 + 4 > 3 * 1024
     assert not any("in one message" in problem.text for problem in checked.problems)
+
+
+@pytest.mark.parametrize("persons", [("anna", "bob", "cleo"), ("s01", "s02", "s03"), ("1", "2", "3")])
+def test_a_column_that_says_whose_row_it_is_leads_to_the_key_for_it(tmp_path: Path, persons: tuple[str, ...]) -> None:
+    rows = "".join(f"{person},{i / 7:.3f},{i % 5},{'xy'[i % 2]}\n" for person in persons for i in range(40))
+    (tmp_path / "all.csv").write_text(f"subject_id,ax,ay,activity\n{rows}")
+    asked = 'set task.client = "subject_id"'
+    found = tmf.check(tmp_path)
+    assert not found.ok and found.facts is not None
+    assert any(asked in said for said in (*found.facts.warnings, *(each.remedy for each in found.problems)))
+    helped = tmf.check(tmp_path, ["task.client=subject_id"])
+    assert helped.ok and helped.facts is not None and not any("task.client" in said for said in helped.facts.warnings)
+    assert [client.name for client in helped.facts.clients] == list(persons)
+
+
+def test_features_that_were_chosen_are_no_clients(tmp_path: Path) -> None:
+    for name in ("anna", "bob"):
+        rows = "".join(f"{i % 7},{i / 7:.3f},{'xy'[i % 2]}\n" for i in range(40))
+        (tmp_path / f"{name}.csv").write_text(f"users nearby,superuser,activity\n{rows}")
+    facts = tmf.check(tmp_path, ['task.features=["users nearby","superuser"]']).facts
+    assert facts is not None and not any("task.client" in said for said in facts.warnings)
+    facts = tmf.check(tmp_path).facts
+    assert facts is not None and not any("superuser" in said for said in facts.warnings)

@@ -9,6 +9,8 @@ import pytest
 from commands import Command, CommandResult
 from small_runs import SINE
 
+import tinymetafed as tmf
+
 
 def test_a_plan_for_each_number_of_boards(command: Command) -> None:
     said = command("plan", SINE, "--boards", "10,1000", "--boards-per-gateway", "100", "--form", "pre-summed", "--json")
@@ -32,6 +34,18 @@ def test_the_table_says_what_gives_way_and_what_is_assumed(command: Command) -> 
     assert said.code == 0, said
     for text in ("takes longest", "energy of all boards", "time of 5 rounds", "boards on, ", "Assumed: usb", "Left out:"):
         assert text in said.out, said.out
+
+
+def test_a_plan_counts_the_samples_that_a_host_streams_and_an_estimate_says_that_it_does_not(
+    command: Command, tmp_path: Path
+) -> None:
+    tmf.new_project(tmp_path / "gestures")
+    streamed = tmp_path / "gestures" / "experiment.toml"
+    planned = command("plan", streamed, "--boards", "4")
+    assert planned.code == 0 and "of these, samples that the host streams" in planned.out, planned
+    assert "samples that the host streams" not in command("plan", SINE, "--boards", "4").out, "these boards make their own"
+    estimated = command("estimate", streamed, "--board", "nano33ble")
+    assert estimated.code == 0 and "without samples that a host streams" in " ".join(estimated.out.split()), estimated
 
 
 @pytest.mark.parametrize(

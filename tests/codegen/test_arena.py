@@ -143,7 +143,7 @@ block = st.builds(
 )
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(block, max_size=14))
 def test_blocks_that_meet_are_apart_and_the_result_depends_on_them_alone(blocks: list[Block]) -> None:
     offsets = placement.place(blocks)

@@ -401,7 +401,7 @@ def networks(draw: st.DrawFn) -> graph.Graph:
     return graph.build(clipped, gradient=draw(st.booleans()))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(net=networks())
 def test_every_reader_finds_what_was_written_for_it(net: graph.Graph) -> None:
     made = plan.plan(net)
@@ -418,7 +418,7 @@ def test_every_reader_finds_what_was_written_for_it(net: graph.Graph) -> None:
         executed(net, made, [loss, *calls], memory)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(net=networks())
 def test_live_tensors_never_share_memory(net: graph.Graph) -> None:
     slots = plan.plan(net).slots

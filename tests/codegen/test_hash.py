@@ -42,6 +42,10 @@ def hash_of(raw: dict[str, Any], board: str = "native") -> str:
     return design(parse(raw, "test"), boards.load(board), "test").manifest.model_hash
 
 
+def with_section(name: str, **keys: Any) -> dict[str, Any]:
+    return experiment() | {name: keys}
+
+
 def with_layer(number: int, **keys: Any) -> dict[str, Any]:
     raw = experiment()
     raw["model"]["layers"][number] |= keys
@@ -78,12 +82,20 @@ def test_the_board_does_not_change_the_hash(board: str) -> None:
     "changes",
     [
         {"strategy__top_p": 10}, {"strategy__uplink": "f16"}, {"strategy__global_learning_rate": 0.5}, {"task__support": 3},
-        {"model__momentum": 0.0}, {"model__huber_delta": 2.0}, {"model__init": "glorot"},
+        {"model__momentum": 0.0}, {"model__huber_delta": 2.0}, {"model__init": "glorot"}, {"strategy__selection": "layer"},
+        {"strategy__server": "adam"}, {"strategy__average_last": 0.5},
     ],
     ids=str,
 )  # fmt: skip
 def test_options_sent_at_run_time_or_unused_do_not_change_the_hash(changes: dict[str, Any]) -> None:
     assert hash_of(experiment(**changes)) == BASE
+
+
+@pytest.mark.parametrize(
+    "keys", [{"memory": "least"}, {"keep_activations": False}, {"split_steps": True}, {"measures": True}], ids=str
+)
+def test_what_takes_other_memory_for_the_same_bits_does_not_change_the_hash(keys: dict[str, Any]) -> None:
+    assert hash_of(with_section("board", **keys)) == BASE
 
 
 @pytest.mark.parametrize(
@@ -97,7 +109,10 @@ def test_options_sent_at_run_time_or_unused_do_not_change_the_hash(changes: dict
         experiment(model__clip_norm=1.0), experiment(model__local_start="zeros"), experiment(model__local_start_scale=0.1),
         experiment(strategy__downlink="f32"), experiment(strategy__error_feedback=True), experiment(strategy__kind="fedsgd"),
         experiment(strategy__uplink_coding="rice"), experiment(strategy__uplink_coding="range"),
-        experiment(strategy__uplink="i4"), experiment(strategy__downlink="i4"),
+        experiment(strategy__uplink="i4"), experiment(strategy__downlink="i4"), experiment(model__activations="f16"),
+        with_section("augment", shift=1), with_section("predict", average=3, shift=1),
+        with_section("data", normalise="running"), with_section("data", shift=[0.5], scale=[2.0]),
+        with_section("board", store=True),
     ],
     ids=lambda raw: "",
 )  # fmt: skip
@@ -105,6 +120,39 @@ def test_options_that_change_the_trained_bits_change_the_hash(raw: dict[str, Any
     layers = raw["model"]["layers"]
     layers[:] = [{key: value for key, value in layer.items() if value is not None} for layer in layers]
     assert hash_of(raw) != BASE
+
+
+@pytest.mark.parametrize(
+    "variants",
+    [
+        [experiment(strategy__uplink=uplink) for uplink in ("i8", "i4", "i3", "t2")],
+        [experiment(strategy__downlink=downlink) for downlink in ("f32", "f16", "i8", "i4", "i3", "t2")],
+        [with_section("augment", **keys) for keys in ({"shift": 1}, {"shift": 2}, {"shift": 1, "adaptation": False})],
+        [with_section("predict", average=views, shift=shift) for views, shift in ((3, 1), (5, 1), (3, 2))],
+        [with_section("data", shift=[shift], scale=[scale]) for shift, scale in ((0.0, 1.0), (0.5, 1.0), (0.5, 2.0))],
+    ],
+    ids=["uplink", "downlink", "augment", "predict", "data"],
+)  # fmt: skip
+def test_each_value_of_an_option_has_a_hash_of_its_own(variants: list[dict[str, Any]]) -> None:
+    assert len({hash_of(raw) for raw in variants}) == len(variants)
+
+
+def test_which_layers_train_changes_the_hash_even_if_the_others_are_alike(tmp_path: Path) -> None:
+    file, names = tmp_path / "weights.npz", ("first", "second")
+    kernels = {f"{name}.kernel": np.eye(4, dtype=np.float32) for name in names}
+    np.savez(file, **kernels, **{f"{name}.bias": np.zeros(4, np.float32) for name in names})
+    seen = set()
+    for trained in (["stem", "first", "head"], ["stem", "second", "head"], ["stem", "first", "second", "head"]):
+        raw = experiment(model__trainable=trained, model__weights=str(file))
+        raw["model"]["layers"] = [
+            {"op": "flatten"},
+            *(
+                {"op": "dense", "units": units, "name": name}
+                for name, units in (("stem", 4), ("first", 4), ("second", 4), ("head", 2))
+            ),
+        ]
+        seen.add(hash_of(raw))
+    assert len(seen) == 3
 
 
 def test_the_order_of_layers_changes_the_hash() -> None:

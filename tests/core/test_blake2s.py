@@ -6,13 +6,12 @@ import hashlib
 
 import pytest
 from core_harness import Core
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 pieces = st.binary(max_size=200)
 
 
-@settings(deadline=None)
 @given(first=pieces, second=pieces, key=st.binary(max_size=32), digest_bytes=st.integers(1, 32))
 def test_equals_hashlibs(core: Core, first: bytes, second: bytes, key: bytes, digest_bytes: int) -> None:
     expected = hashlib.blake2s(first + second, key=key, digest_size=digest_bytes).digest()

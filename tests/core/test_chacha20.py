@@ -45,7 +45,7 @@ def test_vectors_of_the_rfc(core: Core, key: bytes, index: int, block: str) -> N
     assert core.chacha20(key, index).hex() == block
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(seed=st.binary(min_size=32, max_size=32), count=st.integers(0, 100))
 def test_the_hosts_masks_are_the_boards(core: Core, seed: bytes, count: int) -> None:
     blocks = b"".join(core.chacha20(seed, index) for index in range(4))

@@ -20,7 +20,7 @@ Floats = npt.NDArray[np.float32]
 SMALLEST = 11  # bytes: an index in 3, a gap of 21 bits; a least magnitude in 7 bits and a value of 32
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(case=deltas(), dtype=st.sampled_from(DTYPES), capacity=st.integers(SMALLEST, 60) | st.integers(61, 3000))
 def test_host_and_device_give_the_same_bytes(core: Core, case: tuple[Floats, int], dtype: Dtype, capacity: int) -> None:
     values, k = case
@@ -33,7 +33,7 @@ def test_host_and_device_give_the_same_bytes(core: Core, case: tuple[Floats, int
     assert found.values.tobytes() == plain.values.tobytes()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(case=deltas(), dtype=st.sampled_from(DTYPES), data=st.data())
 def test_messages_pulled_in_any_order_are_the_same(
     core: Core, case: tuple[Floats, int], dtype: Dtype, data: st.DataObject
@@ -49,7 +49,7 @@ def test_messages_pulled_in_any_order_are_the_same(
     assert core.coded(values, k, dtype, [pulls[i] for i in order]) == (Status.OK, [chain[i] for i in order])
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(case=deltas(), capacity=st.integers(SMALLEST, 400), key=st.tuples(*[st.integers(0, 2**32 - 1)] * 3))
 def test_other_selections_are_coded_alike(
     core: Core, case: tuple[Floats, int], capacity: int, key: tuple[int, int, int]

@@ -20,13 +20,11 @@ bodies = st.tuples(st.integers(0, 255), st.integers(0, 255), payloads)
 PLENTY = 1 << 14
 
 
-@settings(deadline=None)
 @given(first=st.binary(), second=st.binary())
 def test_crc_equals_zlibs_also_in_two_calls(core: Core, first: bytes, second: bytes) -> None:
     assert core.crc32(first, second) == zlib.crc32(first + second)
 
 
-@settings(deadline=None)
 @given(body=bodies)
 def test_device_and_host_send_the_same_bytes(core: Core, body: tuple[int, int, bytes]) -> None:
     assert core.frame_encode(bytes(body[:2]) + body[2]) == frame.encode(*body)
@@ -41,14 +39,13 @@ def test_sizes_around_a_full_cobs_block(core: Core, size: int) -> None:
         assert core.frame_decode(wire, PLENTY) == ([b"\x01\x02" + payload], 0)
 
 
-@settings(deadline=None)
 @given(frames=st.lists(bodies, max_size=5), zeros=st.integers(0, 3))
 def test_a_clean_line_gives_every_frame(core: Core, frames: list[tuple[int, int, bytes]], zeros: int) -> None:
     wire = b"".join(b"\0" * zeros + frame.encode(*body) for body in frames)
     assert core.frame_decode(wire, PLENTY) == ([bytes(b[:2]) + b[2] for b in frames], 0)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(seed=st.integers(0, 2**32), body=bodies)
 def test_core_and_host_read_damaged_lines_alike_and_the_next_frame_arrives(
     core: Core, seed: int, body: tuple[int, int, bytes]
@@ -72,7 +69,6 @@ def test_core_and_host_read_damaged_lines_alike_and_the_next_frame_arrives(
     assert host[-1] == bytes(body[:2]) + body[2]
 
 
-@settings(deadline=None)
 @given(garbage=st.binary(max_size=2000))
 def test_garbage_gives_no_frame_but_those_that_are_in_it(core: Core, garbage: bytes) -> None:
     found, _ = core.frame_decode(garbage, 64)
@@ -80,7 +76,6 @@ def test_garbage_gives_no_frame_but_those_that_are_in_it(core: Core, garbage: by
         assert cobs.encode(body + zlib.crc32(body).to_bytes(4, "little")) in garbage
 
 
-@settings(deadline=None)
 @given(payload=payloads, short=st.integers(0, 700))
 def test_a_frame_beyond_the_buffer_is_dropped_and_the_next_one_arrives(core: Core, payload: bytes, short: int) -> None:
     needed = 2 + len(payload) + 4

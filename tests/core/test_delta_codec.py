@@ -40,7 +40,7 @@ def deltas(draw: st.DrawFn) -> tuple[Floats, int]:
     return delta.astype(np.float32), k
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(case=deltas(), dtype=st.sampled_from(DTYPES), capacity=st.one_of(st.integers(SMALLEST, 60), st.integers(61, 3000)))
 def test_host_and_device_give_the_same_bytes(core: Core, case: tuple[Floats, int], dtype: Dtype, capacity: int) -> None:
     delta, k = case
@@ -58,7 +58,7 @@ def test_host_and_device_give_the_same_bytes(core: Core, case: tuple[Floats, int
         assert np.abs(sparse.values.astype(np.float64) - sent).max() <= max(messages[0].scale * 0.5001, 2.0**-119)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(case=deltas(), dtype=st.sampled_from(DTYPES), data=st.data())
 def test_chunks_pulled_in_any_order_are_the_same(
     core: Core, case: tuple[Floats, int], dtype: Dtype, data: st.DataObject
@@ -77,7 +77,7 @@ def test_chunks_pulled_in_any_order_are_the_same(
     assert again == [chain[i] for i in order]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(case=deltas(), dtype=st.sampled_from(DTYPES), capacity=st.integers(SMALLEST, 400), data=st.data())
 def test_host_and_device_divide_k_among_layers_alike(
     core: Core, case: tuple[Floats, int], dtype: Dtype, capacity: int, data: st.DataObject
@@ -99,7 +99,7 @@ def test_host_and_device_divide_k_among_layers_alike(
         assert np.array_equal(of_layer, start + codec.select_top(delta[start:end], share))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     case=deltas(),
     dtype=st.sampled_from(DTYPES),

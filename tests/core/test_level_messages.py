@@ -28,7 +28,7 @@ WEIGHTS = st.lists(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(case=deltas(), levels=st.sampled_from(FORMATS), capacity=st.integers(SMALLEST, 60) | st.integers(61, 3000))
 def test_host_and_device_send_the_same_bytes(core: Core, case: tuple[Floats, int], levels: LevelFormat, capacity: int) -> None:
     values, k = case
@@ -42,7 +42,7 @@ def test_host_and_device_send_the_same_bytes(core: Core, case: tuple[Floats, int
     assert found.values.tobytes() == (sent.astype(np.float32) * np.float32(scale)).tobytes()
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(case=deltas(), data=st.data())
 def test_messages_pulled_in_any_order_are_the_same(core: Core, case: tuple[Floats, int], data: st.DataObject) -> None:
     values, k = case
@@ -55,7 +55,7 @@ def test_messages_pulled_in_any_order_are_the_same(core: Core, case: tuple[Float
     assert core.leveled(values, k, RANGED, [pulls[i] for i in order]) == (Status.OK, [chain[i] for i in order])
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(case=deltas(), capacity=st.integers(SMALLEST, 400), key=st.tuples(*[st.integers(0, 2**32 - 1)] * 3))
 def test_other_selections_are_sent_alike(
     core: Core, case: tuple[Floats, int], capacity: int, key: tuple[int, int, int]
@@ -90,7 +90,7 @@ def leveled(weights: Floats, levels: LevelFormat) -> LeveledWeights:
     return LeveledWeights.of(downlink.encode(weights, Dtype.I8, TENSORS, levels), levels)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(values=WEIGHTS, levels=st.sampled_from(FORMATS), capacity=st.integers(9, 80))
 def test_the_device_has_the_weights_that_the_host_sends(
     core: Core, values: list[float], levels: LevelFormat, capacity: int
@@ -104,7 +104,7 @@ def test_the_device_has_the_weights_that_the_host_sends(
     assert written.tobytes() == kept.tobytes() == downlink.decode(segments, N).tobytes()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(data=st.data(), levels=st.sampled_from(FORMATS))
 def test_damaged_weights_are_refused_or_whole(core: Core, data: st.DataObject, levels: LevelFormat) -> None:
     weights = (np.random.default_rng(data.draw(st.integers(0, 9))).normal(size=N) ** 3).astype(np.float32)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from core_harness import TENSORS, Core
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tinymetafed.learn.codecs import downlink
@@ -16,7 +16,6 @@ DTYPES = (Dtype.F32, Dtype.F16, Dtype.I8)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@settings(deadline=None)
 @given(weights=st.lists(st.floats(-60000, 60000, width=32), min_size=N, max_size=N), chunk=st.integers(1, N), data=st.data())
 def test_received_weights_are_stored_bit_for_bit(
     core: Core, dtype: Dtype, weights: list[float], chunk: int, data: st.DataObject

@@ -115,7 +115,7 @@ def harness(tmp_path_factory: pytest.TempPathFactory) -> Harness:
     return Harness(library)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     kind=st.sampled_from(range(len(KINDS))),
     runs=st.lists(st.tuples(st.integers(0, 3), st.integers(1, 12), st.booleans()), min_size=1, max_size=8),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from core_harness import Core
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tinymetafed.learn import prng
@@ -27,7 +27,6 @@ def test_threefry_gives_the_published_values(
     assert core.threefry(key, counter) == answer
 
 
-@settings(deadline=None)
 @given(seed=words, client=words, round=words, stream=st.sampled_from(Stream), first=st.integers(0, 2**24 - 20))
 def test_draws_are_those_of_the_host(core: Core, seed: int, client: int, round: int, stream: Stream, first: int) -> None:
     indices = range(first, first + 20)

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from core_harness import Core
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 Floats = npt.NDArray[np.float32]
@@ -25,7 +25,6 @@ def check(core: Core, delta: Floats, k: int) -> None:
     assert ties == k - np.count_nonzero(magnitude > kth)
 
 
-@settings(deadline=None)
 @given(values=st.lists(st.one_of(any_finite, few_values), min_size=1, max_size=80), data=st.data())
 @example(values=[0.0] * 9, data=None)
 @example(values=[-2.5] * 9, data=None)

@@ -38,12 +38,12 @@ def test_repeated_vector_of_the_rfc(core: Core) -> None:
 
 
 @given(mine=keys, theirs=keys)
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 def test_two_boards_agree(core: Core, mine: bytes, theirs: bytes) -> None:
     assert core.x25519(mine, core.x25519(theirs, BASE)) == core.x25519(theirs, core.x25519(mine, BASE))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(scalar=keys, point=keys)
 @example(scalar=b"\xff" * 32, point=b"\xff" * 32)
 @example(scalar=b"\x01" * 32, point=bytes(32))

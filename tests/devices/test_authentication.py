@@ -183,7 +183,7 @@ def test_macs_leave_the_weights_as_they_are_and_cost_eight_bytes_a_frame(line: L
     assert spent.down + spent.up < 2 * 4_800
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(data=st.data())
 def test_a_changed_answer_is_dropped(library: Path, data: st.DataObject) -> None:
     device = Device(library)
@@ -242,7 +242,7 @@ class Board:
         return Frame(answers[0].type_id, answers[0].sequence, payload, 0)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(steps=st.lists(st.one_of(st.integers(-40, 60), st.sampled_from([0, 1, -1, -32, -33, 223, 224])), max_size=30))
 def test_counters_go_up_and_only_the_last_one_is_repeated(library: Path, steps: list[int]) -> None:
     """Against a model of the rule: a counter from the last one to 223 above it is taken, any other is dropped."""

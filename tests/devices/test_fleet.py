@@ -15,7 +15,7 @@ from clocks import HUNG_SECONDS, HeldClock, wait_until
 from tinymetafed.devices import work_queue
 from tinymetafed.devices.fleet import ENDLESS_SECONDS, OVERDUE_SECONDS, Fleet
 from tinymetafed.devices.link.link_errors import DeviceRefused, DeviceSilent, PortError, PortHeld, SampleTooLarge, WrongFirmware
-from tinymetafed.devices.roster import LATE_SECONDS, MAX_FAILURES, MAX_INVALID_UPDATES, FleetError
+from tinymetafed.devices.roster import LATE_SECONDS, MAX_FAILURES, MAX_INVALID_UPDATES, UNRELIABLE_SECONDS, FleetError
 from tinymetafed.federation.audit import MOST_REFUTED, Audit
 from tinymetafed.federation.board_state import Presence
 from tinymetafed.federation.clients import Doubtful, Traffic, TrainingFailed
@@ -287,6 +287,50 @@ def test_a_line_that_fails_every_time_is_given_up() -> None:
     with pytest.raises(FleetError, match="no device is left: bad"):
         fleet(bad).map([1], work)
     assert bad.rejoined == MAX_FAILURES - 1
+
+
+def test_a_board_whose_line_was_unreliable_is_tried_again_later() -> None:
+    events, bad = Events(), StandIn("bad", [silent("bad")] * MAX_FAILURES)
+    with fleet(bad, StandIn("good"), events=events) as together:
+
+        def round_(number: int) -> str:
+            together.configure(Program.TRAIN, Recipe((), top_k=number))
+            (served,) = together.map([number], work, pinned=lambda item: b"bad")
+            return served.status
+
+        assert round_(1) == "skipped"
+        assert any(f"not used for {UNRELIABLE_SECONDS:g} s, because it failed 5 times in a row" in event for event in events)
+        bad.clock.advance(UNRELIABLE_SECONDS - 1)
+        assert round_(2) == "skipped" and together.dropped == {b"bad"}
+        bad.clock.advance(1)
+        assert round_(3) == "accepted" and together.dropped == set()
+        bad.trouble = [silent("bad")]
+        assert round_(4) == "redone", "it has done its work since, so that one failure puts it aside no more"
+
+
+def test_a_board_that_is_tried_again_and_fails_is_left_alone_at_once() -> None:
+    events, bad = Events(), StandIn("bad", [silent("bad")] * 99)
+    with fleet(bad, StandIn("good"), events=events) as together:
+        together.map([0], work, pinned=lambda item: b"bad")
+        bad.clock.advance(UNRELIABLE_SECONDS)
+        together.configure(Program.TRAIN, Recipe(()))
+        together.map([0], work, pinned=lambda item: b"bad")
+    assert len(bad.trouble) == 99 - MAX_FAILURES - 1
+    assert sum("not used for" in event for event in events) == 2
+
+
+def test_a_new_run_uses_every_board_again() -> None:
+    liar, good = StandIn("liar", [DeltaError("liar: false")] * MAX_INVALID_UPDATES), StandIn("good")
+    with fleet(liar, good) as together:
+        together.map([0], work, pinned=lambda item: b"liar")
+        together.exclude(b"good", "it stands out")
+        assert [member.presence for member in together.roster.members] == [Presence.DROPPED] * 2
+        together.readmit_all()
+        served = together.map([1, 2], work, pinned={1: b"liar", 2: b"good"}.__getitem__)
+        assert [each.status for each in served] == ["accepted"] * 2
+        liar.trouble = [DeltaError("liar: false")]
+        together.map([3], work, pinned=lambda item: b"liar")
+        assert together.dropped == set(), "what it did in an earlier run does not count"
 
 
 @pytest.mark.parametrize("status", [Status.BAD_STATE, Status.BAD_TOKEN, Status.BAD_OFFSET])

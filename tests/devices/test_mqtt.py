@@ -6,14 +6,14 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
 
 import paho.mqtt.client as paho
 import pytest
-from clocks import HUNG_SECONDS, EventClock, FakeClock, wait_until
+from clocks import HUNG_SECONDS, LOOK_SECONDS, EventClock, FakeClock, SlowClock, wait_until
 from mqtt_broker import BridgedBoard, Mosquitto, needs_broker
 from paho.mqtt.enums import CallbackAPIVersion
 from small_runs import needs_board, sine
@@ -121,7 +121,8 @@ class Board:
         client.publish(f"{self.topic}/up", message.payload)
 
     def say(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
-        self._client.publish(f"{self.topic}/{topic}", payload, retain=retain).wait_for_publish(HUNG_SECONDS)
+        """Publish and wait until the broker has it: without its acknowledgement (QoS 1) a message may still be on its way."""
+        self._client.publish(f"{self.topic}/{topic}", payload, qos=1, retain=retain).wait_for_publish(HUNG_SECONDS)
 
     def vanish(self) -> None:
         """Its power fails: the broker tells its last will."""
@@ -131,8 +132,8 @@ class Board:
         connection.close()
 
 
-def opened(broker: Mosquitto, topic: str, options: str = "", clock: Clock = SYSTEM_CLOCK) -> Transport:
-    return open_transport(f"mqtt://127.0.0.1:{broker.port}/{topic}{options}", clock=clock)
+def opened(broker: Mosquitto, topic: str, options: str = "", clock: Clock | None = None) -> Transport:
+    return open_transport(f"mqtt://127.0.0.1:{broker.port}/{topic}{options}", clock=clock or SlowClock())
 
 
 def read(line: Transport, size: int) -> bytes:
@@ -183,7 +184,7 @@ def test_a_board_that_leaves_ends_its_line_and_can_be_opened_again_when_it_is_ba
         with pytest.raises(PortError, match="has left its broker"):
             line.write(b"x")
     with pytest.raises(PortError, match="the board is not connected to its broker"):
-        opened(broker, "lab/a", clock=SkippingClock())
+        opened(broker, "lab/a", clock=SkippingClock(board="lab/a"))
     Board(broker, "lab/a")
     with opened(broker, "lab/a") as line:
         line.write(b"again")
@@ -199,11 +200,23 @@ def is_reached(url: str) -> bool:
 
 
 class SkippingClock(FakeClock):
-    """Lets what is under way arrive, and then says that the time is over."""
+    """Stands still until the broker has answered and told what it keeps of certain topics; then the time is over.
+
+    ``board``: the topic of a board that is opened, if the broker knows it; ``beside``: those of all boards below a topic.
+    """
+
+    def __init__(self, *, board: str = "", beside: Sequence[str] = ()) -> None:
+        super().__init__()
+        self._kept = {mqtt_line.BOARD_SECONDS: {board} - {""}, mqtt_line.GATHER_SECONDS: set(beside)}
 
     def wait(self, changed: threading.Condition, seconds: float) -> None:
-        if not changed.wait(0.2):
+        told = {topic for broker in BROKERS._there.values() for topic in broker._announced}
+        if seconds in self._kept and self._kept[seconds] <= told:
             super().wait(changed, seconds)
+            return
+        self.waits += 1
+        assert self.waits < HUNG_SECONDS / LOOK_SECONDS, "hung: the broker has not told what the test waits for"
+        changed.wait(LOOK_SECONDS)
 
 
 @needs_broker
@@ -211,7 +224,7 @@ def test_a_wrong_topic_is_named_with_the_boards_beside_it(broker: Mosquitto) -> 
     for name in ("hall", "kitchen"):
         Board(broker, f"lab/{name}")
     with pytest.raises(PortError, match=r"announced itself at the topic lab/kitchn; boards beside it: lab/hall, lab/kitchen"):
-        opened(broker, "lab/kitchn", clock=SkippingClock())
+        opened(broker, "lab/kitchn", clock=SkippingClock(beside=["lab/hall", "lab/kitchen"]))
 
 
 @needs_broker
@@ -223,13 +236,13 @@ def test_all_boards_below_a_topic(broker: Mosquitto) -> None:
     place, events = f"mqtt://127.0.0.1:{broker.port}", []
     wait_until(lambda: b"off 0" in kept(broker, "lab/gone/state"))
     specs = parse([f"{place}/lab/kitchen", f"{place}/lab/+@esp32dev", "native:1"])
-    found = found_boards(specs, SYSTEM_CLOCK, events.append)
+    found = found_boards(specs, SkippingClock(beside=["lab/hall", "lab/kitchen", "lab/gone"]), events.append)
     assert [(spec.url, spec.declared) for spec in found] == [
         (f"{place}/lab/kitchen", None), (f"{place}/lab/hall", "esp32dev"), ("native:1", None),
     ]  # fmt: skip
     assert events == [f"{place}/lab/gone: is not connected to the broker, so the run goes without it"]
     with pytest.raises(PortError, match=r"/attic/\+: no board is connected to the broker below this topic; switch"):
-        found_boards(parse([f"{place}/attic/+"]), SYSTEM_CLOCK)
+        found_boards(parse([f"{place}/attic/+"]), SkippingClock())
     with pytest.raises(UsageError, match="means all boards below a topic"):
         tmf.board_status(f"{place}/lab/+", insecure=True)
 

@@ -286,7 +286,7 @@ def test_load_refuses_bad_segments(connect: Connect) -> None:
     assert device.requests == []
 
 
-relaxed = settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+relaxed = settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 faults = st.lists(st.sampled_from(NASTY), max_size=25)
 
 

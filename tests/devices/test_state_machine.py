@@ -284,7 +284,6 @@ def test_a_session_over_a_bad_line_ends_like_one_over_a_good_line(model: str, tm
     relaxed = settings(
         max_examples=EXAMPLES,
         stateful_step_count=STEPS_PER_EXAMPLE,
-        deadline=None,
         suppress_health_check=list(HealthCheck),
         database=None,
     )

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from clocks import FakeClock
 from fake_device import FakeBoard, FakeLine
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_runs import manifest, sine
 
@@ -196,7 +196,7 @@ def test_steps_that_go_back_are_refused() -> None:
         connection.session.await_done(TOKEN, 5)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60)
 @given(
     field=st.sampled_from(["token", "rank", "count", "base", "coding", "dtype", "scale", "data"]),
     number=st.integers(0, 2**32 - 1) | st.sampled_from([0, 1, 255, 2**16 - 1, 2**31 - 1, 2**31]),

@@ -121,8 +121,8 @@ def test_the_model_gets_distances_in_standard_deviations_cut_to_ten(file: Path) 
     for path in (file.parent / "data").iterdir():
         write(path, rows(path.stem)[:, 0, :2])
     keys = ["model.input=[2]", "model.layers=[{op='dense',units=2}]", "adaptation.full_passes=0"]
-    settled = prepared(file, *keys)
-    adapts = settled.task.samples(HELD_OUT, 0, SampleSet.ADAPT, 8).inputs
+    setup = prepared(file, *keys)
+    adapts = setup.task.samples(HELD_OUT, 0, SampleSet.ADAPT, 8).inputs
     values = rows("carol")[:, 0, :2].astype(np.float32)
     values[~(values[:, None] == adapts).all(2).any(1), 0] *= 3  # rows to predict, far from all that was seen
     write(file.parent / "data" / "carol.npz", values)

@@ -606,7 +606,7 @@ LAST_ROUND = 0xFFFFFFFF  # the largest token, so that no random payload can begi
 
 
 @both_models
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_no_payload_changes_the_weights_or_stops_the_board(board: Board, model: str, data: st.DataObject) -> None:
     session = board.session

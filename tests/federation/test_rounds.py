@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import pytest
+from clocks import HUNG_SECONDS
 from small_runs import SINE, Quiet, manifest, needs_qemu, sine
 
 from tinymetafed.devices.device_clients import DeviceClients
@@ -35,6 +36,7 @@ def federation(
     setup = set_up(experiment, str(SINE), None)
     first = initial(setup.design.manifest, experiment.run.seed, experiment.model.init) if weights is None else weights
     with running(design_of(experiment, str(SINE)), [url], Quiet(), faults=faults.parse(plan) if plan else None) as fleet:
+        fleet.roster.patience = HUNG_SECONDS  # a process that a busy machine starts slowly is not lost
         clients = DeviceClients(fleet, setup.strategy, setup.task)
         yield fleet, server.rounds(setup.strategy, setup.task, clients, first, start)
 

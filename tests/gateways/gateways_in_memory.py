@@ -70,6 +70,10 @@ class SimulatedBoards:
     def readmit(self, board: str) -> None:
         del self.excluded[board]
 
+    def readmit_all(self) -> None:
+        self.excluded.clear()
+        self.dropped.clear()
+
     def train_some(
         self,
         download: list[Segment],
@@ -167,3 +171,9 @@ class Site:
         boards = self.backhaul.gateways[number].clients
         assert isinstance(boards, SimulatedBoards)
         return boards
+
+
+def site(*boards: int, keys: tuple[str, ...] = ()) -> Site:
+    """A server, and gateways lab0, lab1 … with so many boards."""
+    made = setup(*keys)
+    return Site.of(made, *(gateway(made, f"lab{place}", count) for place, count in enumerate(boards)))

@@ -9,23 +9,19 @@ from itertools import count
 
 import numpy as np
 import pytest
-from gateways_in_memory import CLIENTS, ROUNDS, Site, first, gateway, setup, simulated, trained
+from gateways_in_memory import CLIENTS, ROUNDS, Site, first, gateway, setup, simulated, site, trained
 
+from tinymetafed.devices.roster import FleetError
 from tinymetafed.federation.clients import Served, TrainingFailed
 from tinymetafed.federation.rounds import rounds
 from tinymetafed.gateways.backhaul import BackhaulError
-from tinymetafed.gateways.gateway_roster import Standing
+from tinymetafed.gateways.gateway_roster import MAX_FAILURES, REFUSED_SECONDS, Standing
 from tinymetafed.learn.codecs.delta import Sparse
 from tinymetafed.learn.weights import sha256
 from tinymetafed_codegen.protocol import Status
 
 FORWARD, PRE_SUMMED = (), ("strategy.gateways=pre-summed",)
 TOPOLOGIES = ((4,), (4, 4, 4), (1, 7), (2, 3, 4, 1, 2))
-
-
-def site(*boards: int, keys: tuple[str, ...] = FORWARD) -> Site:
-    made = setup(*keys)
-    return Site.of(made, *(gateway(made, f"lab{place}", count) for place, count in enumerate(boards)))
 
 
 def resealed(content: bytearray) -> None:
@@ -392,14 +388,24 @@ def test_a_refused_gateway_is_asked_again_after_a_time_in_which_nobody_looked() 
     assert there.said[-1] == "gateway lab0 has joined with 4 boards"
 
 
-def test_a_gateway_that_is_refused_for_its_answers_is_not_asked_again_while_it_is_there() -> None:
+def test_a_gateway_that_is_refused_for_its_answers_is_used_only_after_it_was_started_again() -> None:
     there = site(4, 4)
     there.clients.roster.gather(2)
     there.backhaul.change = lambda number, content: content if number == 1 else content[:-9]
     trained(there.made, there.clients)
-    there.backhaul.clock += 30
-    there.clients.roster.look()
-    assert not there.clients.roster.asked
+    there.backhaul.change = lambda number, content: content
+    told = len(there.said)
+
+    def asked_later() -> Standing:
+        there.backhaul.clock += REFUSED_SECONDS[1] + 1
+        there.clients.roster.look()
+        for reply in there.backhaul.replies(there.clients.roster.asked):
+            there.clients.roster.take(reply)
+        return there.clients.roster.members[-1].standing
+
+    assert asked_later() is Standing.REFUSED and there.said[told:] == [], "it is the same gateway, which is told once"
+    there.backhaul.gateways[2] = gateway(there.made, "lab1", 4)
+    assert asked_later() is Standing.UP
 
 
 def test_boards_that_one_run_excludes_are_used_by_the_next() -> None:
@@ -419,11 +425,42 @@ def test_boards_that_one_run_excludes_are_used_by_the_next() -> None:
 def test_boards_that_a_gateway_does_not_use_any_more_are_not_counted() -> None:
     there = site(4)
     dropped = there.boards(1).devices[1]
+    there.clients.roster.gather(1)
     there.boards(1).dropped.add(dropped.unique_id)
+    there.clients.roster.ask(there.clients.roster.members[0])  # as after a moment without a network
     there.clients.roster.gather(1)
     assert [device.url for device in there.clients.devices] == ["lab0/native#1", "lab0/native#3", "lab0/native#4"]
     done = trained(there.made, there.clients)
     assert {part.device for each in done for part in each.contributions} == {device.url for device in there.clients.devices}
+
+
+def test_boards_that_a_gateway_did_not_use_any_more_get_work_in_the_next_run() -> None:
+    there = site(4)
+    there.clients.roster.gather(1)
+    dropped = there.boards(1).devices[1]
+    there.boards(1).dropped.add(dropped.unique_id)
+    trained(there.made, there.clients)
+    after = Site.of(there.made, there.backhaul.gateways[1])
+    after.clients.roster.gather(1)
+    assert len(after.clients.devices) == 4 and not after.boards(1).dropped
+
+
+def test_a_gateway_whose_boards_fail_for_a_while_is_used_again() -> None:
+    there = site(4, 4, keys=("run.rounds=10",))
+    there.clients.roster.gather(2)
+    failures = [FleetError("no device is left: native#1: no answer")] * MAX_FAILURES
+
+    def fails(served: list[Served[Sparse]]) -> list[Served[Sparse]]:
+        if failures:
+            raise failures.pop()
+        return served
+
+    there.boards(2).alter = fails
+    for each in rounds(there.made.strategy, there.made.task, there.clients, first(there.made)):
+        if each.index == MAX_FAILURES - 1:
+            assert "gateway lab1 is not used: it failed 5 times in a row" in there.said and not failures
+        there.backhaul.clock += REFUSED_SECONDS[0] - 1
+    assert len(there.boards(2).orders) == 10 - 2, "it is left out for two rounds, and then asked again"
 
 
 def test_a_gateway_that_lies_about_its_time_holds_no_run(monkeypatch: pytest.MonkeyPatch) -> None:

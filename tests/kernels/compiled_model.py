@@ -520,12 +520,12 @@ def compiled(name: str, tmp: Path, kernels: str = "") -> Compiled:
     return _compiled[name, kernels]
 
 
-def library(settled: Design, folder: Path, first: list[str] | None = None) -> Compiled:
+def library(made: Design, folder: Path, first: list[str] | None = None) -> Compiled:
     """Compiles a designed model; ``first``: compiler options before all others."""
-    emit.write(settled, folder, "test")
+    emit.write(made, folder, "test")
     # Hidden symbols: otherwise all libraries of a process share the frozen weights of the first with a layer of that name.
     compile_with(["g++", "-O2", "-g0", "-shared", "-fPIC", "-fvisibility=hidden", *(first or [])], folder, folder / "model.so")
-    return Compiled(settled, folder, ctypes.CDLL(str(folder / "model.so")))
+    return Compiled(made, folder, ctypes.CDLL(str(folder / "model.so")))
 
 
 def compile_with(compiler: list[str], folder: Path, output: Path | None, harness: str = "harness.cpp") -> None:

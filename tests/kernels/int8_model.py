@@ -37,11 +37,11 @@ class Int8Model:
         return found
 
 
-def compile_apart(settled: Design, folder: Path, first: list[str] | None = None) -> Int8Model:
+def compile_apart(made: Design, folder: Path, first: list[str] | None = None) -> Int8Model:
     """Compiles a designed network; ``first``: compiler options before all others."""
     slots, offset = [], 0
-    for slot in settled.plan.slots:
+    for slot in made.plan.slots:
         slots.append(dataclasses.replace(slot, offset=offset))
         offset += -(-slot.tensor.floats // ALIGNMENT) * ALIGNMENT
-    apart = dataclasses.replace(settled.plan, slots=tuple(slots), floats=offset)
-    return Int8Model(library(dataclasses.replace(settled, plan=apart), folder, first), apart)
+    apart = dataclasses.replace(made.plan, slots=tuple(slots), floats=offset)
+    return Int8Model(library(dataclasses.replace(made, plan=apart), folder, first), apart)

@@ -48,8 +48,8 @@ def imported(file: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Int8M
     network.layers.append(Layer("a test", "head", {"op": "dense", "units": 1}, [top], ones, shape=(1,)))
     count = sum(layer.op in INT8_WEIGHTED for layer in network.layers)
     importing.write(network, folder / "net.toml", "folder", "mse", freeze=str(count))
-    settled = design.design(spec.load(folder / "net.toml"), boards.load("native"), "test")
-    return compile_apart(settled, folder / "code")
+    made = design.design(spec.load(folder / "net.toml"), boards.load("native"), "test")
+    return compile_apart(made, folder / "code")
 
 
 class Reference:

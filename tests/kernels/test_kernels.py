@@ -76,7 +76,7 @@ STEPS = (Variant.LOCAL, Variant.GLOBAL, Variant.FULL)
 
 @pytest.mark.parametrize("variant", STEPS)
 def test_gradients_agree_with_finite_differences(model: Compiled, variant: Variant) -> None:
-    settled, asked = model.design.graph, model.design.experiment.model
+    net, asked = model.design.graph, model.design.experiment.model
     if asked.clip_norm:
         pytest.skip("a clipped gradient is not that of the loss; NumPy clips the same below")
     weights, x, target = example(model, 7)
@@ -90,7 +90,7 @@ def test_gradients_agree_with_finite_differences(model: Compiled, variant: Varia
         for sign in (1, -1):
             nudged = weights.copy()
             nudged[i] += sign * h
-            losses.append(reference.loss(settled, asked.huber_delta, model.run(nudged, x), target))
+            losses.append(reference.loss(net, asked.huber_delta, model.run(nudged, x), target))
         numeric[i] = (losses[0] - losses[1]) / (2 * h)
     np.testing.assert_allclose(gradient, numeric, rtol=1e-6, atol=1e-7)
     if trained(model, variant).any():
@@ -100,7 +100,7 @@ def test_gradients_agree_with_finite_differences(model: Compiled, variant: Varia
 @pytest.mark.parametrize("variant", STEPS)
 @pytest.mark.parametrize("limit", [0.0, 0.25])
 def test_ten_steps_agree_with_numpy(model: Compiled, variant: Variant, limit: float) -> None:
-    settled, asked = model.design.graph, model.design.experiment.model
+    net, asked = model.design.graph, model.design.experiment.model
     weights = example(model, 3)[0]
     single = weights.astype(np.float32)
     start = single[: model.n].copy()
@@ -113,7 +113,7 @@ def test_ten_steps_agree_with_numpy(model: Compiled, variant: Variant, limit: fl
         target = target.astype(np.float32)
         model.run(single, x, target, variant, rate, limit)
         gradient = reference.gradients(
-            settled, asked, model.design.weights, weights, x.astype(float), target.astype(float), limit, variant
+            net, asked, model.design.weights, weights, x.astype(float), target.astype(float), limit, variant
         )
         velocity = asked.momentum * velocity + rate * mask * (gradient + asked.weight_decay * weights)
         weights = weights - velocity
@@ -126,14 +126,14 @@ def test_ten_steps_agree_with_numpy(model: Compiled, variant: Variant, limit: fl
 @pytest.mark.parametrize("limit", [0.0, 0.25])
 def test_gradients_are_summed_and_weights_stay(name: str, limit: float, tmp_path_factory: pytest.TempPathFactory) -> None:
     model = compiled(name, tmp_path_factory.getbasetemp())
-    settled, asked = model.design.graph, model.design.experiment.model
+    net, asked = model.design.graph, model.design.experiment.model
     start, rate, total = example(model, 3)[0].astype(np.float32), 0.01, np.zeros(model.n)
     single, weights = start.copy(), start[: model.n].astype(float)
     for step in range(10):
         _, x, target = (array.astype(np.float32) for array in example(model, 100 + step))
         model.run(single, x, target, Variant.GRADIENT, rate, limit)
         total += rate * asked.weight_decay * weights + rate * reference.gradients(
-            settled, asked, model.design.weights, weights, x.astype(float), target.astype(float), limit, Variant.GRADIENT
+            net, asked, model.design.weights, weights, x.astype(float), target.astype(float), limit, Variant.GRADIENT
         )
     assert single[: model.n].tobytes() == start[: model.n].tobytes()
     np.testing.assert_allclose(single[model.n :], total, rtol=2e-5, atol=2e-6)

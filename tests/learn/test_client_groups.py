@@ -46,7 +46,7 @@ def require_apart(task: Task, behind: dict[ClientGroup, set[object]]) -> None:
     assert all(not behind[one] & behind[other] for i, one in enumerate(kinds) for other in kinds[:i])
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(seed=SEEDS)
 def test_drawn_clients_of_one_group_are_in_no_other(seed: int) -> None:
     waves, rooms = Sine(seed), Presence(seed)
@@ -75,7 +75,7 @@ def recordings(speakers: int, words: int) -> Recordings:
     return Recordings(np.zeros((0, 32, 20), np.uint8), nothing, nothing, NAMES[:words], NAMES[:speakers], "")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     seed=SEEDS,
     split=st.sampled_from(["speaker", "word", "both"]),
@@ -110,7 +110,7 @@ def test_a_speaker_or_word_is_in_one_group(seed: int, split: Any, speakers: int,
         assert ClientGroup.VALIDATION not in sides
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     seed=SEEDS,
     n=st.integers(2, 20),
@@ -125,7 +125,10 @@ def test_a_file_is_in_one_group(seed: int, n: int, held_out: Any, asked: Any, ch
     if problems.listed:
         return
     plain, _ = choose_groups(Path("data"), names, names, spec.model_copy(update={"validation": None}), seed, Problems())
-    assert out - validation == plain and not validation & plain  # the test stays as it is
+    test = out - validation
+    # The test stays as it is; others are drawn in place of those that validation names.
+    assert plain - validation <= test and len(test) == len(plain)
+    assert not validation & plain or held_out is None
     if asked is not None:
         assert len(validation) == (asked if isinstance(asked, int) else len(asked))
     rows = {name: Client(name, np.full((4, 1), i, np.float32), np.zeros((4, 1), np.float32)) for i, name in enumerate(names)}

@@ -19,7 +19,7 @@ def equal(n: int) -> list[float]:
     return [1 / n] * n
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(VALUES, st.data())
 def test_it_is_the_widened_percentile_interval_of_drawn_units(values: list[float], data: st.DataObject) -> None:
     """Against a plain loop over resamples and units."""
@@ -37,7 +37,7 @@ def test_it_is_the_widened_percentile_interval_of_drawn_units(values: list[float
     assert half_width(values, shares) == pytest.approx(widening * max(mean - low, high - mean, 0), abs=1e-12)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(VALUES, st.floats(-2, 2), st.floats(0.1, 4))
 def test_it_scales_with_the_scores_and_is_the_same_again(values: list[float], shift: float, scale: float) -> None:
     width = half_width(values, equal(len(values)))

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tinymetafed.learn.comparisons import FEWEST_SEEDS, LEVEL, Difference, holm, paired, verdict
+from tinymetafed.learn.comparisons import FEWEST, LEVEL, Difference, holm, paired, verdict
 
 P_VALUES = st.lists(st.one_of(st.none(), st.floats(0, 1)), max_size=7)
 
@@ -23,7 +23,7 @@ def rejected_by_definition(p_values: list[float | None], level: float) -> set[in
     return {i for i in made if all(frozenset(some) in by_bonferroni for some in families if i in some)}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(P_VALUES, st.floats(0.01, 0.5))
 def test_holm_rejects_what_closed_testing_rejects(p_values: list[float | None], level: float) -> None:
     adjusted = holm(p_values)
@@ -33,7 +33,7 @@ def test_holm_rejects_what_closed_testing_rejects(p_values: list[float | None], 
     assert {i for i, p in enumerate(adjusted) if p is not None and p <= level} == rejected_by_definition(p_values, level)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(P_VALUES, st.randoms())
 def test_holm_does_not_depend_on_the_order_and_never_lowers(p_values: list[float | None], random: object) -> None:
     order = list(range(len(p_values)))
@@ -48,7 +48,7 @@ def test_a_published_example_of_holm() -> None:
     assert holm([]) == [] and holm([None]) == [None]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.floats(-1, 1), min_size=3, max_size=9), st.floats(-0.5, 0.5))
 def test_the_p_value_is_the_area_of_students_density_beyond_the_mean(apart: list[float], expected: float) -> None:
     values = np.array(apart)
@@ -75,8 +75,8 @@ def test_only_seeds_of_both_are_paired() -> None:
 
 
 def test_few_seeds_decide_nothing() -> None:
-    clear = Difference(FEWEST_SEEDS - 1, 0.1, 0.01, 1e-6)
+    clear = Difference(FEWEST - 1, 0.1, 0.01, 1e-6)
     assert verdict(clear, 1e-6, True) == "undecided: too few seeds (7 of 8)"
-    clear = Difference(FEWEST_SEEDS, 0.1, 0.01, 1e-6)
+    clear = Difference(FEWEST, 0.1, 0.01, 1e-6)
     assert (verdict(clear, 1e-6, True), verdict(clear, 1e-6, False)) == ("better", "worse")
     assert verdict(clear, LEVEL * 1.01, True) == "undecided" == verdict(Difference(9, None, None, None), None, True)

@@ -69,7 +69,7 @@ def test_decoding_returns_the_encoded_delta(dtype: Dtype, capacity: int) -> None
     assert np.array_equal(full[sparse.indices], sparse.values)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(seed=st.integers(0, 2**32), n=st.integers(1, 2000), share=st.floats(0, 1), coding=st.integers(-1, 20))
 def test_every_index_set_is_decoded_from_every_coding(seed: int, n: int, share: float, coding: int) -> None:
     rng = np.random.default_rng(seed)
@@ -178,7 +178,7 @@ def test_chunks_missing_repeated_swapped_or_mixed_are_refused() -> None:
             decode(bad)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(data=st.data(), dtype=st.sampled_from(DTYPES))
 def test_a_delta_with_flipped_bits_is_refused_or_valid(data: st.DataObject, dtype: Dtype) -> None:
     message = chunks(dtype, 4096)[0]
@@ -194,7 +194,7 @@ def test_a_delta_with_flipped_bits_is_refused_or_valid(data: st.DataObject, dtyp
     assert np.isfinite(sparse.values).all()
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(data=st.binary(max_size=60), coding=st.integers(0, 255), dtype=st.integers(0, 4), count=st.integers(0, 70))
 def test_random_bytes_are_refused_or_give_a_valid_delta(data: bytes, coding: int, dtype: int, count: int) -> None:
     message = Delta(0, 0, count, 0, coding, dtype, 1.0, data)

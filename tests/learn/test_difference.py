@@ -78,7 +78,7 @@ weight = st.floats(-60000, 60000, width=16) | st.sampled_from([0.0, -0.0, 1.0, 2
 change = st.sampled_from([0.0, 0.0, 0.0, 1e-4, -1e-3, 0.5, -3.0]) | st.floats(-9, 9, width=16)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     st.sampled_from(WEIGHT_DTYPES),
     st.lists(weight, min_size=N, max_size=N),

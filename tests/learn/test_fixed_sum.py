@@ -29,7 +29,7 @@ def updates(seed: int, count: int, scale: float) -> list[Sparse]:
 
 
 @given(seed=st.integers(0, 1 << 32), count=st.integers(1, 20), scale=st.sampled_from([1e-6, 1.0, 1e5]), data=st.data())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_any_grouping_gives_the_same_sum(seed: int, count: int, scale: float, data: st.DataObject) -> None:
     made = updates(seed, count, scale)
     order = data.draw(st.permutations(made))

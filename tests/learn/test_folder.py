@@ -151,7 +151,7 @@ def test_with_a_cpp_source_all_files_are_held_out(data: Path) -> None:
 # Draws
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(1, 9), st.integers(1, 9), st.integers(1, 8), st.integers(0, 2**32 - 1), st.integers(0, 10**6), st.booleans())
 def test_nothing_is_shared_and_classes_take_turns(
     tmp_path_factory: pytest.TempPathFactory, support: int, query: int, adapt: int, seed: int, round: int, classes: bool

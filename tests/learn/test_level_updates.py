@@ -64,7 +64,7 @@ def test_firmware_that_packs_sends_no_range_code() -> None:
         decode(WHOLE, levels=LevelFormat(4, False))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_a_damaged_range_code_is_refused(data: st.DataObject) -> None:
     damaged = bytearray(WHOLE.data)

@@ -129,7 +129,7 @@ def _rice(number: int, parameter: int) -> str:
     return "1" * (number >> parameter) + "0" + low
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     seed=st.integers(0, 2**32 - 1),
     width=st.integers(2, 8),
@@ -147,7 +147,7 @@ def test_values_of_any_width_come_back(seed: int, width: int, count: int, spread
     assert (read, used) == (code, bits.size) and np.array_equal(found, numbers)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     raw=st.binary(max_size=60),
     count=st.integers(1, 60),
@@ -167,7 +167,7 @@ def test_any_bits_are_refused_or_the_one_form_of_their_values(raw: bytes, count:
     assert np.array_equal(code.write(numbers), bits[:used])
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(data=st.data(), dtype=st.sampled_from([Dtype.I8, Dtype.F16, Dtype.F32]))
 def test_a_damaged_message_is_refused_or_another_update_in_its_one_form(data: st.DataObject, dtype: Dtype) -> None:
     (message,) = coded_delta.encode(VALUES, K, dtype, 500)

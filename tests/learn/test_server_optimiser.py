@@ -44,7 +44,7 @@ def stepping(kind: str) -> Strategy:
 
 
 @pytest.mark.parametrize("kind", ["momentum", "adam", "yogi"])
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(rows=st.lists(st.lists(st.integers(-8, 8), min_size=N, max_size=N), min_size=1, max_size=6))
 def test_steps_are_those_of_the_reference(kind: str, rows: list[list[int]]) -> None:
     strategy = stepping(kind)

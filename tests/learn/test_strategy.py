@@ -30,7 +30,7 @@ def strategy(*overrides: str, **changes: Any) -> TinyMetaFed:
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(0, 10**7), st.integers(1, 60), st.integers(0, 40))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_clients_are_distinct_in_range_and_determined_by_seed_and_round(
     seed: int, round: int, clients: int, spare: int
 ) -> None:
@@ -68,7 +68,7 @@ def test_the_deltas_size_is_rounded_and_at_least_one(n: int, top_p: float, k: in
 
 
 @given(st.integers(1, 1 << 20), st.floats(1e-6, 100))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_a_delta_never_has_more_entries_than_global_weights(n: int, top_p: float) -> None:
     assert 1 <= strategy(f"strategy.top_p={top_p!r}", n_global=n).top_k <= n
 

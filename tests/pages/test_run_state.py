@@ -50,7 +50,7 @@ def test_a_training_run_says_what_its_boards_do(tmp_path: Path) -> None:
         ("native#2", 0, "native#2: no answer"),
         (BAD_NAME, 0, "it sent 2 invalid updates"),
     ]
-    assert state.outliers == (f"{BAD_NAME}: not used any more: it sent 2 invalid updates",)
+    assert state.outliers == (f"{BAD_NAME}: not used: it sent 2 invalid updates",)
 
 
 def test_a_run_that_has_no_store_yet_is_starting(tmp_path: Path) -> None:

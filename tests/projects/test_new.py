@@ -50,7 +50,7 @@ def test_new_writes_the_same_project_every_time(gestures: Path) -> None:
     assert names == {
         "experiment.toml", "source.cpp", "platformio.ini", "platform/platform.json", "platform/platform.py", "README.md",
         ".gitignore",
-        "data/alice.csv", "data/bob.csv", "data/carol.csv",
+        "data/alice.csv", "data/bob.csv", "data/carol.csv", "data/dave.csv",
     }  # fmt: skip
     again = project.files("gestures", "native")
     assert {name: (gestures / name).read_text(encoding="utf-8") for name in names} == again
@@ -63,7 +63,8 @@ def test_its_experiment_fits_its_data(gestures: Path) -> None:
     experiment = spec.load(gestures / "experiment.toml")
     task = set_up(experiment, "test", None).task
     assert isinstance(task, Folder)
-    assert [client.name for client in (*task.trained, *task.unseen)] == ["alice", "bob", "carol"]
+    assert [client.name for client in (*task.trained, *task.unseen)] == ["alice", "bob", "carol", "dave"]
+    assert task.n_validation == 1 and experiment.evaluation.every > 0, "it has a learning curve"
     means = [client.inputs.mean(axis=0) for client in (*task.trained, *task.unseen)]
     assert all(abs(a - b).max() > 0.2 for a, b in ((means[0], means[1]), (means[1], means[2])))  # clients differ
 

@@ -146,9 +146,9 @@ def test_frozen_weights_that_have_changed_are_refused(tmp_path: Path, suffix: st
 
 def test_without_tensorflow_the_extra_is_named(run: RunData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "keras", None)
-    with pytest.raises(ModelFileError, match=r"needs TensorFlow .*pip install 'tensorflow>=2.16,<3'"):
-        export.write(run, tmp_path / "net.keras")
-    assert not (tmp_path / "net.keras").exists()
+    with pytest.raises(ModelFileError, match=r"net\.tflite needs TensorFlow.*pip install 'tinymetafed\[tensorflow\]'"):
+        export.write(run, tmp_path / "net.tflite")
+    assert not (tmp_path / "net.tflite").exists()
 
 
 def test_the_command_prints_nothing_on_standard_output(

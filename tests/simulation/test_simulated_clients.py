@@ -27,6 +27,8 @@ from tinymetafed.runs.store import read_run
 from tinymetafed.simulation import simulated_clients, vector_units
 from tinymetafed.simulation.batches import Batch
 from tinymetafed.simulation.kernels import ClientRound, Kernels, TrainingClients, open_kernels
+from tinymetafed.wire.messages import fixed_on_wire
+from tinymetafed_codegen import protocol
 from tinymetafed_codegen.calls import Call
 from tinymetafed_codegen.protocol import SampleSet, Status, Variant
 from tinymetafed_codegen.spec import Experiment, SpecError, parse
@@ -40,7 +42,23 @@ def both(setup: Setup, folder: Path, url: str) -> tuple[RunData, RunData]:
     """Runs an experiment on devices and in the simulation."""
     training.train(setup, [url], ["native:1"], folder / "devices", Quiet())
     training.simulate(setup, 2, folder / "simulated", Quiet())
-    return read_run(folder / "devices"), read_run(folder / "simulated")
+    devices, simulated = read_run(folder / "devices"), read_run(folder / "simulated")
+    same_bytes(devices, simulated)
+    return devices, simulated
+
+
+def same_bytes(devices: RunData, simulated: RunData) -> None:
+    """Asserts that a line carries what the simulation counts, and what configures each board once.
+
+    A 0 in the CRC of an update changes its length by a byte.
+    """
+    ours, theirs = simulated.result, devices.result
+    assert ours is not None and theirs is not None and theirs.retries == 0
+    boards, mac = len(theirs.devices), devices.manifest.mac_bytes
+    updates = sum(len(entry.contributions) for entry in devices.rounds)
+    assert theirs.bytes_down - ours.bytes_down == boards * fixed_on_wire(protocol.Configure, mac)
+    assert abs(theirs.bytes_up - ours.bytes_up - boards * fixed_on_wire(protocol.ConfigureAnswer, mac)) <= 2 * updates
+    assert ours.bytes_samples == pytest.approx(theirs.bytes_samples, rel=0.001)
 
 
 def same(devices: RunData, simulated: RunData) -> None:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import csv
+import errno
+import os
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from clocks import HUNG_SECONDS
 from run_values import contribution, evaluation, round_entry, run_result, session
 from small_runs import Quiet
 from stored_runs import WEIGHTS, after, begun
@@ -15,7 +19,7 @@ from stored_runs import WEIGHTS, after, begun
 import tinymetafed as tmf
 from tinymetafed.learn.weights import sha256
 from tinymetafed.runs import store
-from tinymetafed.trackers.csv_tracker import COLUMNS
+from tinymetafed.trackers.csv_tracker import COLUMNS, CsvTracker
 from tinymetafed.trackers.run_logs import RunLogs, logged
 from tinymetafed.trackers.trackers_by_name import trackers
 
@@ -146,7 +150,7 @@ def test_a_slow_tracker_holds_no_round_and_changes_no_bit(tmp_path: Path, plain:
 
     class Slow(Recording):
         def round(self, round: tmf.TrackedRound) -> None:
-            late.append(trained.wait(60))  # until all rounds and tests are done
+            late.append(trained.wait(HUNG_SECONDS))  # until all rounds and tests are done
             super().round(round)
 
     log = Slow()
@@ -162,14 +166,16 @@ def test_a_slow_tracker_holds_no_round_and_changes_no_bit(tmp_path: Path, plain:
 
 
 def test_a_tracker_that_hangs_is_left_behind(tmp_path: Path, plain: tmf.Run) -> None:
-    free, said = threading.Event(), list[str]()
+    hangs, free, said = threading.Event(), threading.Event(), list[str]()
 
     class Hanging(Recording):
         def round(self, round: tmf.TrackedRound) -> None:
+            hangs.set()
             free.wait()
 
     logs = RunLogs(Told(), trackers(Hanging()), plain.path, lambda named, why: said.append(f"{named.name}: {why}"), 0.01)
     logs.opened(plain.data)
+    assert hangs.wait(HUNG_SECONDS)
     logs.end("finished")
     free.set()
     assert said == ["Hanging: no progress for 0.01 seconds, with 13 entries to go"]
@@ -272,10 +278,40 @@ def test_several_logs_each_once_and_unknown_ones_refused_before_anything_is_done
     assert not (tmp_path / "run").exists()
 
 
-def test_a_missing_library_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("name", "library"), [("mlflow", "mlflow"), ("wandb", "wandb"), ("tensorboard", "tensorboardX")])
+def test_a_missing_library_is_named_with_its_extra(name: str, library: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(tmf.TrackerError, match=r"library mlflow is missing; install it: pip install 'tinymetafed\[mlflow\]'"):
-        trackers("mlflow")
+    said = rf"--log {name}: the library {library} is missing; install it: pip install 'tinymetafed\[{name}\]'"
+    with pytest.raises(tmf.TrackerError, match=said):
+        trackers(name)
+
+
+def test_a_library_without_its_own_parts_is_a_warning_with_the_extra(
+    tmp_path: Path, plain: tmf.Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
+    monkeypatch.setitem(sys.modules, "mlflow", None)  # as where its parts cannot be imported
+    monkeypatch.delitem(sys.modules, "tinymetafed.trackers.mlflow_tracker", raising=False)
+    told = Told()
+    run = simulated(tmp_path / "run", ["mlflow"], told)
+    assert run.weights_sha256 == plain.weights_sha256
+    (warning,) = [text for text in told.events if "--log" in text]
+    assert "install what is missing: pip install 'tinymetafed[mlflow]'; the run goes on without this log" in warning
+
+
+def test_a_disk_that_is_full_ends_the_log_and_not_the_run(
+    tmp_path: Path, plain: tmf.Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: CsvTracker, round_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(tmp_path / "run" / "csv" / "rounds.csv"))
+
+    monkeypatch.setattr(CsvTracker, "round", full)
+    told = Told()
+    run = simulated(tmp_path / "run", ["csv"], told)
+    assert run.weights_sha256 == plain.weights_sha256
+    (warning,) = [text for text in told.events if "--log" in text]
+    assert "No space left on device" in warning and "rounds.csv" in warning
+    assert warning.endswith(f"tinymetafed log {run.path} --log csv writes it afterwards")
 
 
 def test_logs_leave_the_journal_as_it_is(tmp_path: Path, plain: tmf.Run) -> None:

@@ -6,7 +6,7 @@ import zlib
 
 import pytest
 from cobs import cobs
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tinymetafed.wire.frame import Decoder, Frame, encode
@@ -14,7 +14,6 @@ from tinymetafed.wire.frame import Decoder, Frame, encode
 bodies = st.tuples(st.integers(0, 255), st.integers(0, 255), st.binary(max_size=600))
 
 
-@settings(deadline=None)
 @given(frames=st.lists(bodies, max_size=4), cuts=st.lists(st.integers(0, 2500)))
 def test_frames_arrive_however_the_line_is_cut(frames: list[tuple[int, int, bytes]], cuts: list[int]) -> None:
     wire = b"".join(encode(*body) for body in frames)
@@ -27,7 +26,6 @@ def test_frames_arrive_however_the_line_is_cut(frames: list[tuple[int, int, byte
     assert decoder.damaged == 0
 
 
-@settings(deadline=None)
 @given(body=bodies, data=st.data())
 def test_no_flipped_bit_goes_unnoticed(body: tuple[int, int, bytes], data: st.DataObject) -> None:
     wire = bytearray(encode(*body))
@@ -37,7 +35,6 @@ def test_no_flipped_bit_goes_unnoticed(body: tuple[int, int, bytes], data: st.Da
     assert decoder.damaged >= 1
 
 
-@settings(deadline=None)
 @given(garbage=st.binary(max_size=300), body=bodies)
 def test_the_first_frame_after_garbage_and_a_zero_arrives(garbage: bytes, body: tuple[int, int, bytes]) -> None:
     frames = Decoder().feed(garbage + b"\0" + encode(*body))

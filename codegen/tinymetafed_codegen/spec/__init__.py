@@ -21,7 +21,6 @@ from .strategy import (
     ReptileSpec,
     SharingSpec,
     TinyMetaFedSpec,
-    TinyOlSpec,
     TinyReptileSpec,
 )
 from .task import TASKS, TaskSpec
@@ -67,7 +66,6 @@ __all__ = [
     "TaskShapes",
     "TaskSpec",
     "TinyMetaFedSpec",
-    "TinyOlSpec",
     "TinyReptileSpec",
     "TooFewClients",
     "WrongKey",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..level_format import NARROW, packed_bits
 from ..section import SpecError
 from .privacy import PrivacySpec
-from .strategy import SharingSpec, TinyOlSpec
+from .strategy import SharingSpec
 
 _INTEGERS = "'i8', 'i4', 'i3' or 't2'"
 
@@ -26,7 +26,7 @@ def check_coding(strategy: SharingSpec, privacy: PrivacySpec, source: str) -> No
     if strategy.uplink_coding == "packed":
         return
     wrong = f"{source}: strategy.uplink_coding = '{strategy.uplink_coding}'"
-    if isinstance(strategy, TinyOlSpec):
+    if not strategy.has_rounds:
         raise SpecError(f"{wrong}: devices of strategy.kind = 'tinyol' send no updates; leave it out")
     if privacy.secure_aggregation:
         raise SpecError(
@@ -44,7 +44,7 @@ def check_coding(strategy: SharingSpec, privacy: PrivacySpec, source: str) -> No
 
 
 def _check_narrow(strategy: SharingSpec, privacy: PrivacySpec, wrong: str) -> None:
-    if isinstance(strategy, TinyOlSpec):
+    if not strategy.has_rounds:
         raise SpecError(f"{wrong}: devices of strategy.kind = 'tinyol' send no updates; leave it out")
     if privacy.secure_aggregation:
         raise SpecError(

@@ -27,7 +27,7 @@ from .model import ModelSpec
 from .paths import anchored
 from .privacy import PrivacySpec
 from .run import RunSpec, check_quorum
-from .strategy import AdaptationSpec, StrategySpec, TinyOlSpec
+from .strategy import AdaptationSpec, StrategySpec
 from .task import TaskSpec
 
 
@@ -192,7 +192,7 @@ def parse(raw: TomlTable, source: str) -> Experiment:
     if experiment.run.clients is None and not experiment.task.counts_clients:
         experiment = experiment.model_copy(update={"run": experiment.run.model_copy(update={"clients": CLIENTS})})
     experiment = experiment.model_copy(update={"task": online.sized(experiment.task)})
-    if isinstance(experiment.strategy, TinyOlSpec):
+    if not experiment.strategy.has_rounds:
         experiment = experiment.model_copy(update={"run": experiment.run.model_copy(update={"rounds": 0})})
     if experiment.data.normalise is None:
         experiment = experiment.model_copy(
@@ -348,7 +348,7 @@ def _check_privacy(experiment: Experiment, source: str) -> None:
     if len(given) == 1:
         lacking = "noise" if given == ["clip"] else "clip"
         raise SpecError(f"{source}: privacy.{given[0]} without privacy.{lacking}; private updates need both, or give neither")
-    if isinstance(strategy, TinyOlSpec):
+    if not strategy.has_rounds:
         raise SpecError(f"{source}: privacy.clip: devices of strategy.kind = 'tinyol' send no updates; leave [privacy] out")
     if strategy.selection != "random":
         raise SpecError(
@@ -376,7 +376,7 @@ def _check_secure_aggregation(experiment: Experiment, source: str) -> None:
         return
     strategy, devices = experiment.strategy, experiment.run.devices_per_round
     needs = f"{source}: privacy.secure_aggregation = true needs"
-    if isinstance(strategy, TinyOlSpec):
+    if not strategy.has_rounds:
         raise SpecError(f"{needs} rounds, and strategy.kind = 'tinyol' has none; leave it out, or choose another strategy")
     if strategy.selection != "random":
         raise SpecError(

@@ -42,6 +42,7 @@ class SharingSpec(Section):
 
     partial: ClassVar[bool] = False  # whether local layers stay on their device; otherwise they are global too
     gradient: ClassVar[bool] = False  # whether devices return one gradient of the received weights
+    has_rounds: ClassVar[bool] = True  # whether there is a server, to which devices send updates
     top_p: Annotated[float, Field(gt=0, le=100)] = 100
     selection: Literal["global", "layer", "random"] = "global"
     uplink: ValueType = "f32"
@@ -189,6 +190,7 @@ class TinyOlSpec(SharingSpec):
     """TinyOL: a device trains its last layers online; there are no server and no rounds (arXiv 2103.08295)."""
 
     partial: ClassVar[bool] = True
+    has_rounds: ClassVar[bool] = False
     kind: Literal["tinyol"]
 
     def check(self, source: str) -> None:

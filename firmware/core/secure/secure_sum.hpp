@@ -19,6 +19,7 @@
 #include "crypto/chacha20.hpp"
 #include "crypto/x25519.hpp"
 #include "entropy.hpp"
+#include "math.hpp"
 #include "prng.hpp"
 #include "protocol.hpp"
 
@@ -204,14 +205,10 @@ class SecureSum {
 
   // Rounds a change to the nearest integer, ties to even, after clipping.
   static uint16_t integer(float change) {
-    constexpr float kRounder = 0x1.8p23f;  // adding it rounds to an integer, held in the low bits
     float scaled = change * secure::kPerUnit;
     if (scaled > secure::kLevels) scaled = secure::kLevels;
     if (scaled < -secure::kLevels) scaled = -secure::kLevels;
-    scaled += kRounder;
-    uint32_t bits;
-    std::memcpy(&bits, &scaled, sizeof bits);
-    return static_cast<uint16_t>(bits);
+    return static_cast<uint16_t>(bits_of<uint32_t>(scaled + kRounder));
   }
 
   // The seed of a stream in this attempt. A secret has one size and stands first, so this hash is a secret random function.

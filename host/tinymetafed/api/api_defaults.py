@@ -10,6 +10,7 @@ from tinymetafed_codegen.loss import TARGETS
 
 from ..experiments.search_ranges import DEFAULT_KEYS
 from ..runs import TEST_URL
+from .number_ranges import require
 
 # The kinds of built-in tasks, those of spec.TASKS, whose import takes longer than `--help`; a test compares both.
 TASKS = ("sine", "omniglot", "keywords", "presence", "folder")
@@ -19,9 +20,17 @@ CHECK_BOARD = "nano33ble"  # the board whose memory data are checked against
 DEFAULT_DEVICES = ("native:2",)
 TEST_DEVICE = TEST_URL
 DEFAULT_BAUD = Line().baud
+MOST_AT_ONCE = 1024  # threads, or runs
 ADAPTED_TASKS = 10  # unseen clients that ``Run.adapt`` adapts
 
 
 def threads_of(asked: int | None) -> int:
-    """The threads that are asked for, else one for each processor."""
+    """The threads that are asked for, else one for each processor. Raises UsageError for a number that is not possible."""
+    require("--threads", asked, 1, MOST_AT_ONCE)
+    return asked or os.cpu_count() or 1
+
+
+def jobs_of(asked: int | None) -> int:
+    """The runs at a time that are asked for, else one for each processor. Raises UsageError as ``threads_of``."""
+    require("--jobs", asked, 1, MOST_AT_ONCE)
     return asked or os.cpu_count() or 1

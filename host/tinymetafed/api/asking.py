@@ -35,6 +35,9 @@ def board_status(device: str, *, insecure: bool = False) -> BoardStatus:
         insecure: Accept a line that leaves this machine without TLS, such as socket://HOST:PORT: whoever is on the network
             may then answer for the board.
 
+    Returns:
+        The board, its firmware, and the figures of its round and of its own learning.
+
     Raises:
         LinkError: The board does not answer, or has other firmware.
         UsageError: The URL names processes.

@@ -52,7 +52,14 @@ def enroll(
 
 
 def enrolled_boards() -> tuple[KnownBoard, ...]:
-    """The boards that this machine has keys of. Raises Error if the key file cannot be used."""
+    """The boards that this machine has keys of.
+
+    Returns:
+        Their names and ids, without the keys.
+
+    Raises:
+        Error: The key file cannot be used.
+    """
     return tuple(map(_known, KeyFile().boards()))
 
 

@@ -9,6 +9,7 @@ from ..runs.daily import DailyEstimate as DailyEstimate
 from ..runs.daily import Day as Day
 from ..runs.setup import design_of
 from .loaded_experiment import Experiment
+from .number_ranges import require
 
 
 def estimate_day(
@@ -26,9 +27,13 @@ def estimate_day(
         The estimate, whose ``basis`` says what it leaves out.
 
     Raises:
-        UsageError: The board has no figures to estimate from.
+        UsageError: A number of the day is below 0, or the board has no figures to estimate from.
         Error: BoardError, SpecError.
     """
+    if day is not None:
+        require("--rounds", day.rounds, 0)
+        require("--learned", day.learned, 0)
+        require("--predictions", day.predictions, 0)
     made = design_of(experiment.spec, experiment.source, board)
     strategy = open_strategy(made.experiment, made.manifest)
     return daily.daily(made.board, made.graph, made.manifest, strategy, day or Day(), counted_bytes)

@@ -18,10 +18,10 @@ from ..devices.device_clients import DeviceClients
 from ..devices.device_urls import require_secure
 from ..devices.link import faults
 from ..devices.running import running
-from ..federation.observer import Observer
 from ..gateways.backhaul import Backhaul
 from ..gateways.flower.superlink_address import SuperLinkAddress, require_flower
 from ..gateways.gateway import Gateway
+from ..gateways.gateway_progress import GatewayProgress
 from ..runs import foreign_parts
 from ..runs.gateway_site import BehindGateways, require_single_updates, terms_of
 from ..runs.setup import set_up
@@ -139,11 +139,9 @@ def gateway(
     ):
         clients = DeviceClients(fleet, setup.strategy, setup.task)
         own = Gateway(called, clients, setup.strategy, terms_of(setup.design, setup.task), observer.event)
-        own.on_round = _shown(observer)
         tell_of_audits(setup, len(clients.devices), observer)
-        observer.stage(f"gateway {called} with {len(clients.devices)} boards for SuperLink {address}")
+        title = f"gateway {called} with {len(clients.devices)} boards for SuperLink {address}"
+        shown = GatewayProgress(observer, title, experiment.spec.run.rounds)
+        own.on_run, own.on_round = shown.run_begins, shown.round_done
+        shown.waiting()
         SuperNode(address, client_app(own), observer.event, stop or threading.Event()).serve()
-
-
-def _shown(observer: Observer) -> Callable[[int, int], None]:
-    return lambda round_, clients: observer.note(f"round {round_}: {clients} clients")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,17 +12,19 @@ from tinymetafed_codegen.markdown_text import markdown_text
 
 from ..experiments import paper as paper_document
 from ..experiments import sweep as sweeps
-from ..experiments.sweep import LeftOut, Row, left_out_table, table
+from ..experiments.sweep import Curve, LeftOut, Row, curve_table, left_out_table, table
+from .api_defaults import jobs_of
 from .loaded_experiment import data_path
 from .progress import ProgressOption, watching
 
 
 @dataclass(frozen=True)
 class SweepTable:
-    """A sweep's results, one row per combination of options; ``folder`` has the runs, table.md and table.csv.
+    """A sweep's results, one row per combination of options; ``folder`` has the runs, table.md, table.csv and curve.csv.
 
     ``left_out``: name and reason of each combination that has too few clients for its rounds. ``clients``: where the sweep
-    leaves clients out in turn, the scores of each; the folder then has clients.csv, too.
+    leaves clients out in turn, the scores of each; the folder then has clients.csv, too. ``baseline``: what others are
+    compared with. ``curves``: the scores of each row, or variant, by number of samples.
     """
 
     name: str
@@ -31,13 +32,15 @@ class SweepTable:
     rows: tuple[Row, ...]
     left_out: tuple[tuple[str, str], ...] = ()
     clients: tuple[LeftOut, ...] = ()
+    baseline: str | None = None
+    curves: tuple[Curve, ...] = ()
 
     def client_headings(self) -> list[str]:
         """The headings of ``client_cells``."""
         return left_out_table.headings(self.clients)
 
     def client_cells(self) -> list[list[str]]:
-        """A row per client that was left out, then mean, 95 % interval and number of clients; two columns per variant."""
+        """A row per client that was left out, then mean, 95 % interval and number of clients; three columns per variant."""
         return left_out_table.cells(self.clients)
 
     def client_legend(self) -> str:
@@ -48,22 +51,35 @@ class SweepTable:
         """The rows as text: name, seeds, before, after, SD, confidence interval, each seed, bytes down, up, samples, cost."""
         return [table.cells(row) for row in self.rows]
 
+    def curve_headings(self) -> list[str]:
+        """The headings of ``curve_cells``: the row, numbers of samples, and what adapting gains."""
+        return curve_table.headings(self.curves)
+
+    def curve_cells(self) -> list[list[str]]:
+        """The scores of each row by number of samples, as text; with clients left out, those of each variant."""
+        return curve_table.cells(self.curves)
+
+    def curve_legend(self) -> str:
+        """A sentence that explains the figures by number of samples."""
+        return curve_table.legend(self.curves)
+
     def legend(self) -> str:
         """A sentence that explains the figures."""
         return table.legend(self.rows)
 
     def comparisons(self) -> list[str]:
-        """Lines on each row beside the sweep's baseline, below a heading; none without a baseline."""
-        return table.comparisons(self.rows)
+        """Lines on each row, or each variant client by client, beside the baseline, below a heading; none without one."""
+        return left_out_table.comparisons(self.clients, self.baseline) if self.clients else table.comparisons(self.rows)
 
     def notes(self) -> list[str]:
         """Notes on single rows, for instance on runs that diverged, and on what was left out."""
         return table.notes(self.rows, self.left_out)
 
     def markdown(self) -> str:
-        """The table as Markdown; where clients were left out, the table of clients before it."""
-        clients = f"{left_out_table.markdown(self.clients)}\n" if self.clients else ""
-        return clients + table.markdown(self.rows, self.left_out)
+        """The table as Markdown, then scores by number of samples; where clients were left out, the table of clients first."""
+        clients = f"{left_out_table.markdown(self.clients, self.baseline)}\n" if self.clients else ""
+        curves = f"\n{curve_table.markdown(self.curves)}" if self.curves else ""
+        return clients + table.markdown(self.rows, self.left_out) + curves
 
 
 def sweep(
@@ -87,15 +103,16 @@ def sweep(
         progress: As in ``simulate``.
 
     Returns:
-        The table, which is also written to table.md and table.csv in the folder, even after an interruption. With ``group =
-        "validation"`` in the file, its scores are those of validation clients; with ``baseline``, rows have comparisons.
+        The table, which is also written to table.md, table.csv and curve.csv in the folder, even after an interruption. With
+        ``group = "validation"`` in the file, its scores are those of validation clients; with ``baseline``, rows have
+        comparisons.
 
     Raises:
         UsageError: ``data`` is given and the task reads none.
         DataError: The data of a sweep that leaves clients out cannot be read.
         SweepError: The sweep file is invalid. SweepFailed: the folder belongs to another sweep, or a run failed.
     """
-    path = Path(file)
+    path, at_once = Path(file), jobs_of(jobs)
     planned = sweeps.load(path, _path(data), leave_out)
     reading = [cell.experiment.task for cell in planned.cells if cell.experiment.task.reads_data]
     own = data_path((reading or [planned.cells[0].experiment.task])[0], data)
@@ -103,7 +120,7 @@ def sweep(
     failed: dict[Path, str] = {}
     try:
         with watching(progress) as observer:
-            failed = sweeps.execute(planned, folder, jobs_of(jobs), own, observer)
+            failed = sweeps.execute(planned, folder, at_once, own, observer)
     finally:
         if sweeps.is_sweep(folder):
             found = sweep_table(planned, folder, failed)
@@ -114,9 +131,12 @@ def sweep_table(planned: sweeps.Sweep, folder: Path, failed: dict[Path, str]) ->
     """The table of the finished runs in a sweep's folder; also writes it there as table.md and table.csv."""
     rows: Sequence[Row] = sweeps.rows(planned, folder, failed)
     clients = sweeps.left_out(rows)
-    found = SweepTable(planned.path.stem, folder, tuple(rows), planned.left_out, clients)
+    curves = curve_table.curves(rows)
+    found = SweepTable(planned.path.stem, folder, tuple(rows), planned.left_out, clients, planned.baseline, curves)
     if clients:
         write_if_changed(folder / "clients.csv", left_out_table.csv_text(clients))
+    if curves:
+        write_if_changed(folder / "curve.csv", curve_table.csv_text(curves))
     write_if_changed(folder / "table.csv", table.csv_text(rows))
     write_if_changed(folder / "table.md", f"# {markdown_text(found.name)}\n\n{found.markdown()}")
     return found
@@ -155,13 +175,9 @@ def paper(
     if part is not None and quick:
         raise UsageError("a part of a quick run would stand in a document of whole ones; leave out either the part or quick")
     chosen = None if part is None else paper_document.Part(part)
+    at_once = jobs_of(jobs)
     with watching(progress) as observer:
-        return paper_document.write(Path(out), Path(runs), jobs_of(jobs), _path(data), quick, observer, chosen)
-
-
-def jobs_of(asked: int | None) -> int:
-    """Runs at a time: as many as were asked for, or one per core."""
-    return asked or os.cpu_count() or 1
+        return paper_document.write(Path(out), Path(runs), at_once, _path(data), quick, observer, chosen)
 
 
 def _path(given: str | Path | None) -> Path | None:

@@ -69,7 +69,19 @@ def bench_grid(board: str = "mps2", *, progress: ProgressOption = True) -> Grid:
 
 
 def count_instructions(experiment: Experiment, board: str = "mps2", *, progress: ProgressOption = True) -> dict[str, int]:
-    """Exact instructions of one training step, by variant: "local", "global", "full". Raises as ``bench_kernels``."""
+    """Counts the exact instructions of one training step in a board's emulator.
+
+    Args:
+        experiment: An experiment from ``load``.
+        board: An emulated board whose instructions can be counted.
+        progress: As in ``simulate``.
+
+    Returns:
+        Instructions by what is trained: "local", "global" and "full".
+
+    Raises:
+        Error: As ``bench_kernels``.
+    """
     with watching(progress) as observer:
         return kernel_cost.instructions(experiment.spec, experiment.source, board, observer)
 

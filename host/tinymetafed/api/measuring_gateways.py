@@ -9,7 +9,10 @@ from ..bench import gateway_cost
 from ..bench.gateway_cost import GatewayFigures
 from ..runs.setup import set_up
 from .loaded_experiment import Experiment, data_path
+from .number_ranges import require
 from .progress import ProgressOption, watching
+
+MAX_GATEWAYS, MAX_BOARDS = 64, 1000  # processes of this machine, and boards of each
 
 
 def bench_gateways(
@@ -35,9 +38,11 @@ def bench_gateways(
         Bytes, times and weights of each form.
 
     Raises:
-        BenchError: There are fewer than two rounds, or something does not start.
+        UsageError: A number is not possible. BenchError: There are fewer than two rounds, or something does not start.
         Error: SpecError, BuildError, LinkError; Flower is not installed.
     """
+    require("--gateways", gateways, 1, MAX_GATEWAYS)
+    require("--boards", boards, 1, MAX_BOARDS)
     found = []
     with watching(progress) as observer:
         for form in forms:

@@ -14,6 +14,7 @@ from ..bench.line_cost import WireCost
 from ..bench.soak import Soak
 from ..bench.uplink_cost import UplinkCost
 from .loaded_experiment import Experiment, data_path, load
+from .number_ranges import require
 from .progress import ProgressOption, watching
 
 
@@ -101,6 +102,8 @@ def bench_soak(
     Raises:
         UsageError: A device is not a process. BuildError, LaunchError, SpecError, LinkError.
     """
+    require("--minutes", minutes, 0.01)
+    require("--every", disturbed_seconds, 0.1)
     chosen = load(find("examples/sine.toml"), {"run.devices_per_round": 3}) if experiment is None else experiment
     urls = list(devices) or soaking.usual_devices(10)
     with watching(progress) as observer:

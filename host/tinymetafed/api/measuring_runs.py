@@ -14,8 +14,12 @@ from ..bench.layer_gains import LayerGains
 from ..bench.simulation_cost import SimulationCost
 from ..experiments import budget, byzantine
 from ..simulation.vector_units import vector_units
+from .api_defaults import threads_of
 from .loaded_experiment import Experiment, data_path, load
+from .number_ranges import require
 from .progress import ProgressOption, watching
+
+MAX_CLIENTS = 1 << 20  # of a round that is measured
 
 
 def bench_simulation(
@@ -42,6 +46,8 @@ def bench_simulation(
         UsageError: This machine has no such vector unit.
         Error: BenchError, BuildError, SpecError.
     """
+    threads_of(threads)
+    require("--clients", clients, 1, MAX_CLIENTS)
     if unit is not None and unit not in vector_units():
         raise UsageError(f"--unit {unit}: this machine has {', '.join(vector_units())}")
     chosen = load(find("examples") / "sine.toml") if experiment is None else experiment
@@ -105,6 +111,8 @@ def bench_byzantine(
     folder = Path(out)
     if not folder.is_dir():
         raise UsageError(f"--output {out}: no such folder; make it, or name another one")
+    require("--seeds", seeds, 1)
+    require("--rounds", rounds, 1)
     for option, given, known in (("--task", tasks, byzantine.TASKS), ("--attack", attacks, byzantine.ATTACKS)):
         if wrong := [name for name in given if name not in known]:
             raise UsageError(f"{option} {wrong[0]}: expected one of {', '.join(known)}")
@@ -135,6 +143,7 @@ def bench_gains(
     Raises:
         Error: SpecError, DataError, BuildError, TrainingFailed.
     """
+    require("--clients", clients, 1)
     with watching(progress) as observer:
         path = data_path(experiment.spec.task, data)
         return layer_gains.measure(experiment.spec, experiment.source, path, clients, observer)
@@ -169,6 +178,7 @@ def bench_budget(
     folder = Path(out)
     if not folder.is_dir():
         raise UsageError(f"--output {out}: no such folder; make it, or name another one")
+    require("--seeds", seeds, 1)
     plan = budget.Plan(seeds=seeds) if checked else budget.Plan(seeds=seeds, checked=None)
     with watching(progress) as observer:
         table = budget.run_all(plan, folder / budget.OUTCOMES, Path(work), None if data is None else Path(data), observer)

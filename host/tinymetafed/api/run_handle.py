@@ -23,8 +23,11 @@ from .api_defaults import ADAPTED_TASKS, DEFAULT_DEVICES, threads_of
 from .continuing import Continuation, continue_run
 from .loaded_experiment import Experiment, data_path
 from .named_files import named_files, path_of
+from .number_ranges import require
 from .progress import ProgressOption, watching
 from .run_history import History
+
+MAX_TASKS, MAX_FIRST = 100_000, 1 << 30  # unseen clients that one call adapts, and the number of the first
 
 
 class Run:
@@ -194,6 +197,8 @@ class Run:
                     f"{option} {value} and --client: give one of them; --client names the clients, --tasks and --first number "
                     "unseen ones"
                 )
+        require("--tasks", tasks, 1, MAX_TASKS)
+        require("--first", first, 0, MAX_FIRST)
         experiment = self._data.experiment(adapt=samples)
         require_secure(devices, experiment.run.security, insecure)
         if save is not None:
@@ -277,7 +282,17 @@ class Run:
         log: LogOption = (),
         progress: ProgressOption = True,
     ) -> Run:
-        """Continues the run after its last finished round; see ``resume`` for the arguments."""
+        """Continues the run after its last finished round.
+
+        Args:
+            devices, test_device, threads, data, fault, record, rounds, insecure, log, progress: As for ``tinymetafed.resume``.
+
+        Returns:
+            The run, with the rounds that were added.
+
+        Raises:
+            Error: As ``tinymetafed.resume``.
+        """
         how = Continuation(
             devices=devices,
             test_device=test_device,
@@ -314,7 +329,10 @@ def open_run(path: str | Path, *, trust: bool = False) -> Run:
     Args:
         path: The run folder.
         trust: Accept the code, boards and devices that the run brings, now and from then on. Otherwise what needs them raises
-            UntrustedError, unless this user has trained with them on this machine: they can do whatever he can.
+            UntrustedError, unless this user has trained with them on this machine: they can do whatever the user can.
+
+    Returns:
+        The run.
 
     Raises:
         StoreError: The folder is no run, or is damaged.

@@ -13,6 +13,7 @@ from ..devices.link import monitor as line_monitor
 from ..devices.link.transport import DEFAULT_BAUD
 from ..projects import new as projects
 from ..projects.importing import written_experiment as importing
+from .number_ranges import require
 
 
 def new_project(folder: str | Path, board: str = "native") -> None:
@@ -57,6 +58,7 @@ def import_model(
     Raises:
         ModelFileError: The file cannot be read, or its network is not supported.
     """
+    require("--outputs", outputs, 1)
     return importing.write(importing.read(Path(model)), Path(output), task, loss, freeze, local, outputs)
 
 
@@ -75,8 +77,9 @@ def monitor(source: str, baud: int | None = None, *, insecure: bool = False) -> 
     Raises:
         RecordingError: The file is no recording. PortError: The line cannot be opened.
         Error: The key file is needed and cannot be used, for instance because others may read it.
-        UsageError: ``baud`` is given for a file.
+        UsageError: ``baud`` is given for a file, or below 1.
     """
+    require("--baud", baud, 1)
     if not Path(source).is_file():
         require_secure([source], "none", insecure)
     elif baud is not None:

@@ -27,7 +27,15 @@ class Terminal(Console):
         super().__init__(stderr=stderr, markup=False, emoji=False, highlight=False)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        """The segments of something printable, as rich makes them, with visible text."""
+        """Turns something printable into segments; rich calls it for everything that is printed.
+
+        Args:
+            renderable: What is printed.
+            options: Width and other properties of the terminal; None for its own.
+
+        Yields:
+            The segments as rich makes them, with visible text.
+        """
         for segment in super().render(renderable, options):
             yield segment if segment.control else Segment(visible(segment.text), segment.style)
 

@@ -50,11 +50,11 @@ def simulate(
         Error: SpecError, DataError, BuildError, StoreError, StrategyError, TrainingFailed, Collapsed.
         KeyboardInterrupt: The finished rounds are in the run folder, and ``resume`` continues after them.
     """
-    logs = trackers(log)
+    logs, workers = trackers(log), threads_of(threads)
     setup = set_up(experiment.spec, experiment.source, data_path(experiment.spec.task, data))
     folder = path_of(out) or new_run_folder(experiment.name)
     with whole_run(folder), watching(progress) as shown, logged(shown, logs, folder) as observer:
-        training.simulate(setup, threads_of(threads), folder, observer)
+        training.simulate(setup, workers, folder, observer)
     return Run(folder)
 
 

@@ -16,10 +16,12 @@ from tinymetafed_codegen.markdown_text import markdown_text
 from ..experiments import TuneError, figure
 from ..experiments import tune as searches
 from ..experiments.tune import trial_table
+from .api_defaults import jobs_of
 from .loaded_experiment import Experiment, data_path
-from .many_runs import jobs_of
+from .number_ranges import require
 from .progress import ProgressOption, watching
 
+MAX_SEED = (1 << 31) - 1
 _PART = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>trials?|min(?:utes?)?|m|h(?:ours?)?)?")
 
 
@@ -75,7 +77,13 @@ class Tuning:
 
 
 def budget_of(text: str) -> tuple[int | None, float | None]:
-    """Trials and minutes from a text such as ``40``, ``20min`` or ``40,20min``; None for what it does not limit.
+    """Reads the budget of a search.
+
+    Args:
+        text: A number of trials, a time, or both, such as ``40``, ``20min`` or ``40,20min``.
+
+    Returns:
+        Trials and minutes; None for what the text does not limit.
 
     Raises:
         TuneError: It is something else.
@@ -136,23 +144,25 @@ def tune(
     for what, given in (("trials", trials), ("minutes", minutes)):
         if given is not None and not given > 0:
             raise TuneError(f"--budget: {given:g} {what} are none; give more than 0")
+    require("--seed", seed, 0, MAX_SEED)
+    at_once = jobs_of(jobs)
     searches.sampler.require()
 
-    def settled(settings: Mapping[str, searches.Value]) -> spec.Experiment:
+    def with_values(settings: Mapping[str, searches.Value]) -> spec.Experiment:
         return spec.load(Path(experiment.source), experiment.changes, settings=settings)
 
     chosen = experiment.spec
-    asked = searches.default_file(chosen, settled) if space is None else searches.read(Path(space), chosen, settled)
+    asked = searches.default_file(chosen, with_values) if space is None else searches.read(Path(space), chosen, with_values)
     if not asked.space:
         raise TuneError(f"{experiment.source}: none of the keys with default ranges is in use; name some in a file for --space")
-    plan = searches.Plan(chosen, Path(experiment.source), settled, asked, board, seed)
+    plan = searches.Plan(chosen, Path(experiment.source), with_values, asked, board, seed)
     experiment.manifest(board)  # its errors come first
     folder = Path("runs") / f"tune-{experiment.name}" if out is None else Path(out)
     own = data_path(chosen.task, data)
     try:
         with watching(progress) as observer:
             budget = searches.Budget(trials, minutes)
-            known = searches.search(plan, folder, budget, jobs_of(jobs), own, observer)
+            known = searches.search(plan, folder, budget, at_once, own, observer)
     except BaseException:
         _written(plan, experiment, folder, searches.finished(plan, folder))
         raise
@@ -163,7 +173,7 @@ def _written(plan: searches.Plan, experiment: Experiment, folder: Path, known: S
     """The trials that have ended; also writes table, plot and best experiment into the folder, where there are any."""
     chosen = trial_table.best(known)
     settings = {} if chosen is None else chosen.settings
-    best = None if chosen is None else Experiment(plan.settled(settings), str(folder / "best.toml"))
+    best = None if chosen is None else Experiment(plan.with_values(settings), str(folder / "best.toml"))
     objectives, seeds = plan.file.objectives, len(plan.file.seeds)
     found = Tuning(experiment.name, folder, tuple(known), best, settings, plan.board, seeds, objectives)
     if known:

@@ -14,7 +14,17 @@ from .named_files import named_files
 
 
 def new_run_folder(name: str) -> Path:
-    """Creates a new folder runs/NAME-DATE-TIME, with a number at its end if the name is taken already."""
+    """Creates a new folder runs/NAME-DATE-TIME, with a number at its end if the name is taken already.
+
+    Args:
+        name: What the folder's name begins with.
+
+    Returns:
+        The folder, relative to the working directory.
+
+    Raises:
+        FileError: The folder cannot be created.
+    """
     stem = f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
     for suffix in itertools.count(1):
         folder = Path("runs") / (stem if suffix == 1 else f"{stem}.{suffix}")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tinymetafed_codegen import layer_chain
-from tinymetafed_codegen.spec import Experiment, PrivacySpec, SpecError, TinyOlSpec
+from tinymetafed_codegen.spec import Experiment, PrivacySpec, SpecError
 
 from ..federation.observer import Observer
 from ..learn.weights import initial
@@ -57,7 +57,7 @@ def measure(experiment: Experiment, source: str, data: Path | None, clients: int
         SpecError: The strategy has no rounds. DataError: The data cannot be read. BuildError: The kernels cannot be compiled.
         TrainingFailed: A client's weights did not stay finite.
     """
-    if isinstance(experiment.strategy, TinyOlSpec):
+    if not experiment.strategy.has_rounds:
         raise SpecError(f"{source}: strategy.kind = 'tinyol' has no rounds in which layers could gain; choose another strategy")
     setup = set_up(_one_pass(experiment), source, data)
     asked, manifest = setup.experiment, setup.design.manifest

@@ -265,7 +265,7 @@ def verify(
 
 def listen(
     source: Annotated[str, typer.Argument(help="A serial line to read from, or a file that train --record wrote.")],
-    baud: Annotated[int | None, typer.Option(min=1, help="Speed of the line.", show_default=str(tmf.DEFAULT_BAUD))] = None,
+    baud: Annotated[int | None, typer.Option(help="Speed of the line.", show_default=str(tmf.DEFAULT_BAUD))] = None,
     insecure: InsecureOption = False,
 ) -> None:
     """Show every message on a serial line as a line of text, live or from a recording.

@@ -22,15 +22,15 @@ def simulation(
         str | None, typer.Option(help="A vector unit of this machine, or scalar; default: the one that simulate uses.")
     ] = None,
     threads: ThreadsOption = None,
-    clients: Annotated[
-        int | None, typer.Option(min=1, max=1 << 20, help="Measure one round of so many clients too, for instance 100000.")
-    ] = None,
+    clients: Annotated[int | None, typer.Option(help="Measure one round of so many clients too, for instance 100000.")] = None,
     set_: SetOption = None,
     json_: JsonOption = False,
 ) -> None:
     """Measure how fast the simulation trains on this machine, and compare with textbook kernels."""
     file = experiment or tmf.example("sine.toml")
-    figures = tmf.bench_simulation(tmf.load(file, set_ or ()), unit=unit, threads=threads or 1, clients=clients)
+    figures = tmf.bench_simulation(
+        tmf.load(file, set_ or ()), unit=unit, threads=1 if threads is None else threads, clients=clients
+    )
     if json_:
         print(json.dumps(asdict(figures)))
         return
@@ -73,8 +73,8 @@ def byzantine(
         list[str] | None,
         typer.Option(help="An attack, for instance sign-flipped. May be given several times.", show_default="all"),
     ] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Seeds of each run.")] = 3,
-    rounds: Annotated[int | None, typer.Option(min=1, help="Rounds of every run.", show_default="enough to learn")] = None,
+    seeds: Annotated[int, typer.Option(help="Seeds of each run.")] = 3,
+    rounds: Annotated[int | None, typer.Option(help="Rounds of every run.", show_default="enough to learn")] = None,
     data: DataOption = None,
     json_: JsonOption = False,
 ) -> None:
@@ -93,7 +93,7 @@ def byzantine(
 
 def gains(
     experiment: ExperimentArgument,
-    clients: Annotated[int, typer.Option(min=1, help="Training clients to measure, or all where there are fewer.")] = 64,
+    clients: Annotated[int, typer.Option(help="Training clients to measure, or all where there are fewer.")] = 64,
     data: DataOption = None,
     set_: SetOption = None,
     json_: JsonOption = False,
@@ -113,7 +113,7 @@ def gains(
 
 def budget(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for budget.md and budget.json.")] = Path("."),
-    seeds: Annotated[int, typer.Option(min=1, help="Seeds of each run.")] = 3,
+    seeds: Annotated[int, typer.Option(help="Seeds of each run.")] = 3,
     work: Annotated[Path, typer.Option(help="Folder for the weights that runs start from.")] = Path("build/budget"),
     checked: Annotated[
         bool, typer.Option("--check/--no-check", help="Run one firmware for a round, emulated and as a process.")

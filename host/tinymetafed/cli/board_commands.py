@@ -133,10 +133,8 @@ def record(
     label: Annotated[
         str | None, typer.Option("--label", help="Label of all rows.", show_default="those that the sensor gives")
     ] = None,
-    rows: Annotated[int | None, typer.Option("--rows", min=1, help="Rows to record.", show_default="no limit")] = None,
-    seconds: Annotated[
-        float | None, typer.Option("--seconds", min=0.1, help="Seconds to record.", show_default="no limit")
-    ] = None,
+    rows: Annotated[int | None, typer.Option("--rows", help="Rows to record.", show_default="no limit")] = None,
+    seconds: Annotated[float | None, typer.Option("--seconds", help="Seconds to record.", show_default="no limit")] = None,
     experiment: Annotated[
         Path | None, typer.Option("--experiment", help="Experiment whose firmware a board that is started now gets.")
     ] = None,
@@ -328,11 +326,11 @@ def _numbers(text: str, source: str) -> list[float]:
 def estimate(
     source: Annotated[Path, typer.Argument(help="Experiment file, or the folder of a run, whose counted bytes are used.")],
     board: Annotated[str, typer.Option(help="A real board.")] = "nano33ble",
-    rounds: Annotated[float | None, typer.Option(min=0, help="Rounds per day.", show_default="one an hour")] = None,
+    rounds: Annotated[float | None, typer.Option(help="Rounds per day.", show_default="one an hour")] = None,
     learned: Annotated[
-        float | None, typer.Option(min=0, help="Samples per day that the board learns by itself.", show_default="100")
+        float | None, typer.Option(help="Samples per day that the board learns by itself.", show_default="100")
     ] = None,
-    predictions: Annotated[float | None, typer.Option(min=0, help="Predictions per day.", show_default="one a minute")] = None,
+    predictions: Annotated[float | None, typer.Option(help="Predictions per day.", show_default="one a minute")] = None,
     set_: SetOption = None,
     trust: TrustOption = False,
     json_: JsonOption = False,

@@ -15,9 +15,7 @@ SuperlinkOption = Annotated[
     str | None,
     typer.Option(help="Flower's SuperLink, HOST:PORT, over which gateways with boards are reached, instead of --device."),
 ]
-GatewaysOption = Annotated[
-    int | None, typer.Option(min=1, help="Gateways to wait for before the first round.", show_default="1")
-]
+GatewaysOption = Annotated[int | None, typer.Option(help="Gateways to wait for before the first round.", show_default="1")]
 CertificatesOption = Annotated[
     Path | None,
     typer.Option(
@@ -105,7 +103,7 @@ def gateways_of(
         raise tmf.UsageError(
             f"{wrong[0]} is about boards of this machine; give it to `tinymetafed gateway`, or leave --superlink out"
         )
-    return tmf.Gateways(superlink, count or 1, root_certificates, server_secret, insecure)
+    return tmf.Gateways(superlink, 1 if count is None else count, root_certificates, server_secret, insecure)
 
 
 def words_of(gateways: tmf.Gateways | None) -> list[str]:

@@ -48,8 +48,6 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on standard
 ThreadsOption = Annotated[
     int | None,
     typer.Option(
-        min=1,
-        max=1024,
         help="Threads to simulate on; the result does not depend on it.",
         show_default="all; to measure 1",
     ),

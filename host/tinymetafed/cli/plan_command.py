@@ -173,12 +173,15 @@ def _command() -> str:
 
 def _rows(plans: list[tmf.FederationPlan]) -> list[tuple[str, list[str]]]:
     """The rows of the table."""
+    device = plans[0].rates.device
+    streamed = _pair((device.samples_down, device.samples_up))
     return [
         ("gateways", [f"{each.fleet.gateways:,}" for each in plans]),
         ("clients in a round", [f"{each.fleet.clients:,}" for each in plans]),
         ("time", [_between(each.seconds, "s") for each in plans]),
         ("takes longest", [each.bound for each in plans]),
         ("bytes of a board, down, up", [_pair(each.board_bytes) for each in plans]),
+        *([("of these, samples that the host streams", [streamed] * len(plans))] if device.samples else []),
         ("bytes of a gateway, down, up", [_pair(each.gateway_bytes) if each.fleet.gateways else "" for each in plans]),
         ("bytes of the server, down, up", [_pair(each.server_bytes) for each in plans]),
         ("energy of a board", [_between(each.joules, "J") for each in plans]),

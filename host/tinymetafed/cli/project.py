@@ -60,7 +60,7 @@ def import_(
     ] = None,
     outputs: Annotated[
         int | None,
-        typer.Option(min=1, help="Outputs of a new last layer, which begins with random weights; default: the file's layer."),
+        typer.Option(help="Outputs of a new last layer, which begins with random weights; default: the file's layer."),
     ] = None,
 ) -> None:
     """Create an experiment from a trained model: a TOML file to edit and, in the same folder, the weights.

@@ -212,15 +212,11 @@ def adapt(
     run: Annotated[Path, typer.Argument(help="Run folder that train or simulate wrote.")],
     device: DeviceOption = None,
     data: DataOption = None,
-    tasks: Annotated[
-        int | None, typer.Option(min=1, max=100_000, help="Number of unseen clients.", show_default=str(tmf.ADAPTED_TASKS))
-    ] = None,
-    first: Annotated[
-        int | None, typer.Option(min=0, max=1 << 30, help="Number of the first unseen client.", show_default="0")
-    ] = None,
+    tasks: Annotated[int | None, typer.Option(help="Number of unseen clients.", show_default=str(tmf.ADAPTED_TASKS))] = None,
+    first: Annotated[int | None, typer.Option(help="Number of the first unseen client.", show_default="0")] = None,
     samples: Annotated[
         int | None,
-        typer.Option(min=1, help=SAMPLES_HELP),
+        typer.Option(help=SAMPLES_HELP),
     ] = None,
     client: Annotated[
         list[str] | None,
@@ -301,7 +297,7 @@ def evaluate(
     ] = None,
     samples: Annotated[
         int | None,
-        typer.Option(min=1, help=SAMPLES_HELP),
+        typer.Option(help=SAMPLES_HELP),
     ] = None,
     threads: ThreadsOption = None,
     trust: TrustOption = False,

@@ -16,7 +16,7 @@ import tinymetafed as tmf
 from .options import DataOption, JsonOption
 from .output import notes, results
 
-JobsOption = Annotated[int | None, typer.Option(min=1, max=1024, help="Runs at a time.", show_default="one per core")]
+JobsOption = Annotated[int | None, typer.Option(help="Runs at a time.", show_default="one per core")]
 
 
 def sweep(
@@ -29,7 +29,6 @@ def sweep(
     leave_out: Annotated[
         int | None,
         typer.Option(
-            min=1,
             metavar="N",
             help="Hold out N clients in a run, so that every client is unseen once: 1 is leave-one-out.",
             show_default="leave_out of the file, or none",
@@ -57,13 +56,14 @@ def sweep(
     if json_:
         cells = [row.as_json() for row in table.rows]
         shown = {"sweep": str(file), "folder": str(table.folder), "cells": cells, "left_out": dict(table.left_out)}
+        shown |= {"curves": [curve.as_json() for curve in table.curves]}
         print(json.dumps(shown | {"clients": [client.as_json() for client in table.clients]}))
         return
     if table.clients:
         _show_clients(table)
     else:
         _show(table)
-    written = ["table.md", "table.csv", *(["clients.csv"] if table.clients else [])]
+    written = ["table.md", "table.csv", *(["curve.csv"] if table.curves else []), *(["clients.csv"] if table.clients else [])]
     results().print(f"  {', '.join(str(table.folder / name) for name in written)}", soft_wrap=True)
 
 
@@ -78,8 +78,8 @@ def _show_clients(table: tmf.SweepTable) -> None:
     console = results()
     console.print(f"{table.name}: {table.client_legend()}")
     console.print(shown)
-    for note in table.notes():
-        console.print(f"  {note}", soft_wrap=True)
+    for text in (*table.comparisons(), *table.notes()):
+        console.print(f"  {text}", soft_wrap=True)
 
 
 def _show(table: tmf.SweepTable) -> None:

@@ -43,9 +43,7 @@ def tune(
         Path | None,
         typer.Option("-o", "--out", help="Folder for runs, table, plot and best.toml.", show_default="runs/tune-NAME"),
     ] = None,
-    seed: Annotated[
-        int, typer.Option("--seed", min=0, max=(1 << 31) - 1, help="Seed of the search: the same trials again.")
-    ] = 0,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the search: the same trials again.")] = 0,
     board: Annotated[str, typer.Option("--board", help="Board whose RAM counts.")] = "mps2",
     set_: SetOption = None,
     jobs: JobsOption = None,

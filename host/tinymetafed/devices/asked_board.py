@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -133,17 +132,17 @@ def status(url: str, boards: Catalogue) -> BoardStatus:
             stored.state.name if stored is not None else "",
             problem(stored.state) if stored is not None else "",
             _sensing(device.session.sensor()),
-            **_dropped(device),
+            *_authentication(device),
         )
 
 
-def _dropped(device: Device) -> dict[str, Any]:
-    """The fields of a status that authenticated firmware has."""
+def _authentication(device: Device) -> tuple[str, int, int]:
+    """``enrolled``, ``forged`` and ``replayed`` of a status."""
     board = KeyFile().of(device.hello.unique_id.hex())
     if board is None or not device.session.mac_bytes:
-        return {}
+        return "", 0, 0
     found = device.session.refusals()
-    return {"enrolled": board.name, "forged": found.forged, "replayed": found.replayed}
+    return board.name, found.forged, found.replayed
 
 
 def label(url: str, label: int | str, boards: Catalogue, *, keep: bool = False) -> Sensing:

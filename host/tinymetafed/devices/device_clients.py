@@ -125,6 +125,10 @@ class DeviceClients:
         """Gives a board work again that was excluded; ``board``: its unique id, in hexadecimal."""
         self.fleet.readmit(bytes.fromhex(board))
 
+    def readmit_all(self) -> None:
+        """Gives all boards work again, as a new run does."""
+        self.fleet.readmit_all()
+
     def train(
         self, weights: Floats, clients: Sequence[int], round_: int, boards: Sequence[bytes] | None = None
     ) -> list[Served[Sparse]]:

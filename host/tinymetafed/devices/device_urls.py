@@ -137,7 +137,7 @@ def require_secure(urls: Sequence[str], security: str, insecure: bool) -> None:
 
 
 def _is_open(url: str) -> bool:
-    """Whether a device URL reaches another machine, or a broker, over a line at whose end TLS proves no single other side."""
+    """Whether a device URL leads to another machine or a broker, and TLS does not prove that one certain board answers."""
     if is_mqtt(url):
         return True
     scheme = re.match(r"([\w.+-]+)://", url)
@@ -150,7 +150,7 @@ def _is_open(url: str) -> bool:
         return True
     if host == "localhost":
         return False
-    with suppress(ValueError):  # a name: who answers to it is for others to decide
+    with suppress(ValueError):  # a host name, which may be that of any machine
         address = ip_address(host)
         return not (getattr(address, "ipv4_mapped", None) or address).is_loopback
     return True

@@ -130,6 +130,10 @@ class Fleet:
             if member.unique_id == unique_id:
                 self.roster.readmit(member)
 
+    def readmit_all(self) -> None:
+        """Uses all devices again that are not used any more, once they are reconnected, as a new run does."""
+        self.roster.readmit_all()
+
     def map(
         self,
         items: Sequence[Item],
@@ -259,7 +263,7 @@ class Fleet:
         job.served = Served(None, "", False, closing.why(absence), Absence("" if member is None else member.device.url, away))
 
     def _back(self, member: Member) -> Returned | None:
-        """That a device takes part again after it was late, which is told once."""
+        """The journal's note that a device takes part again after it was late; None if it was not, or was noted already."""
         if member.missed is None:
             return None
         (round_, ended), member.missed = member.missed, None

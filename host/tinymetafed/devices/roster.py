@@ -34,6 +34,7 @@ TRY_SECONDS = 2.0  # of one try to reconnect
 SCAN_SECONDS = 1.0  # between two looks whether a port has appeared
 LATE_SECONDS = (5.0, 80.0)  # first and longest pause between two tries where none has appeared; it doubles each time
 MAX_FAILURES = 5  # in a row, each after a successful Hello: the line is unreliable
+UNRELIABLE_SECONDS = 300.0  # before such a device is tried again
 MAX_INVALID_UPDATES = 2  # and claims that another board has not confirmed
 
 
@@ -62,6 +63,7 @@ class Member:
     votes: Votes = field(default_factory=Votes)  # of other boards about its results
     search: threading.Thread | None = None  # the latest for it
     excluded: bool = False  # dropped by ``Fleet.exclude``
+    again: float = math.inf  # time from which it is tried again, if it is dropped
     missed: tuple[int, float] | None = None  # the first round that ended without it since it last took part, and when
 
     @property
@@ -140,6 +142,7 @@ class Roster:
 
     def configure(self, program: Program, recipe: Recipe, is_claim: Callable[[LinkError], bool]) -> None:
         """Sets a program on every member; see ``Fleet.configure``. A refusal that ``is_claim`` may be a lie."""
+        self._try_unreliable()
         with self.changed:
             if self._programs.get(program) == recipe:
                 return
@@ -192,7 +195,7 @@ class Roster:
         if member.invalid_updates >= MAX_INVALID_UPDATES:
             self.drop(member, error, f"it sent {member.invalid_updates} invalid updates")
         elif member.failures >= MAX_FAILURES:
-            self.drop(member, error, f"it failed {member.failures} times in a row")
+            self.drop(member, error, f"it failed {member.failures} times in a row", seconds=UNRELIABLE_SECONDS)
         else:
             if rests:
                 self.on_event(f"{member.reason}; other devices do its work, for {member.pause:g} s at least")
@@ -200,13 +203,30 @@ class Roster:
 
     def readmit(self, member: Member) -> None:
         """Searches a device that was excluded, and configures it anew."""
-        if not member.excluded:
-            return
+        if member.excluded:
+            self._use_again(member, "excluded no longer")
+
+    def readmit_all(self) -> None:
+        """Searches all devices that are not used any more; nothing that they did before counts."""
+        for member in self.members:
+            if member.presence is Presence.DROPPED:
+                member.failures, member.invalid_updates, member.votes = 0, 0, Votes()
+                self._use_again(member, "tried again in a new run")
+
+    def _try_unreliable(self) -> None:
+        """Searches devices whose lines were unreliable some time ago; each is dropped again at its next failure."""
+        now = self._clock.monotonic()
+        for member in self.members:
+            if member.presence is Presence.DROPPED and now >= member.again:
+                member.failures = MAX_FAILURES - 1
+                self._use_again(member, f"tried again after {UNRELIABLE_SECONDS:g} s")
+
+    def _use_again(self, member: Member, why: str) -> None:
         if member.search is not None:
             member.search.join()  # it gives up, as the device is dropped
         with self.changed:
-            member.presence, member.excluded = Presence.AWAY, False
-            member.reason, member.gone = f"{member.device.url}: excluded no longer", self._clock.monotonic()
+            member.presence, member.excluded, member.again = Presence.AWAY, False, math.inf
+            member.reason, member.gone = f"{member.device.url}: {why}", self._clock.monotonic()
         self._begin_search(member, rests=False)
 
     def _begin_search(self, member: Member, rests: bool) -> None:
@@ -214,15 +234,22 @@ class Roster:
         self._searches = [other for other in self._searches if other.is_alive()] + [member.search]
         member.search.start()
 
-    def drop(self, member: Member, error: Exception | str, why: str, *, excluded: bool = False) -> None:
-        """Does not use a device any more. ``excluded``: until ``readmit``, as not for what it did itself."""
+    def drop(
+        self, member: Member, error: Exception | str, why: str, *, excluded: bool = False, seconds: float = math.inf
+    ) -> None:
+        """Does not use a device any more, or for so many seconds.
+
+        ``excluded``: until ``readmit``, as not for what it did itself.
+        """
         with self.changed:
             if member.presence is Presence.DROPPED:
                 return
             member.presence, member.excluded = Presence.DROPPED, excluded
+            member.again = self._clock.monotonic() + seconds
             member.reason = in_short(error)
             self.changed.notify_all()
-        self.on_event(f"{member.reason}; not used any more, because {why}")
+        how_long = "any more" if math.isinf(seconds) else f"for {seconds:g} s"
+        self.on_event(f"{member.reason}; not used {how_long}, because {why}")
 
     def refute(self, member: Member, by: Member, what: str) -> None:
         """Counts a claim of a device that another device has not confirmed."""

@@ -105,6 +105,7 @@ def running(
     bus: UsbBus | None = None,
     authenticates: bool = True,
     ids: Iterator[int] | None = None,
+    purpose: str = "",
 ) -> Iterator[Fleet]:
     """Builds firmware where needed, starts or opens the devices and checks their firmware; stops them at the end.
 
@@ -121,6 +122,7 @@ def running(
         authenticates: Whether boards of an authenticated run are, and processes get their keys; otherwise they are left to be
             enrolled.
         ids: Gives the unique ids of processes without a store, as for ``launch``.
+        purpose: What the devices are for, as the observer is told; "" where that is clear.
 
     Yields:
         The devices as a fleet.
@@ -157,7 +159,7 @@ def running(
     known = Programs() if programs is None else programs
     named = dict.fromkeys(spec.board for spec in specs if spec.board is not None)
     built = {board: known.build(design, board, observer) for board in named}
-    observer.stage(f"starting {', '.join(urls)}")
+    observer.stage(f"starting {', '.join(urls)}{purpose and f' {purpose}'}")
     with (
         launch(
             specs,

@@ -28,7 +28,7 @@ class TrainingFailed(Error):
 
 
 class Doubtful(Error, Generic[Outcome]):
-    """An outcome that no board should be believed alone; it counts once another board comes to the same.
+    """An outcome that is too unlikely to be accepted from one board; it counts once another board comes to the same.
 
     ``outcome``: what the board gave. ``claim``: equal for equal outcomes.
     """
@@ -44,7 +44,7 @@ class Traffic:
     """Bytes on the wire, framing, retries and damaged frames included.
 
     ``samples_down`` and ``samples_up`` are the part of ``down`` and ``up`` that Sample, Predict and their answers take.
-    ``spared``: by how much differences of weights were shorter than all weights, of ``down``.
+    ``spared``: bytes that downloads by difference have saved; ``down`` and ``spared`` together are those of full downloads.
     """
 
     down: int = 0

@@ -10,7 +10,12 @@ class Observer(Protocol):
     """Watches a run; progress bars, logs and notebooks are drawn from these calls."""
 
     def stage(self, text: str, total: int = 0) -> None:
-        """A new stage begins; it has ``total`` steps, 0 if unknown."""
+        """A new stage begins.
+
+        Args:
+            text: Its name, for instance "training".
+            total: Its number of steps; 0 if unknown.
+        """
 
     def advance(self) -> None:
         """One step of the current stage is done."""

@@ -83,7 +83,15 @@ class ClassScores(StrictJson):
 
     @classmethod
     def of(cls, names: Sequence[str], confusion: tuple[tuple[int, ...], ...]) -> Self:
-        """The results of a confusion matrix."""
+        """Computes precision and recall from a confusion matrix.
+
+        Args:
+            names: The classes in the order of their indices.
+            confusion: As ``confusion`` of this class: a row for each class, with an entry more than there are classes.
+
+        Returns:
+            The results of all classes.
+        """
         right = [row[i] for i, row in enumerate(confusion)]
         predicted = [sum(row[i] for row in confusion) for i in range(len(names))]
         return cls(

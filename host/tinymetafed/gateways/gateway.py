@@ -57,6 +57,9 @@ class Boards(Protocol):
     def readmit(self, board: str) -> None:
         """Gives a board work again that was excluded."""
 
+    def readmit_all(self) -> None:
+        """Gives all boards work again, as a new run does."""
+
     def train_some(
         self,
         download: list[Segment],
@@ -78,7 +81,8 @@ def shape_of(strategy: Strategy) -> Shape:
 class Gateway:
     """The boards of a machine, and what it knows of the run.
 
-    ``name``: by which people tell gateways apart. ``on_round``: called with the number of each round and its number of clients.
+    ``name``: by which people tell gateways apart. ``on_run``: called when a server begins a run. ``on_round``: called with the
+    number of each round that is done and its number of clients.
     """
 
     name: str
@@ -86,8 +90,10 @@ class Gateway:
     strategy: Strategy
     terms: Terms
     on_event: Callable[[str], None] = lambda line: None
+    on_run: Callable[[], None] = lambda: None
     on_round: Callable[[int, int], None] = lambda round_, clients: None
     session: int = field(default_factory=lambda: secrets.randbits(63))
+    _run: int | None = field(default=None, init=False)  # that it was asked to join last
     _excluded: frozenset[bytes] = field(default=frozenset(), init=False)  # boards, by the latest order
 
     def answer(self, content: bytes) -> bytes:
@@ -118,11 +124,16 @@ class Gateway:
         return sealed(answer, self.terms.identity, shape, [device.url for device in devices])
 
     def _join(self, reader: FieldReader) -> Joined:
-        asked = read_join(reader).terms
-        if wrong := asked.difference(self.terms):
-            self.on_event(f"a server asks for a run of another experiment: this gateway {wrong}")
-        else:
+        asked = read_join(reader)
+        wrong, is_new, self._run = asked.terms.difference(self.terms), asked.run != self._run, asked.run
+        if not wrong and is_new:  # boards that were not used any more in an earlier run get another chance
+            self.clients.readmit_all()
+            self._excluded = frozenset()
+            self.on_run()
+        if not wrong:
             self.on_event(f"joined a run with {len(self.clients.devices)} boards")
+        elif is_new:  # the server asks again now and then
+            self.on_event(f"a server asks for a run of another experiment: this gateway {wrong}")
         devices, unused = tuple(self.clients.devices), self.clients.dropped
         dropped = tuple(place for place, device in enumerate(devices) if device.unique_id in unused)
         return Joined(self.name, self.session, self.terms, devices, dropped, self.clients.traffic)
@@ -130,7 +141,6 @@ class Gateway:
     def _train(self, order: TrainOrder) -> Trained | Failed:
         if order.session != self.session:
             return Failed("this gateway was started again since it joined the run", stale=True)
-        self.on_round(order.round, len(order.clients))
         began = monotonic()
         self._exclude(dict(order.excluded))
         weights = downlink.decode(order.download, self.strategy.n_global)
@@ -141,6 +151,7 @@ class Gateway:
         if order.exponent is not None:
             updates = [each.outcome for each in served if each.outcome is not None]
             sum_ = fixed_sum.total(updates, self.strategy.n_global, order.exponent)
+        self.on_round(order.round, len(order.clients))
         took, spent = int(1e6 * (monotonic() - began)), int(1e6 * process_time())
         if sum_ is None:
             return Trained(tuple(served), (), None, self.clients.traffic, took, spent)

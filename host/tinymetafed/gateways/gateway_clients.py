@@ -21,7 +21,7 @@ from .backhaul import Backhaul, BackhaulError, BackhaulTraffic, Reply
 from .gateway import shape_of
 from .gateway_fields import GatewayMessageError
 from .gateway_messages import Failed, ForeignMessage, Kind, Trained, TrainOrder, opened, read_failed, read_trained, sealed
-from .gateway_roster import MAX_FAILURES, MAX_INVALID, GatewayMember, GatewayRoster, Standing
+from .gateway_roster import MAX_FAILURES, MAX_INVALID, REFUSED_SECONDS, GatewayMember, GatewayRoster, Standing
 from .terms import Terms
 
 Outcome = TypeVar("Outcome")
@@ -280,10 +280,10 @@ class GatewayClients:
             if isinstance(error, ForeignMessage) or member.invalid >= MAX_INVALID:
                 self.roster.refuse(member, f"{error}")
         if isinstance(answer, Trained):
-            member.failures = 0
+            member.failures, member.pause = 0, REFUSED_SECONDS[0]
             round_.processor += answer.processor - (member.processor or answer.processor)
             self.roster.add(member, answer.traffic, answer.processor)
-            took = min(answer.microseconds / 1e6, self._backhaul.now() - order.began)  # by no gateway's word alone
+            took = min(answer.microseconds / 1e6, self._backhaul.now() - order.began)  # a gateway may state too much
             round_.longest = max(took, round_.longest)
             self._longest = max(took, self._longest if self.costs else 0.0)
             round_.done.append((order, answer))

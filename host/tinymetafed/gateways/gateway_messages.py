@@ -66,10 +66,11 @@ class Shape:
 
 @dataclass(frozen=True)
 class Join:
-    """The server's question: whether a gateway takes part, and with which boards."""
+    """The server's question: whether a gateway takes part, and with which boards. ``run``: another number for each session."""
 
     kind: ClassVar[Kind] = Kind.JOIN
     terms: Terms
+    run: int
 
 
 @dataclass(frozen=True)
@@ -159,6 +160,7 @@ def sealed(
     match message:
         case Join():
             message.terms.write(writer)
+            writer.number(message.run)
         case Joined():
             _write_joined(writer, message)
         case TrainOrder():
@@ -212,7 +214,7 @@ _SAME_VERSION = "install the same version of tinymetafed on server and gateways"
 
 def read_join(reader: FieldReader) -> Join:
     """The fields of a Join. Raises GatewayMessageError, as all these functions."""
-    return _whole(reader, Join(Terms.read(reader)))
+    return _whole(reader, Join(Terms.read(reader), reader.number()))
 
 
 def read_joined(reader: FieldReader) -> Joined:

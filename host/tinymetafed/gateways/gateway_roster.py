@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import secrets
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field, replace
 from enum import Enum, auto
@@ -16,6 +17,7 @@ from .terms import Terms
 GATHER_SECONDS = 600.0  # for all gateways to join at the start
 LOOK_SECONDS = 1.0  # between two checks which gateways are there
 AGAIN_SECONDS = 5.0  # before a gateway is asked again whose name is taken, perhaps by itself before it was started again
+REFUSED_SECONDS = (5.0, 80.0)  # first and longest pause before a refused one is asked again; it doubles each time
 MAX_FAILURES = 5  # orders in a row
 MAX_INVALID = 2  # answers that cannot be read
 _NAME = re.compile(r"[\w.-]{1,64}")
@@ -29,7 +31,7 @@ class Standing(Enum):
     LATE = auto()  # has not answered an order for so long that others do its work
     LOST = auto()  # cannot be reached; asked again when it can
     WAITS = auto()  # its name is taken
-    REFUSED = auto()  # until it cannot be reached: what comes back may have been started correctly
+    REFUSED = auto()  # asked again now and then, as it may have been started anew, or have its boards back
 
 
 @dataclass(eq=False)
@@ -49,6 +51,7 @@ class GatewayMember:
     failures: int = 0  # in a row
     invalid: int = 0
     refused: str = ""  # why, the last time
+    pause: float = REFUSED_SECONDS[0]  # before it is asked again, while it is refused
     since: float = 0.0  # when it was asked last
 
     @property
@@ -66,6 +69,7 @@ class GatewayRoster:
         self._members: dict[int, GatewayMember] = {}
         self._asked: dict[str, GatewayMember] = {}  # by message
         self._looked = float("-inf")
+        self._run = secrets.randbits(63)
         self._past = Traffic()  # of sessions that are over
 
     @property
@@ -125,7 +129,6 @@ class GatewayRoster:
         now = self._backhaul.now()
         if now - self._looked < LOOK_SECONDS:
             return []
-        unseen = now - self._looked > AGAIN_SECONDS  # a refused gateway may have been started again since
         self._looked = now
         present = self._backhaul.present()
         lost = [
@@ -139,8 +142,9 @@ class GatewayRoster:
         for number in sorted(present):
             member = self._members.setdefault(number, GatewayMember(number, Standing.LOST))
             again = member.standing is Standing.WAITS and now - member.since > AGAIN_SECONDS
-            failed = member.failures >= MAX_FAILURES or member.invalid >= MAX_INVALID
-            again |= unseen and member.standing is Standing.REFUSED and not failed
+            if member.standing is Standing.REFUSED and now - member.since > member.pause:
+                member.pause = min(2 * member.pause, REFUSED_SECONDS[1])
+                again = True
             if member.standing is Standing.LOST or again:
                 self.ask(member)
         return lost
@@ -148,7 +152,8 @@ class GatewayRoster:
     def ask(self, member: GatewayMember) -> None:
         """Asks a gateway to join."""
         member.standing, member.since = Standing.ASKED, self._backhaul.now()
-        self._asked[self._backhaul.send(member.number, sealed(Join(self._terms), self._terms.identity, self._shape))] = member
+        question = sealed(Join(self._terms, self._run), self._terms.identity, self._shape)
+        self._asked[self._backhaul.send(member.number, question)] = member
 
     def take(self, reply: Reply) -> None:
         """Handles the reply to a question; nothing for another reply."""
@@ -170,8 +175,8 @@ class GatewayRoster:
             self._join(member, answer)
 
     def refuse(self, member: GatewayMember, why: str) -> None:
-        """Gives a gateway no more work, unless it is started again."""
-        member.standing = Standing.REFUSED
+        """Gives a gateway no more work, until it has an answer that is not refused."""
+        member.standing, member.since = Standing.REFUSED, self._backhaul.now()
         if why != member.refused:
             self._on_event(f"{member.title} is not used: {why}")
         member.refused = why
@@ -193,6 +198,11 @@ class GatewayRoster:
         if wrong := self._terms.difference(joined.terms):
             self.refuse(member, f"it runs another experiment: it {wrong}; start it with this run's experiment and data")
             return
+        if member.invalid >= MAX_INVALID and joined.session == member.session:
+            self.refuse(member, member.refused)
+            return
+        member.invalid *= joined.session == member.session
+        member.failures = min(member.failures, MAX_FAILURES - 1)  # if it fails once more, it is refused again
         others = [other for other in self._members.values() if other is not member and other.standing is Standing.UP]
         if any(other.name == joined.name for other in others):
             if not member.names:  # said once

@@ -1,25 +1,28 @@
-"""Comparisons of two methods over the same seeds: paired differences, their test, and Holm's correction of many tests."""
+"""Comparisons of two methods over the same seeds or clients: paired differences, their test, Holm's correction of many."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
 from . import student_t
 
-FEWEST_SEEDS = 8  # of fewer, a difference is not decided
+Key = TypeVar("Key", bound=Hashable)  # what scores belong together by: a seed, or a client
+
+FEWEST = 8  # of fewer seeds or clients, a difference is not decided
 LEVEL = 0.05  # of all comparisons of a family together
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Scores of one method minus those of another, seed by seed.
+    """Scores of one method minus those of another, seed by seed or client by client.
 
-    ``n``: seeds that both have. ``mean``: None without any. ``ci95``: half-width of the mean's 95 % confidence interval. ``p``:
-    how probable so large a mean is if there is no difference. ``ci95`` and ``p`` are None for fewer than two seeds.
+    ``n``: seeds or clients that both have. ``mean``: None without any. ``ci95``: half-width of the mean's 95 % confidence
+    interval. ``p``: how probable so large a mean is if there is no difference. ``ci95`` and ``p`` are None for fewer than two.
     """
 
     n: int
@@ -28,12 +31,12 @@ class Difference:
     p: float | None
 
 
-def paired(ours: Mapping[int, float], theirs: Mapping[int, float], expected: float = 0.0) -> Difference:
-    """The difference of scores that belong together, because a seed chooses the same clients for both methods.
+def paired(ours: Mapping[Key, float], theirs: Mapping[Key, float], expected: float = 0.0) -> Difference:
+    """The difference of scores that belong together: of the same client, or of a seed, which chooses the same for both methods.
 
     Args:
-        ours: Scores by seed.
-        theirs: Scores by seed, from which ours are counted.
+        ours: Scores by seed or client.
+        theirs: Scores by the same, from which ours are counted.
         expected: The difference that ``p`` is about: how far the mean is from it.
 
     Returns:
@@ -42,7 +45,7 @@ def paired(ours: Mapping[int, float], theirs: Mapping[int, float], expected: flo
     Source: Student, "The Probable Error of a Mean", Biometrika 6, 1908; for methods over splits: Dietterich, "Approximate
     Statistical Tests for Comparing Supervised Classification Learning Algorithms", 1998.
     """
-    apart = np.array([ours[seed] - theirs[seed] for seed in ours if seed in theirs], np.float64)
+    apart = np.array([ours[key] - theirs[key] for key in ours if key in theirs], np.float64)
     n = len(apart)
     if not n or not np.isfinite(apart).all():
         return Difference(n, None, None, None)
@@ -76,19 +79,20 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
     return adjusted
 
 
-def verdict(difference: Difference, adjusted: float | None, higher_is_better: bool) -> str:
+def verdict(difference: Difference, adjusted: float | None, higher_is_better: bool, unit: str = "seed") -> str:
     """Whether a method is better or worse than the one that it is compared with.
 
     Args:
         difference: Its paired difference.
         adjusted: The difference's p value after Holm's correction.
         higher_is_better: Whether a larger score is the better one.
+        unit: What the difference is over, as "seed" or "client".
 
     Returns:
-        "better", "worse" or "undecided"; for fewer than FEWEST_SEEDS seeds "undecided: too few seeds".
+        "better", "worse" or "undecided"; for fewer than FEWEST "undecided: too few seeds".
     """
-    if difference.n < FEWEST_SEEDS:
-        return f"undecided: too few seeds ({difference.n} of {FEWEST_SEEDS})"
+    if difference.n < FEWEST:
+        return f"undecided: too few {unit}s ({difference.n} of {FEWEST})"
     if adjusted is None or difference.mean is None or adjusted > LEVEL:
         return "undecided"
     return "better" if (difference.mean > 0) == higher_is_better else "worse"

@@ -218,7 +218,7 @@ def at_work(state: RunState, status: RunStatus | None, now: float) -> RunState:
     for each in status.boards:
         line = known.get((each.url, each.unique_id), BoardLine(each.url, each.unique_id, each.board, 0))
         dropped = each.presence is Presence.DROPPED
-        boards.append(replace(line, state=each, aside=line.aside or (f"not used any more: {each.reason}" if dropped else "")))
+        boards.append(replace(line, state=each, aside=line.aside or (f"not used: {each.reason}" if dropped else "")))
     return replace(
         state,
         phase=Phase.STARTING if state.metric is None else Phase.TRAINING,

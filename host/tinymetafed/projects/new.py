@@ -1,4 +1,4 @@
-"""Creates a user's project: a folder with an experiment, data of three clients, a sample source and PlatformIO's files."""
+"""Creates a user's project: a folder with an experiment, data of four clients, a sample source and PlatformIO's files."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ GESTURES = {  # sorted by name, which is the order of the classes
     "shake": (0.1, 0.0, 0.3, 0.8, 0.2, 0.2),
     "turn": (0.5, -0.3, 0.1, 0.2, 0.3, 0.1),
 }
-CLIENTS = ("alice", "bob", "carol")
-HELD_OUT = CLIENTS[-1]
+TRAINED, HELD_OUT, VALIDATION = ("alice", "bob"), "carol", "dave"
+CLIENTS = (*TRAINED, HELD_OUT, VALIDATION)
 GAIN, OFFSET, NOISE = (0.6, 1.4), (-0.5, 0.5), (-0.25, 0.25)  # gain and offset per person and feature, noise per sample
 ROWS = 60
 _SEED = 1
@@ -93,7 +93,8 @@ def files(name: str, board: str) -> dict[str, str]:
         "features": len(FEATURES),
         "classes": len(GESTURES),
         "held_out": HELD_OUT,
-        "trained": " and ".join(client for client in CLIENTS if client != HELD_OUT),
+        "validation": VALIDATION,
+        "trained": " and ".join(TRAINED),
         "gestures": [(gesture, ", ".join(f"{value}f" for value in values)) for gesture, values in GESTURES.items()],
         "gain": _cpp(GAIN),
         "offset": _cpp(OFFSET),

@@ -22,13 +22,13 @@ from tinymetafed_codegen.work import forward_multiply_accumulates, multiply_accu
 from ..learn.codecs.level_load import LeveledWeights
 from ..learn.strategies import Strategy
 from ..wire.messages import load_bytes, tail_capacity
-from .estimate import BITS_PER_BYTE
+from .estimate import BITS_PER_BYTE, WITHOUT_SAMPLES
 
 SECONDS_PER_HOUR = 3600
 BASIS = (
     "multiply-accumulates times the cycles of one in the emulated examples, bytes at the line's speed, flash writes and erases "
-    "at the flash's documented times, and the chip's documented current over all that; without sleep, sensors, USB and the "
-    "other parts of the board, which may take more; not measured on a board"
+    f"at the flash's documented times, and the chip's documented current over all that; {WITHOUT_SAMPLES}, and without sleep, "
+    "sensors, USB and the other parts of the board, which may take more; not measured on a board"
 )
 Range = tuple[float, float]
 

@@ -13,10 +13,13 @@ from tinymetafed_codegen.work import multiply_accumulates
 from ..learn.strategies import Strategy
 
 BITS_PER_BYTE = 10  # on a serial line, with start and stop bit
+# What an estimate says of samples: it is about a board at work, which has its own.
+WITHOUT_SAMPLES = "without samples that a host streams, which a board with data of its own does not need and `plan` counts"
 BASIS = (
-    "bytes on the wire at the line's speed without turn-around times, plus the training steps' multiply-accumulates times the "
-    "cycles of one in the emulated examples, with flash wait states, without what activations and merges add; energy is "
-    "the chip's documented supply current over that time, without the other parts of the board; not measured on a board"
+    f"bytes on the wire at the line's speed without turn-around times, {WITHOUT_SAMPLES}, plus the training steps' "
+    "multiply-accumulates times the cycles of one in the emulated examples, with flash wait states, without what activations "
+    "and merges add; energy is the chip's documented supply current over that time, without the other parts of the board; not "
+    "measured on a board"
 )
 
 

@@ -60,7 +60,7 @@ def write(run: RunData, file: Path, adapted: ExportedWeights | None = None, outp
     else:
         with quiet(), run.consistent():
             own = None if adapted is None else adapted.weights
-            network = _network(run, None if file.suffix == ".keras" else 1, own, outputs)
+            network = _network(run, file, own, outputs)
             content = keras_model.keras_file(network) if file.suffix == ".keras" else keras_model.tflite_file(network)
     try:
         replace(file, content)
@@ -101,8 +101,8 @@ def header(run: RunData, tensors: dict[str, Floats], is_adapted: bool) -> bytes:
     return "\n".join([*lines, "", f"#endif  // {guard}", ""]).encode()
 
 
-def _network(run: RunData, batch: int | None, adapted: Floats | None, outputs: Outputs) -> Any:
-    """The keras.Model of a run, for ``batch`` samples at a time or any number."""
+def _network(run: RunData, file: Path, adapted: Floats | None, outputs: Outputs) -> Any:
+    """The keras.Model of a run: for any number of samples at a time in a .keras file, for one in a .tflite file."""
     experiment = run.experiment()
     for op in experiment.model.own_ops:
         raise ExportError(
@@ -126,7 +126,8 @@ def _network(run: RunData, batch: int | None, adapted: Floats | None, outputs: O
     if net.frozen:
         arrays |= _frozen(run, experiment, net)
     activation = net.loss.takes_logits_of if outputs == "softmax" else ""
-    return keras_model.build(net, arrays, batch, activation=activation)
+    batch = None if file.suffix == ".keras" else 1
+    return keras_model.build(net, arrays, batch, activation=activation, what=str(file))
 
 
 def _graph(run: RunData, experiment: Experiment) -> graph.Graph:

@@ -93,11 +93,13 @@ def _format(output: Path, asked: str | None) -> Format:
     found = by_suffix.get(output.suffix)
     if asked is None:
         if found is None:
+            why = f"unknown format '{output.suffix}'" if output.suffix else "no suffix says which format is meant"
             raise ExportError(
-                f"{output}: unknown format '{output.suffix}'; expected FILE.npz (NumPy), FILE.h (C header), FILE.keras or "
-                "FILE.tflite, or a folder and --format arduino, cpp, header, keras, tflite or npz"
+                f"{output}: {why}; expected FILE.npz (NumPy), FILE.h (C header), FILE.keras or FILE.tflite, "
+                f"for instance -o {output.with_suffix('.npz')}; or a folder for a library: --format arduino -o {output.stem}"
             )
         return found
     if found is not None and found != asked:
-        raise ExportError(f"{output}: a file of format {found}, but --format is {asked}; leave one of them out")
+        right = output.with_suffix(export.SUFFIXES[asked]) if asked in export.SUFFIXES else output.with_suffix("")
+        raise ExportError(f"{output}: --format {asked} does not write {output.suffix}; leave --format out, or give -o {right}")
     return cast(Format, asked)

@@ -74,7 +74,7 @@ class BehindGateways:
         terms = terms_of(setup.design, task)
         with (
             self.way(observer.event) as backhaul,
-            running(tested, self.test_urls, observer, data_sha256=task.data_sha256) as testers,
+            running(tested, self.test_urls, observer, data_sha256=task.data_sha256, purpose="for the test") as testers,
         ):
             clients = GatewayClients(backhaul, strategy, terms, observer.event)
             observer.stage(f"waiting for {self.count} gateway{'s' * (self.count != 1)} at {self.name}")

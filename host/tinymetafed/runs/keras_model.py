@@ -19,7 +19,12 @@ from .tensorflow import require
 
 
 def build(
-    net: Graph, arrays: Mapping[str, npt.NDArray[Any]], batch: int | None = None, dtype: str = "float32", activation: str = ""
+    net: Graph,
+    arrays: Mapping[str, npt.NDArray[Any]],
+    batch: int | None = None,
+    dtype: str = "float32",
+    activation: str = "",
+    what: str = "a Keras model",
 ) -> Any:
     """Builds the keras.Model of a graph.
 
@@ -29,6 +34,7 @@ def build(
         batch: Batch size of the input; None for any.
         dtype: Dtype of all layers.
         activation: An activation to end in, "" for none: that of a loss that takes logits.
+        what: What is made of it, for the error's text.
 
     Returns:
         A model with the input [batch, *input shape]. Its output is that of the last layer: logits where the loss applies
@@ -37,7 +43,7 @@ def build(
     Raises:
         ModelFileError: TensorFlow is not installed.
     """
-    keras = require("keras", "a Keras model")
+    keras = require("keras", what)
     first = keras.Input(batch_shape=(batch, *net.input.shape), dtype=dtype)
     values = {net.input.name: first}
 

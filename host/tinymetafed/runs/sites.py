@@ -82,7 +82,9 @@ class OnDevices:
                 faults=self.faults,
                 record=self.record,
             ) as fleet,
-            running(tested, self.test_urls, observer, data_sha256=task.data_sha256, programs=programs) as testers,
+            running(
+                tested, self.test_urls, observer, data_sha256=task.data_sha256, programs=programs, purpose="for the test"
+            ) as testers,
         ):
             yield DeviceClients(fleet, strategy, task), DeviceClients(testers, strategy, task)
 

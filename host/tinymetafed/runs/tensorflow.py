@@ -14,7 +14,7 @@ from typing import Any
 from tinymetafed_codegen.errors import UsageError
 
 OLDEST_KERAS = (3, 12)  # older versions run the code of a Lambda layer in an .h5 file in safe mode too
-_INSTALL = "pip install 'tensorflow>=2.16,<3' 'keras>=3.12,<4'"
+_INSTALL = "pip install 'tinymetafed[tensorflow]'"
 
 
 class ModelFileError(UsageError):
@@ -38,7 +38,7 @@ def require(module: str, what: str) -> Any:
         found = importlib.import_module(module)
         keras = importlib.import_module("keras")
     except ImportError as error:
-        raise ModelFileError(f"{what} needs TensorFlow ({error}); {_INSTALL}") from None
+        raise ModelFileError(f"{what} needs TensorFlow, which is not installed ({error}); {_INSTALL}") from None
     numbers = tuple(int(number) for number in re.findall(r"\d+", str(keras.__version__))[:2])
     if numbers < OLDEST_KERAS:
         raise ModelFileError(

@@ -68,13 +68,21 @@ def _named(name: str) -> Named:
         raise UsageError(f"--log {name}: unknown; there are {', '.join(BUILT_IN)}, and FILE.py:CLASS for a class of your own")
     module, class_name, library = BUILT_IN[name]
     if importlib.util.find_spec(library) is None:
-        raise TrackerError(f"--log {name}: the library {library} is missing; install it: pip install 'tinymetafed[{name}]'")
+        raise TrackerError(f"--log {name}: the library {library} is missing; install it: {_install(name)}")
 
     def make(say: Say) -> Tracker:
         made: Tracker = getattr(importlib.import_module(f".{module}", __package__), class_name)(say)
         return made
 
-    return Named(name, make, lambda error, where: _line(error))
+    def explain(error: BaseException, where: str) -> str:
+        # A library whose own parts are missing, such as MLflow without what its default store needs.
+        return f"{_line(error)}; install what is missing: {_install(name)}" if isinstance(error, ImportError) else _line(error)
+
+    return Named(name, make, explain)
+
+
+def _install(extra: str) -> str:
+    return f"pip install 'tinymetafed[{extra}]'"
 
 
 def _own(name: str) -> Named:

@@ -10,6 +10,7 @@ import pytest
 from run_values import evaluation, header, run_result
 from small_runs import SINE, Quiet
 
+import tinymetafed as tmf
 from tinymetafed.bench import BenchError
 from tinymetafed.experiments import SweepError, paper, sweep
 from tinymetafed.experiments.budget import Outcome
@@ -21,11 +22,12 @@ from tinymetafed.experiments.paper.measured import USE_CASES, Measured, differen
 from tinymetafed.experiments.paper.parts import Part
 from tinymetafed.experiments.paper.published import ABLATION, FINE_TUNING, NANO_33_BLE, SHOTS, WEIGHTS, Step
 from tinymetafed.experiments.sweep import Row
-from tinymetafed.experiments.sweep.table import Spread
+from tinymetafed.experiments.sweep.spread import Spread
 from tinymetafed.federation.result import DCurve
 from tinymetafed.learn.comparisons import paired
 from tinymetafed.learn.metric import Metric
 from tinymetafed.runs.run_data import RunData
+from tinymetafed_codegen.errors import UsageError
 
 SWEEP = SINE.parent / "sweeps" / "omniglot.toml"
 CURVE = DCurve(
@@ -176,6 +178,13 @@ def test_a_part_is_written_into_the_document_and_the_rest_of_it_stays(tmp_path: 
     with pytest.raises(SweepError, match=r"has no part 'moving'"):
         paper.write(tmp_path, tmp_path / "runs", 1, None, False, Quiet(), Part.MOVING)
     assert page.read_text() == text
+
+
+def test_an_unknown_part_and_a_part_of_a_quick_run_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"part = 'tables': there are rates, moving, size"):
+        tmf.paper(tmp_path, part="tables", progress=False)
+    with pytest.raises(UsageError, match="leave out either the part or quick"):
+        tmf.paper(tmp_path, part="rates", quick=True, progress=False)
 
 
 def test_networks_of_both_sizes_stand_beside_each_other_with_what_fits_a_board() -> None:

@@ -182,7 +182,7 @@ def test_a_sum_takes_a_tenth_of_a_hundred_updates() -> None:
     gateways=st.integers(0, 50),
     form=st.sampled_from(("forward", "pre-summed")),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_more_boards_never_take_less(few: int, more: int, gateways: int, form: str) -> None:
     gateways = min(gateways, few)
     one, other = plan(few, gateways, form=form), plan(few + more, gateways, form=form)

@@ -8,7 +8,7 @@ import pytest
 from small_runs import SINE
 
 from tinymetafed.experiments import sweep
-from tinymetafed.experiments.sweep.table import Spread
+from tinymetafed.experiments.sweep.spread import Spread
 from tinymetafed.runs.run_figures import values_only_cost
 
 

@@ -11,6 +11,7 @@ from small_runs import SINE, Quiet
 from tinymetafed.api.many_runs import sweep_table
 from tinymetafed.experiments import SweepError, sweep
 from tinymetafed.experiments.sweep.table import HEADINGS, comparisons, scored
+from tinymetafed.federation.meta_test import confidence
 from tinymetafed.learn.client_groups import ClientGroup
 from tinymetafed.runs import training
 from tinymetafed.runs.setup import set_up
@@ -63,6 +64,14 @@ def test_a_sweep_scores_validation_clients_and_compares_with_its_baseline(tmp_pa
     plain = json.loads(json.dumps([row.as_json() for row in table.rows]))
     assert (plain[1]["n_tasks"], plain[1]["n_independent_by_seed"], plain[1]["unit"]) == (6, {"1": 6, "2": 6}, "client")
     assert plain[1]["group"] == "validation" and plain[1]["compared"]["baseline"] == BASELINE
+    curve, *others = table.curves  # over seeds, as a sweep that leaves nobody out has no groups
+    found = [run.result.d_curve for run in base.runs.values() if run.result is not None]
+    at_4 = [each.mean[each.d.index(4)] or 0 for each in found]
+    assert (curve.name, curve.unit, len(others)) == (BASELINE, "seeds", 2) and len(found) == 2
+    assert curve.at(4).mean == pytest.approx(sum(at_4) / 2) and curve.at(4).ci95 == pytest.approx(confidence(at_4))
+    gains = [(final.after or 0) - (final.before or 0) for final in base.finals.values()]
+    assert curve.gain.mean == pytest.approx(sum(gains) / 2) and "over seeds" in table.curve_legend()
+    assert json.loads(json.dumps(curve.as_json()))["scores"]["1"]["4"] == at_4[0]
 
 
 def test_a_wrong_group_or_baseline_is_named(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from small_runs import SINE
 import tinymetafed as tmf
 from tinymetafed import cli
 from tinymetafed.experiments import search_ranges
-from tinymetafed.experiments.sweep.table import Spread
+from tinymetafed.experiments.sweep.spread import Spread
 from tinymetafed.experiments.tune import search_space, trial_table
 from tinymetafed.experiments.tune.trial_table import Figures, Row
 from tinymetafed.learn.metric import Metric

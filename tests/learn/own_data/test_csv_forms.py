@@ -209,7 +209,7 @@ CELLS = st.sampled_from(
 READ_ROWS = st.lists(st.tuples(NUMBERS | CELLS, NUMBERS | CELLS, NUMBERS | CELLS), min_size=1, max_size=6)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     READ_ROWS,
     st.sampled_from([",", ";", "\t", " "]),

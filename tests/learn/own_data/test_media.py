@@ -205,9 +205,9 @@ def test_images_are_bytes_unless_the_experiment_says_otherwise(tmp_path: Path) -
     for dtype, found in ((None, "uint8"), ("uint8", "uint8"), ("float32", "float32")):
         task: dict[str, Any] = {"kind": "folder", "path": str(tmp_path)} | ({} if dtype is None else {"dtype": dtype})
         asked = spec.parse({"task": task, "model": MODEL, "data": {"normalise": "none"}}, "test")
-        settled = with_dtype(asked, None)
-        assert settled.task.own_files is not None and settled.task.own_files.dtype == found
-        assert settled.as_asked(asked) == asked
+        resolved = with_dtype(asked, None)
+        assert resolved.task.own_files is not None and resolved.task.own_files.dtype == found
+        assert resolved.as_asked(asked) == asked
         sent = task_of(tmp_path, GREY, dtype=dtype, **FEW).samples(0, 1, SampleSet.SUPPORT, 2)
         assert (sent.levels is not None) == (found == "uint8")
 

@@ -36,7 +36,7 @@ def csv(labels: str, times: list[float] | None = None, first: int = 0) -> str:
     return "time_s,x,y,activity\n" + "\n".join(rows)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.lists(st.tuples(st.integers(0, 2), st.sampled_from([0.1, 0.1, 0.1, 5.0, -1.0])), min_size=1, max_size=60),
     st.integers(1, 7),
@@ -123,7 +123,7 @@ def test_recordings_are_resampled_linearly(tmp_path: Path) -> None:
 
 
 @given(st.floats(0.5, 200), st.integers(2, 50), st.integers(0, 2**32 - 1))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_resampling_keeps_first_and_last_times(rate: float, n: int, seed: int) -> None:
     time = np.cumsum(np.random.default_rng(seed).uniform(0.001, 0.1, n))
     made = windows.resampled(recording([0] * n, time.tolist()), rate)

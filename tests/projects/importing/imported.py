@@ -17,11 +17,11 @@ from tinymetafed_codegen.design import design_graph
 def outputs(folder: Path, inputs: Any) -> Any:
     """Outputs of the model of FOLDER/experiment.toml for each input; local layers have their imported weights."""
     loaded = spec.load(folder / "experiment.toml")
-    settled = design_graph(loaded, boards.load("native"), graph.build(loaded.model), "test")
-    model = library(settled, folder)
+    made = design_graph(loaded, boards.load("native"), graph.build(loaded.model), "test")
+    model = library(made, folder)
     weights = np.zeros(model.n_state, np.float32)
-    for placed in settled.graph.parameters:
-        weights[placed.offset : placed.offset + placed.parameter.size] = settled.weights[placed.name].ravel()
+    for placed in made.graph.parameters:
+        weights[placed.offset : placed.offset + placed.parameter.size] = made.weights[placed.name].ravel()
     return np.stack([model.run(weights, x.astype(np.float32)) for x in inputs])
 
 

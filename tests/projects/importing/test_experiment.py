@@ -361,4 +361,4 @@ def test_without_tensorflow_the_extra_is_named(
     monkeypatch.setattr(sys, "argv", ["tinymetafed", "import", str(tmp_path / "net.keras"), "-o", str(tmp_path / "e.toml")])
     with pytest.raises(SystemExit) as ended:
         cli.main()
-    assert ended.value.code == 2 and "pip install 'tensorflow>=2.16,<3'" in capsys.readouterr().err
+    assert ended.value.code == 2 and "pip install 'tinymetafed[tensorflow]'" in capsys.readouterr().err

@@ -140,7 +140,7 @@ class Injector:
         self.injected: Counter[str] = Counter()
         self.armed = False  # while False there is no disconnect and no reboot, so that the device can reconnect
         self._draws = {way: random.Random(f"{plan.seed}/{place}/{way}") for way in ("down", "up")}
-        # Of its own, so that the other faults of a seed are those that they were before this one existed.
+        # A generator of its own: a rate of this fault changes none of the other faults of a seed.
         self._orders = {way: random.Random(f"{plan.seed}/{place}/{way}/order") for way in ("down", "up")}
 
     def wrap(self, transport: Transport, reboot: Callable[[], None] | None = None) -> FaultyTransport:

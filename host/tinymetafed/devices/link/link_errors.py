@@ -78,7 +78,10 @@ class WrongKey(LinkError):
 
 
 class SessionLost(LinkError):
-    """Somebody says in the device's place that it knows no authenticated session: after a reset it is true."""
+    """An answer says that the device knows no authenticated session.
+
+    After a reset this is true. The answer itself is not authenticated, so others can send it too.
+    """
 
 
 class SampleTooLarge(LinkError):

@@ -9,8 +9,8 @@ from tinymetafed_codegen.spec import Experiment
 from ...federation.meta_test import mean
 from ...federation.result import DCurve, Score
 from ...learn.metric import Metric
-from ..sweep import Row, table
-from ..sweep.table import Spread
+from ..sweep import Row, score, table
+from ..sweep.spread import Spread
 from .ablation import STEPS
 from .measured import BASE, ONLINE, Measured, UseCase, bytes_text, difference, plus_minus, points, share_text
 
@@ -76,7 +76,7 @@ def _line(row: Row, base: Row | None) -> MethodLine:
         name=row.cell.name,
         accuracy=plus_minus(row.after),
         difference="–" if row is base or base is None else points(difference(row, base)),
-        one=table.score(mean_at(row, 1), Metric.ACCURACY),
+        one=score(mean_at(row, 1), Metric.ACCURACY),
         online=plus_minus(Spread.of(online)),
         bytes=bytes_text(row),
         share=share_text(row, base),

@@ -19,7 +19,7 @@ from ...learn.comparisons import LEVEL
 from ...learn.metric import Metric
 from ...learn.tasks import DataError
 from .. import budget, sweep
-from ..sweep import table
+from ..sweep import score, table
 from . import ablation, baselines, claims, hardware, parts, plots, size, tried_rates
 from .hardware import Estimate
 from .measured import BASE, DEFAULT, ONLINE, USE_CASES, Measured, bytes_of_round, bytes_text, plus_minus, share_text
@@ -149,7 +149,11 @@ def _moving(how: _Runs) -> str:
     rows = list(measured.rows.values())
     found = baselines.methods(USE_CASES[0], measured)
     return _template("moving").render(
-        missing=found.missing, lines=found.lines, about=found.about, notes=found.notes, comparisons=table.comparisons(rows)
+        missing=found.missing,
+        lines=found.lines,
+        about=found.about,
+        notes=found.notes,
+        comparisons=table.comparisons(rows) if rows else [],
     )
 
 
@@ -213,7 +217,7 @@ def _shots(cases: Mapping[str, Measured]) -> list[tuple[str, str, list[str]]]:
                 curves = [baselines.curve(result.d_curve) for result in results]
                 means = [mean([one[d] for one in curves]) if all(d in one for one in curves) else None for d in SHOTS]
                 clients = f"{len(results)} × {max(result.d_curve.n_tasks for result in results)}"
-                lines.append((f"{title}: {name}, here", clients, [table.score(each, Metric.ACCURACY) for each in means]))
+                lines.append((f"{title}: {name}, here", clients, [score(each, Metric.ACCURACY) for each in means]))
     return lines
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ...learn.comparisons import Difference, paired
 from ..sweep import Row, Sweep
-from ..sweep.table import Spread
+from ..sweep.spread import Spread
 
 BASE = "TinyReptile f32"
 DEFAULT = "TinyMetaFed P25 i8/f16"

@@ -15,8 +15,7 @@ from ...learn.metric import Metric
 from ...runs.setup import design_of
 from ..budget import Outcome, Plan
 from ..budget.budget_table import ALL
-from ..sweep import Row, table
-from ..sweep.table import Spread
+from ..sweep import Row, Spread, score, table
 from . import baselines, claims
 from .claims import Claim, Comparison
 from .measured import BASE, DEFAULT, Measured, bytes_of_round, plus_minus
@@ -137,7 +136,7 @@ def _line(case: Case, row: Row, base: Row | None) -> SizeLine:
         ram=f"{manifest.memory.ram_total:,}",
         fits=_fits(manifest.memory.ram_total),
         accuracy=plus_minus(row.after),
-        one=table.score(baselines.mean_at(row, 1), Metric.ACCURACY),
+        one=score(baselines.mean_at(row, 1), Metric.ACCURACY),
         bytes="–" if sent is None else f"{sent:,.0f}",
         share=f"{sent / whole:.3f}" if sent and whole else "–",
         clients=f"{experiment.run.rounds * experiment.run.devices_per_round:,}",

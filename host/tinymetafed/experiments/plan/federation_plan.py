@@ -22,7 +22,7 @@ SUM_BITS = 20  # the largest weight, as whole numbers of a pre-summed round coun
 SERVER_BYTES_PER_WEIGHT = 64  # weights, momentum, sums and copies of them
 USB_DEVICES = 127  # addresses of one USB host controller, hubs included
 MOST_CLIENTS = next(bound.le for bound in RunSpec.model_fields["devices_per_round"].metadata if hasattr(bound, "le"))
-UNLIMITED = 10**9  # boards beyond which nobody asks
+UNLIMITED = 10**9  # boards; a plan looks for limits up to here
 LEFT_OUT = (
     "boards are all alike and lose nothing; without tests between rounds, without the time to start, without what carries "
     "messages between server and gateways (such as Flower), and before these messages are compressed"

@@ -1,18 +1,22 @@
 """Sweeps over options and seeds: planned and checked first, then simulated on all cores, with one table of results."""
 
-from . import left_out_table, table
+from . import curve_table, left_out_table, table
+from .curve_table import Curve
 from .execute import difference, execute, is_done, is_sweep
 from .left_out_table import LeftOut, left_out
+from .spread import Spread, score
 from .sweep_file import Cell, Run, Sweep, load
-from .table import Row, Spread, rows
+from .table import Row, rows
 
 __all__ = [
     "Cell",
+    "Curve",
     "LeftOut",
     "Row",
     "Run",
     "Spread",
     "Sweep",
+    "curve_table",
     "difference",
     "execute",
     "is_done",
@@ -21,5 +25,6 @@ __all__ = [
     "left_out_table",
     "load",
     "rows",
+    "score",
     "table",
 ]

@@ -29,6 +29,7 @@ from ...federation.meta_test import Collapsed
 from ...federation.observer import Observer
 from ...learn.strategies import StrategyError, code_sha256
 from ...learn.tasks import DataError, Task
+from ...learn.tasks.own_data.kept_tables import tables_kept
 from ...learn.tasks.task_registry import open_task
 from ...learn.weights import initial, sha256
 from ...runs import training
@@ -76,9 +77,10 @@ def execute(
         BuildError: The simulation cannot be compiled.
     """
     with _claimed(out):
-        _set_changed_aside(sweep.runs, out, data, observer)
-        waiting = [run for run in sweep.runs if not is_done(run, out)]
-        short = _short_of_clients(waiting, data)
+        with tables_kept():
+            _set_changed_aside(sweep.runs, out, data, observer)
+            waiting = [run for run in sweep.runs if not is_done(run, out)]
+            short = _short_of_clients(waiting, data)
         if len(short) == len(sweep.runs):
             raise SweepFailed(f"{sweep.path}: {next(iter(short.values()))}")
         for folder, reason in short.items():
@@ -229,13 +231,13 @@ def _work(run: Run) -> float:
 
 
 def _together(runs: Sequence[Run], jobs: int) -> list[list[Run]]:
-    """Groups of runs that one process simulates in lock-step: seeds of one cell, as many as fill the lanes and all jobs.
+    """Groups of runs that one process simulates in lock-step: of one model, as many as fill the lanes and all jobs.
 
     A run of a user's own Python code stays alone: code of several runs in one process might share its variables.
     """
     lanes = choose(None).lanes
     groups: list[list[Run]] = []
-    for _, alike in itertools.groupby(runs, key=lambda run: run.cell.name):
+    for _, alike in itertools.groupby(runs, key=_lock_step_key):
         same = list(alike)
         experiment = same[0].experiment
         per_round = experiment.run.devices_per_round
@@ -244,6 +246,12 @@ def _together(runs: Sequence[Run], jobs: int) -> list[list[Run]]:
             size = 1
         groups += [same[at : at + size] for at in range(0, len(same), size)]
     return groups
+
+
+def _lock_step_key(run: Run) -> tuple[str, int, int]:
+    """What runs in lock-step have in common: model, devices and rounds, as the longest one keeps its process."""
+    asked = run.experiment.run
+    return run.cell.manifest.model_hash, asked.devices_per_round, asked.rounds
 
 
 def _short_of_clients(runs: Sequence[Run], data: Path | None) -> dict[Path, str]:
@@ -366,7 +374,7 @@ def _simulate(asked: Sequence[_Asked], answer: Connection) -> None:
         with lock_step.member() as shared:
             return _outcome(one, InSimulation(shared=shared))
 
-    with ThreadPoolExecutor(len(asked)) as threads:  # a thread for each run, as each waits for the others
+    with tables_kept(), ThreadPoolExecutor(len(asked)) as threads:  # a thread for each run, as each waits for the others
         answer.send(list(threads.map(run, asked)))
 
 

@@ -13,7 +13,9 @@ from tinymetafed_codegen.markdown_text import markdown_text, table_row
 from ...federation.meta_test import mean
 from ...learn.metric import Metric
 from ...runs.run_data import RunData
-from .table import Row, Spread, score
+from . import comparison
+from .spread import Spread, score
+from .table import Row
 
 
 class LeftOutJson(TypedDict):
@@ -23,6 +25,7 @@ class LeftOutJson(TypedDict):
     client: str
     before: float | None
     after: float | None
+    gain: float | None
     after_by_seed: dict[str, float | None]
 
 
@@ -41,6 +44,12 @@ class LeftOut:
         """The mean score after adaptation; None if a run has none."""
         return mean(list(self.by_seed.values())) if self.by_seed else None
 
+    @property
+    def gain(self) -> float | None:
+        """How far adaptation raises the score; None if a run has none."""
+        after = self.after
+        return None if after is None or self.before is None else after - self.before
+
     def as_json(self) -> LeftOutJson:
         """JSON values."""
         by_seed = {str(seed): score for seed, score in self.by_seed.items()}
@@ -49,6 +58,7 @@ class LeftOut:
             "client": self.client,
             "before": self.before,
             "after": self.after,
+            "gain": self.gain,
             "after_by_seed": by_seed,
         }
 
@@ -88,8 +98,8 @@ _SUMMARY = ("mean", "95 % CI over clients", "clients")
 
 
 def headings(clients: Sequence[LeftOut]) -> list[str]:
-    """The column of clients, and two columns for each variant."""
-    return ["left out", *(f"{name}{text}" for name in _variants(clients) for text in (", before", ", after"))]
+    """The column of clients, and three columns for each variant."""
+    return ["left out", *(f"{name}, {text}" for name in _variants(clients) for text in ("before", "after", "gain"))]
 
 
 def cells(clients: Sequence[LeftOut]) -> list[list[str]]:
@@ -100,12 +110,12 @@ def cells(clients: Sequence[LeftOut]) -> list[list[str]]:
         line = [client]
         for variant in _variants(clients):
             one = found.get((client, variant))
-            line += ["–", "–"] if one is None else [score(one.before, one.metric), score(one.after, one.metric)]
+            line += ["–"] * 3 if one is None else [score(each, one.metric) for each in (one.before, one.after, one.gain)]
         lines.append(line)
     lines += [[text] for text in _SUMMARY]
     for variant in _variants(clients):
         own = [each for each in clients if each.variant == variant]
-        for values in ([each.before for each in own], [each.after for each in own]):
+        for values in ([each.before for each in own], [each.after for each in own], [each.gain for each in own]):
             known = Spread.of([value for value in values if value is not None])
             interval = "–" if known.ci95 is None else f"± {score(known.ci95, own[0].metric)}"
             for line, text in zip(lines[-3:], (score(known.mean, own[0].metric), interval, str(len(own))), strict=True):
@@ -113,17 +123,37 @@ def cells(clients: Sequence[LeftOut]) -> list[list[str]]:
     return lines
 
 
-def markdown(clients: Sequence[LeftOut]) -> str:
-    """The table as Markdown, followed by a sentence that explains it."""
+def comparisons(clients: Sequence[LeftOut], baseline: str | None) -> list[str]:
+    """Lines on each variant beside the baseline, client by client, below a heading; none without a baseline.
+
+    Args:
+        clients: Clients that were left out.
+        baseline: The variant that the others are compared with; None for no comparison.
+    """
+    scores = {
+        variant: {each.client: each.after for each in clients if each.variant == variant and each.after is not None}
+        for variant in _variants(clients)
+    }
+    if baseline not in scores:
+        return []
+    metric = clients[0].metric
+    return comparison.lines(comparison.compare(scores, baseline, metric, "client"), metric, "client")
+
+
+def markdown(clients: Sequence[LeftOut], baseline: str | None = None) -> str:
+    """The table as Markdown, followed by a sentence that explains it, and by comparisons with the baseline."""
     heads = headings(clients)
     lines = [table_row(heads), "|---|" + "---:|" * (len(heads) - 1), *(table_row(line) for line in cells(clients))]
-    return "\n".join([*lines, "", f"{markdown_text(legend(clients))}."]) + "\n"
+    lines += ["", f"{markdown_text(legend(clients))}."]
+    if compared := comparisons(clients, baseline):
+        lines += ["", markdown_text(compared[0]), "", *(f"- {markdown_text(line)}" for line in compared[1:])]
+    return "\n".join(lines) + "\n"
 
 
 def legend(clients: Sequence[LeftOut]) -> str:
     """A sentence that explains the figures."""
     what = {Metric.ACCURACY: "Accuracy in percent", Metric.MSE: "Mean squared error"}[clients[0].metric]
-    return f"{what} of each client in runs that did not train on it; the interval is Student's t over clients"
+    return f"{what} of each client in runs that did not train on it; gain: by adapting; intervals are Student's t over clients"
 
 
 def csv_text(clients: Sequence[LeftOut]) -> str:

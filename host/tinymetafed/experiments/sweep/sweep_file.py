@@ -23,6 +23,7 @@ from tinymetafed_codegen.spec import load as load_experiment
 from tinymetafed_codegen.spec.mistakes import explain
 
 from ...learn.strategies import open_strategy
+from ...learn.tasks.own_data.kept_tables import tables_kept
 from ...learn.tasks.task_registry import open_task
 from ...runs.foreign_parts import of_experiment, remember
 from ...runs.setup import design_of
@@ -175,20 +176,22 @@ def load(path: Path, data: Path | None = None, leave_out: int | None = None) -> 
         raise SweepError(f"{path}: seeds = {file.seeds} names one twice; name each seed once")
     cells: list[Cell] = []
     left_out: list[tuple[str, str]] = []
-    for name, over, base in _chosen(path, file):
-        try:
-            cell = _cell(path, file, name, over, base)
-            cells += _leaving_out(path, file, cell, over, base, data) if file.leave_out else [cell]
-        except TooFewClients as error:
-            left_out.append((name, str(error)))
+    with tables_kept():
+        for name, over, base in _chosen(path, file):
+            try:
+                cell = _cell(path, file, name, over, base)
+                cells += _leaving_out(path, file, cell, over, base, data) if file.leave_out else [cell]
+            except TooFewClients as error:
+                left_out.append((name, str(error)))
     if not cells:
         raise SweepError(f"{path}: '{left_out[0][0]}': {left_out[0][1]}")
     taken: dict[str, str] = {}
     for cell in cells:
         if (other := taken.setdefault(cell.folder, cell.name)) is not cell.name:
             raise SweepError(f"{path}: '{other}' and '{cell.name}' would share the folder {cell.folder}; rename one")
-    if file.baseline is not None and file.baseline not in [cell.name for cell in cells]:
-        names = ", ".join(f"'{cell.name}'" for cell in cells)
+    rows = list(dict.fromkeys(cell.variant or cell.name for cell in cells))
+    if file.baseline is not None and file.baseline not in rows:
+        names = ", ".join(f"'{name}'" for name in rows)
         raise SweepError(f"{path}: baseline = '{file.baseline}' is no row of this sweep; there are {names}")
     return Sweep(path, tuple(file.seeds), tuple(cells), tuple(left_out), file.group, file.baseline)
 

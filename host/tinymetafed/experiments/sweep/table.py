@@ -9,49 +9,18 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from tinymetafed_codegen.markdown_text import markdown_text, table_row
 
-from ...federation.meta_test import confidence
 from ...federation.result import Evaluation
-from ...learn.comparisons import Difference, holm, paired, verdict
 from ...learn.metric import Metric
 from ...runs.run_data import RunData
 from ...runs.run_figures import values_only_cost
 from ...runs.store import read_run
+from . import comparison
+from .comparison import Comparison
 from .execute import is_done
+from .spread import Spread, score
 from .sweep_file import Cell, Run, Sweep
-
-
-@dataclass(frozen=True)
-class Spread:
-    """Statistics over seeds: mean, standard deviation, half-width of the mean's 95 % confidence interval (None: unknown)."""
-
-    mean: float | None
-    sd: float | None
-    ci95: float | None
-
-    @classmethod
-    def of(cls, scores: Sequence[float]) -> Spread:
-        """Statistics with Student's t interval: all None if a score is not finite, only the mean for a single score."""
-        if not scores or not np.isfinite(scores).all():
-            return cls(None, None, None)
-        sd = float(np.std(scores, ddof=1)) if len(scores) > 1 else None
-        return cls(float(np.mean(scores)), sd, confidence(scores))
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """A row beside the sweep's baseline: the paired difference of its scores, over seeds that both have.
-
-    ``adjusted``: the difference's p value with Holm's correction for all rows of the sweep; ``verdict``: in words.
-    """
-
-    baseline: str
-    difference: Difference
-    adjusted: float | None
-    verdict: str
 
 
 @dataclass(frozen=True)
@@ -125,19 +94,14 @@ def rows(sweep: Sweep, out: Path, failed: Mapping[Path, str] | None = None) -> l
         Error: StoreError or SweepFailed.
     """
     found = [_row(cell, [Run(cell, seed) for seed in sweep.seeds], out, failed or {}) for cell in sweep.cells]
-    return found if sweep.baseline is None else compare(found, sweep.baseline)
+    # Clients that are left out in turn are compared one by one.
+    return found if sweep.baseline is None or sweep.cells[0].left_out else compare(found, sweep.baseline)
 
 
 def compare(table: Sequence[Row], baseline: str) -> list[Row]:
     """The rows, each beside the one with the name ``baseline``."""
-    base = next(row for row in table if row.cell.name == baseline)
-    others = [row for row in table if row is not base]
-    differences = [paired(row.scores, base.scores) for row in others]
-    adjusted = holm([difference.p for difference in differences])
-    compared = {
-        row.cell.name: Comparison(baseline, difference, p, verdict(difference, p, row.metric.higher_is_better))
-        for row, difference, p in zip(others, differences, adjusted, strict=True)
-    }
+    scores = {row.cell.name: row.scores for row in table}
+    compared = comparison.compare(scores, baseline, table[0].metric, "seed")
     return [replace(row, compared=compared.get(row.cell.name)) for row in table]
 
 
@@ -189,11 +153,6 @@ def cells(row: Row) -> list[str]:
     ]
 
 
-def score(value: float | None, metric: Metric) -> str:
-    """A score as text: accuracy in percent, an error as a plain number."""
-    return "–" if value is None else f"{100 * value:.1f}" if metric == Metric.ACCURACY else f"{value:.3f}"
-
-
 def notes(table: Sequence[Row], left_out: Sequence[tuple[str, str]] = ()) -> list[str]:
     """Notes on the table: which rows are incomplete or left out, and which runs collapsed or diverged."""
     unfinished = [row.cell.name for row in table if not row.whole]
@@ -204,25 +163,8 @@ def notes(table: Sequence[Row], left_out: Sequence[tuple[str, str]] = ()) -> lis
 
 def comparisons(table: Sequence[Row]) -> list[str]:
     """A line for each row that is compared with the baseline."""
-    lines = []
-    for row in table:
-        if row.compared is None:
-            continue
-        found, metric = row.compared.difference, row.metric
-        if found.mean is None:
-            lines.append(f"{row.cell.name}: not compared, no seed has a score of both")
-            continue
-        interval = "" if found.ci95 is None else f" ± {score(found.ci95, metric)}"
-        p = "" if row.compared.adjusted is None else f", p = {row.compared.adjusted:.3f}"
-        size = score(abs(found.mean), metric)
-        sign = "-" if found.mean < 0 and float(size) else "+"
-        seeds = f"{found.n} seed{'s' * (found.n != 1)}"
-        lines.append(f"{row.cell.name}: {sign}{size}{interval} over {seeds}{p}: {row.compared.verdict}")
-    if not lines:
-        return []
-    baseline = next(row.compared.baseline for row in table if row.compared is not None)
-    head = f"Against {baseline}, seed by seed; p values of paired t tests with Holm's correction for {len(lines)} comparisons:"
-    return [head, *lines]
+    compared = {row.cell.name: row.compared for row in table if row.compared is not None}
+    return comparison.lines(compared, table[0].metric, "seed")
 
 
 def scored(table: Sequence[Row]) -> str:

@@ -50,12 +50,12 @@ class Budget:
 class Plan:
     """A search that has been checked.
 
-    ``settled``: makes the experiment with other values of keys. ``board``: the board whose RAM counts. ``seed``: of the search.
+    ``with_values``: makes the experiment with other values of keys. ``board``: whose RAM counts. ``seed``: of the search.
     """
 
     experiment: Experiment
     source: Path
-    settled: Callable[[Mapping[str, Value]], Experiment] = field(repr=False)
+    with_values: Callable[[Mapping[str, Value]], Experiment] = field(repr=False)
     file: TuneFile
     board: str
     seed: int
@@ -173,7 +173,7 @@ def _cell(plan: Plan, trials: Sequence[Trial], number: int) -> Cell | str:
     settings = trials[number].settings
     first = next(at for at, trial in enumerate(trials) if trial.settings == settings)
     try:
-        experiment = _validated(plan.settled(settings), plan.file.seeds[0])
+        experiment = _validated(plan.with_values(settings), plan.file.seeds[0])
         remember(of_experiment(experiment, str(plan.source)))
         made = design_of(experiment, str(plan.source))
         open_strategy(experiment, made.manifest)

@@ -15,7 +15,7 @@ from pydantic import Field
 from tinymetafed_codegen.errors import UsageError
 from tinymetafed_codegen.files import suggestion
 from tinymetafed_codegen.section import Section
-from tinymetafed_codegen.spec import Experiment, TinyOlSpec, WrongKey
+from tinymetafed_codegen.spec import Experiment, WrongKey
 from tinymetafed_codegen.spec.mistakes import explain
 
 from .. import TuneError
@@ -61,27 +61,27 @@ class _RangeSection(Section):
     log: bool = False
 
 
-_Settled = Callable[[Mapping[str, Value]], object]  # makes the experiment with other values of keys; raises SpecError
+_WithValues = Callable[[Mapping[str, Value]], object]  # makes the experiment with other values of keys; raises SpecError
 
 
-def default_file(experiment: Experiment, settled: _Settled) -> TuneFile:
+def default_file(experiment: Experiment, with_values: _WithValues) -> TuneFile:
     """The search that is made without a file: all keys with default ranges of which the experiment can have several values.
 
     Args:
         experiment: The experiment, around whose values the ranges lie.
-        settled: Makes the experiment with other values of keys. Raises SpecError.
+        with_values: Makes the experiment with other values of keys. Raises SpecError.
     """
-    space = {key: _default(experiment, key, settled) for key in DEFAULT_KEYS if _is_read(experiment, key)}
+    space = {key: _default(experiment, key, with_values) for key in DEFAULT_KEYS if _is_read(experiment, key)}
     return TuneFile({key: each for key, each in space.items() if isinstance(each, Range) or len(each.values) > 1})
 
 
-def read(file: Path, experiment: Experiment, settled: _Settled) -> TuneFile:
+def read(file: Path, experiment: Experiment, with_values: _WithValues) -> TuneFile:
     """Reads a search from the [tune] table of a TOML file.
 
     Args:
         file: The file.
         experiment: The experiment, around whose values the ranges of ``keys`` lie.
-        settled: Makes the experiment with other values of keys. Raises SpecError.
+        with_values: Makes the experiment with other values of keys. Raises SpecError.
 
     Returns:
         The search; keys of ``search`` have the ranges given there, those of ``keys`` their default ranges.
@@ -113,13 +113,13 @@ def read(file: Path, experiment: Experiment, settled: _Settled) -> TuneFile:
             )
         if not _is_read(experiment, key):
             raise TuneError(f"{file}: tune.keys: '{key}' does nothing in this experiment; leave it out")
-        space[key] = _default(experiment, key, settled)
+        space[key] = _default(experiment, key, with_values)
     for key, value in _flat(given.search).items():
         space[key] = _dimension(f"{file}: tune.search: '{key}'", value)
     if not given.keys and not space:
-        return TuneFile(default_file(experiment, settled).space, tuple(given.seeds), tuple(given.objectives))
+        return TuneFile(default_file(experiment, with_values).space, tuple(given.seeds), tuple(given.objectives))
     for key, dimension in space.items():
-        _require_possible(file, key, dimension, settled)
+        _require_possible(file, key, dimension, with_values)
     return TuneFile(space, tuple(given.seeds), tuple(given.objectives))
 
 
@@ -128,7 +128,7 @@ def _is_read(experiment: Experiment, key: str) -> bool:
     section, name = key.split(".")
     there: float | str | None = getattr(getattr(experiment, section), name, None)
     strategy = experiment.strategy
-    if not there or (isinstance(strategy, TinyOlSpec) and section == "strategy"):
+    if not there or (not strategy.has_rounds and section == "strategy"):
         return False
     if section == "adaptation" and not getattr(experiment.adaptation, f"{name.partition('_')[0]}_passes"):
         return False
@@ -139,20 +139,20 @@ def _is_read(experiment: Experiment, key: str) -> bool:
     return not fixed.get(key, False)
 
 
-def _default(experiment: Experiment, key: str, settled: _Settled) -> Range | Choice:
+def _default(experiment: Experiment, key: str, with_values: _WithValues) -> Range | Choice:
     """The default range of a key; of a choice, the values that the experiment can have, its own among them."""
     section, name = key.split(".")
     value = getattr(getattr(experiment, section), name)
     dimension = DEFAULT_KEYS[key][1](value if isinstance(value, int | float) else 0.0)
     if isinstance(dimension, Range):
         return dimension
-    others = [each for each in dimension.values if each != value and _can_have(settled, key, each)]
+    others = [each for each in dimension.values if each != value and _can_have(with_values, key, each)]
     return Choice((value, *others))
 
 
-def _can_have(settled: _Settled, key: str, value: Value) -> bool:
+def _can_have(with_values: _WithValues, key: str, value: Value) -> bool:
     try:
-        settled({key: value})
+        with_values({key: value})
     except UsageError:
         return False
     return True
@@ -193,13 +193,13 @@ def _dimension(what: str, given: object) -> Range | Choice:
     return Range(ends.low, ends.high, ends.log, isinstance(ends.low, int) and isinstance(ends.high, int))
 
 
-def _require_possible(file: Path, key: str, dimension: Range | Choice, settled: _Settled) -> None:
+def _require_possible(file: Path, key: str, dimension: Range | Choice, with_values: _WithValues) -> None:
     """Raises TuneError if an experiment never has a key, or cannot have one of the values to try."""
     if key in SET_BY_THE_SEARCH:
         raise TuneError(f"{file}: tune.search: '{key}' is set by the search itself; leave it out")
     for value in dimension.ends:
         try:
-            settled({key: value})
+            with_values({key: value})
         except WrongKey as error:
             raise TuneError(f"{file}: tune.search: {error}") from None
         except UsageError:  # together with another key of the search it may be right

@@ -21,7 +21,7 @@ from ...runs.charts import Chart, Series, chart
 from ...runs.setup import design_of
 from ..figure import decades
 from ..search_ranges import Value
-from ..sweep import Cell, Run, Spread, Sweep, is_done, table
+from ..sweep import Cell, Run, Spread, Sweep, is_done, score
 from ..sweep import rows as sweep_rows
 from .search_space import Objective
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Figures:
-    """What a trial came to.
+    """The figures of a trial.
 
     ``after``: validation clients' score, over the seeds. ``bytes``: of a whole run, down and up, mean of the seeds. ``ram``: of
     the board in bytes, with the stack. ``work``: multiply-accumulates of one client's round.
@@ -157,9 +157,9 @@ def _cells(row: Row, in_front: bool, is_best: bool) -> list[str]:
     mark = "best" if is_best else "*" if in_front else ""
     if (found := row.figures) is None:
         return [mark, str(row.number), "–", "–", "–", "–", "–", f"{row.changes} ({row.trouble})"]
-    interval = "–" if found.after.ci95 is None else f"± {table.score(found.after.ci95, found.metric)}"
+    interval = "–" if found.after.ci95 is None else f"± {score(found.after.ci95, found.metric)}"
     numbers = [f"{found.bytes:,.0f}", f"{found.ram:,}", f"{found.work:,}"]
-    return [mark, str(row.number), table.score(found.after.mean, found.metric), interval, *numbers, row.changes]
+    return [mark, str(row.number), score(found.after.mean, found.metric), interval, *numbers, row.changes]
 
 
 def legend(known: Sequence[Row], board: str, seeds: int) -> str:

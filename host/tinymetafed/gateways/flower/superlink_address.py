@@ -98,5 +98,5 @@ def require_flower() -> None:
     """Raises SuperLinkError unless Flower is installed. Must come before the modules beside this one are imported."""
     if find_spec("flwr") is None:
         raise SuperLinkError("gateways need Flower, which is not installed: pip install 'tinymetafed[flower]'")
-    os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")  # read at import
-    logging.getLogger("flwr").setLevel(logging.CRITICAL)  # what it says, our events say
+    os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")  # Flower reads it when it is imported
+    logging.getLogger("flwr").setLevel(logging.CRITICAL)  # our events say it

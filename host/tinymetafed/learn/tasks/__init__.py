@@ -189,7 +189,11 @@ class Task(StatesFacts, ABC):
         return Metric.of(self.shapes.loss)
 
     def on_device(self, sample_set: SampleSet) -> bool:
-        """Whether the board computes the samples of a set itself; otherwise the host streams them."""
+        """Whether the board computes the samples of a set itself; otherwise the host streams them.
+
+        Args:
+            sample_set: The set.
+        """
         return self.spec.sample_source != "streamed"
 
     @abstractmethod
@@ -291,6 +295,9 @@ class Task(StatesFacts, ABC):
         Args:
             client: Number of the client.
             adapted: Number of its first ADAPT samples that the model was adapted with; they are left out.
+
+        Returns:
+            The samples.
         """
         return self.test_samples(client, 0)
 
@@ -312,6 +319,9 @@ class Task(StatesFacts, ABC):
         Args:
             client: Number of a held-out client of this task.
             other: A task of the same class, on other or the same data.
+
+        Returns:
+            Whether a model that was trained with ``other`` has seen them.
         """
         return False
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 
 from tinymetafed_codegen.protocol import Stream
@@ -24,7 +25,7 @@ def choose_groups(
         names: Names of the clients that could be read.
         known: Names of all clients.
         spec: The experiment's [task]; with ``source`` no file is trained on, so all files may be held out.
-        seed: ``run.seed``, which chooses where no names are given.
+        seed: ``run.seed``, which chooses where no names are given; for the test none that ``task.validation`` names.
         problems: Takes names that no client has, and groups that leave too few for the others.
 
     Returns:
@@ -51,8 +52,10 @@ def _held_out(
         return set(spec.held_out)
     if spec.source is not None:
         return set(names)
+    named = spec.validation if isinstance(spec.validation, tuple) else ()
     count = max(1, math.floor(len(names) / 4 + 0.5))
-    return {names[i] for i in prng.permutation(seed, 0, 0, Stream.DATA_SPLIT, len(names))[:count]} if names else set()
+    drawn = [names[i] for i in prng.permutation(seed, 0, 0, Stream.DATA_SPLIT, len(names))] if names else []
+    return set(islice((name for name in drawn if name not in named), count))
 
 
 def _validation(
@@ -85,12 +88,6 @@ def _validation(
                 Place(path),
                 f"task.held_out and task.validation both name '{both[0]}'",
                 "a client is either for the test or for validation: name it in one of them",
-            )
-        elif not all_held_out and (both := sorted(chosen & held_out)):
-            problems.add(
-                Place(path),
-                f"task.validation names '{both[0]}', which run.seed has chosen for the test",
-                "name the clients of the test in task.held_out",
             )
     if all_held_out and chosen >= set(names) and names:
         problems.add(Place(path), "all clients are for validation, none is left for the test", "name fewer in task.validation")

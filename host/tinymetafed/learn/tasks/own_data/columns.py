@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from tinymetafed_codegen.spec import ColumnName, FolderTask
 from .numbers import is_missing, number
 from .problems import Place, Problems
 
+_PERSONS = {"person", "subject", "user", "participant", "client", "patient", "speaker", "volunteer", "wearer", "owner"}
 _NO_LABEL = {"", "none", "no", "null", "nil", "false", "-"}  # what people write for data without labels
 
 
@@ -196,3 +198,9 @@ def _text_column(rows: Sequence[Sequence[str]], features: Sequence[int], label: 
     if not all_cells(label, False):
         return None
     return next((column for column in features if all_cells(column, True)), None)
+
+
+def may_name_client(name: str, spec: FolderTask) -> bool:
+    """Whether a column that is named so, for instance ``subject_id``, may say whose row it is, and no key names that one."""
+    words = re.findall(r"[A-Z]?[a-z]+|[A-Z]+", name)
+    return spec.client is None and any(word.casefold() in _PERSONS for word in words)

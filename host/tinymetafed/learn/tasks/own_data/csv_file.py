@@ -13,7 +13,7 @@ from typing import TextIO
 import numpy as np
 from numpy.typing import NDArray
 
-from .columns import Roles, Wanted, find_roles
+from .columns import Roles, Wanted, find_roles, may_name_client
 from .csv_format import CsvFormat, NotCsv, find_format, is_aside
 from .file_table import UNKNOWN, Bools, Doubles, Indices, Table, Texts
 from .numbers import are_names, fits, is_meant_as_number, is_missing, number, why_not, with_nan
@@ -352,7 +352,10 @@ class _Reader:
             return float("nan") if missing == "interpolate" and column in self.roles.features else None
         what = f"'{_shown(cell)}' is" if cell else "is empty,"
         like = f", written like {'-12,5' if self.form.decimal == ',' else '-12.5'} or 3e-4" if cell and found is None else ""
-        if _clock(cell) is None:
+        name = self.header[column] if self.header else ""
+        if found is None and not is_missing(cell) and may_name_client(name, self.wanted.spec):
+            remedy = f'if the column says whose row it is, set task.client = "{name}"; else leave it out with task.ignore'
+        elif _clock(cell) is None:
             remedy = why_not(cell, self.form.decimal)
         else:
             remedy = "it is a time: name its column in task.time, or leave that out with task.ignore"

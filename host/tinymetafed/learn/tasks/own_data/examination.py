@@ -16,6 +16,7 @@ from tinymetafed_codegen.spec import FolderTask
 
 from ...client_groups import ClientGroup, validation_share
 from .classes import MOST_UNITS, look_like_values
+from .columns import may_name_client
 from .file_table import UNKNOWN
 from .folder_content import ClientRecording, Reading
 from .windows import Recording, gaps
@@ -143,6 +144,7 @@ def examine_data(reading: Reading, spec: FolderTask) -> DataFacts:
             *_label_warnings(reading, are_values),
             *_warnings(features, {} if are_values else classes, duplicates),
             *_column_warnings(reading.recordings, features),
+            *_client_warnings(reading.recordings, spec),
             *_backwards(found),
         ),
     )
@@ -319,6 +321,17 @@ def _column_warnings(recordings: Sequence[ClientRecording], features: Sequence[F
         "the place in the file and not the class; leave it out with task.ignore, or name it in task.time"
         for rises, feature, name in named
         if rises and _COUNTS.fullmatch(name)
+    ]
+
+
+def _client_warnings(recordings: Sequence[ClientRecording], spec: FolderTask) -> list[str]:
+    """Features whose names say that they tell whose row it is, unless the experiment has chosen them."""
+    names = next((each.table.names for each in recordings if each.table.names), ())
+    return [
+        f"feature '{name}' may say whose row it is, which tells a model nothing about another client: set task.client = "
+        f'"{name}", or leave it out with task.ignore'
+        for name in names
+        if spec.features is None and may_name_client(name, spec)
     ]
 
 

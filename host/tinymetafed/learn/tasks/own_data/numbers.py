@@ -88,7 +88,10 @@ def why_not(cell: str, decimal: str) -> str:
     if (unit := _UNIT.fullmatch(cell)) and number(unit[1], decimal) is not None:
         return f"write it without '{unit[2]}'"
     if not any(map(str.isdigit, cell)):
-        return "correct it or remove the row; leave a column of texts out with task.ignore"
+        return (
+            "correct it or remove the row; leave a column of texts out with task.ignore, or name it in task.client if it says "
+            "whose row it is"
+        )
     return "correct it or remove the row"
 
 

@@ -19,6 +19,7 @@ from .columns import Wanted
 from .csv_file import CsvContent, read_csv
 from .file_table import UNKNOWN, Indices, Table
 from .folder_content import ClientRecording, Reading
+from .kept_tables import kept_or
 from .media_files import MEDIA_SCALE, find_media, read_media
 from .npz_file import read_npz
 from .origin import located
@@ -138,7 +139,7 @@ def read_folder(
                 if file.suffix.lower() == ".npz":
                     table = read_npz(file, wanted, problems, notes)
                 else:
-                    content = read_csv(file, wanted, problems)
+                    content = kept_or(read_csv, file, wanted, problems)
                     contents += [content] if content else []
                     table = content.table if content else None
                 tables += [(client, table)] if table is not None and len(table) else []
