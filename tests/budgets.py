@@ -47,13 +47,13 @@ def measured(model: str) -> dict[str, int]:
 
 
 def worst_layers() -> dict[str, float]:
-    """Instructions per multiplication of the passes of layers that take more than twice the limit."""
+    """Instructions per multiplication of the passes of layers that take more than 1.25 of the limit."""
     rows = layer_grid.measure(BOARD, Quiet()).rows
     return {
         f"{row.title}: {name}": round(cell.instructions, 2)
         for row in rows
         for name, cell in row.passes.items()
-        if (row.ratio(name) or 0) > 2
+        if (cell.ratio or 0) > 1.25
     }
 
 

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 from compiled_model import FLATTEN, MODELS, dense, design
-from small_runs import needs_qemu, sine
+from small_runs import needs_board, needs_qemu, sine
 
 from tinymetafed.devices.running import build_firmware
 from tinymetafed.runs.setup import design_of
 from tinymetafed_codegen.board_facts import STACK_BYTES
+
+FURTHER = ("rv32", "esp32isa")
 
 # An odd number of filters, for which the compiler unrolls most.
 ODD_INT8 = {
@@ -44,6 +46,20 @@ ODD_INT8 = {
 def test_the_estimate_holds_for_awkward_sizes(name: str, tmp_path: Path) -> None:
     built = build_firmware(design_of(design({**MODELS, "odd int8": ODD_INT8}[name], tmp_path).experiment, name), "mps2")
     assert built.flash_bytes <= built.manifest.memory.flash <= 1.4 * built.flash_bytes
+
+
+@pytest.mark.parametrize(
+    "board", [pytest.param(board, marks=[needs_board(board), pytest.mark.xdist_group("emulator-qemu")]) for board in FURTHER]
+)
+@pytest.mark.parametrize(
+    "name", ["sine", *(pytest.param(name, marks=pytest.mark.exhaustive) for name in ("branches", "odd int8"))]
+)
+def test_the_estimate_holds_on_other_instruction_sets(name: str, board: str, tmp_path: Path) -> None:
+    """The factors in the board's file are those of its compiler: kernels in float32 and int8 and the rest grow differently."""
+    models = {**MODELS, "odd int8": ODD_INT8}
+    experiment = sine() if name == "sine" else design(models[name], tmp_path).experiment
+    built = build_firmware(design_of(experiment, name), board)
+    assert built.flash_bytes <= built.manifest.memory.flash <= 1.2 * built.flash_bytes
 
 
 @needs_qemu

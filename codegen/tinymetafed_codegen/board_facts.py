@@ -29,6 +29,15 @@ class Chip:
 
 
 @dataclass(frozen=True)
+class CodeSize:
+    """Flash that code takes on a board, divided by what it takes on a Cortex-M4F: kernels in float32 and int8, and the rest."""
+
+    kernels: float = 1.0
+    int8_kernels: float = 1.0
+    rest: float = 1.0
+
+
+@dataclass(frozen=True)
 class Line:
     """How the serial port of a board is opened. DTR and RTS are set before, so that the board does not reset.
 
@@ -106,6 +115,7 @@ class Board:
     main: str
     ram_bytes: int
     flash_bytes: int
+    code_size: CodeSize
     receive_window: int
     ticks_per_second: int
     float_registers: int

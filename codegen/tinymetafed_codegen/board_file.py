@@ -10,7 +10,7 @@ from typing import cast
 
 from . import json_facts
 from .board_errors import BoardError
-from .board_facts import Board, Chip, Estimates, Line, Storage
+from .board_facts import Board, Chip, CodeSize, Estimates, Line, Storage
 from .board_requirements import Requirement
 from .json_facts import Facts, FactsError
 from .locate import find
@@ -52,6 +52,7 @@ def _board(file: Path, manifest: Facts) -> Board:
         main=facts.text_of("main") if "main" in facts else "main",
         ram_bytes=facts.count("ram_bytes"),
         flash_bytes=facts.count("flash_bytes"),
+        code_size=_code_size(facts.object_of("code_size")) if "code_size" in facts else CodeSize(),
         receive_window=facts.count("receive_window"),
         ticks_per_second=facts.count("ticks_per_second"),
         float_registers=facts.count("float_registers", least=0),
@@ -93,6 +94,12 @@ def _check_builder(file: Path, facts: Facts) -> None:
 
 def _chip(facts: Facts) -> Chip:
     return Chip(facts.text_of("chip"), facts.text_of("core"), facts.count("clock_hz"), _flash_slowdown(facts))
+
+
+def _code_size(facts: Facts) -> CodeSize:
+    for key in (keys := ("kernels", "int8_kernels", "rest")):
+        facts.checked(key, 0 < facts.number(key) < math.inf, "a number above 0")
+    return CodeSize(*map(facts.number, keys))
 
 
 def _line(facts: Facts) -> Line:

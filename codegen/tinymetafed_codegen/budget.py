@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 from . import augmentation, log_mel_facts, private_update, sample_parts, secure_sum
 from .board_facts import STACK_BYTES, Board
 from .calls import Call
 from .graph import Graph
 from .level_format import wire_dtype
 from .manifest import STACK, Memory, RamUse
-from .ops import Op
+from .ops import Int8Op, Op
 from .plan import Plan
 from .protocol import Dtype, Variant
 from .spec import Experiment, SpecError
@@ -74,7 +76,11 @@ def memory(
         BudgetError: The board has less RAM or flash than the model needs.
     """
     ram = _ram(experiment, net, arena, window, sensor, takes_parts)
-    flash = _flash(experiment, net) + frozen_bytes + sample_parts.FLASH_BYTES * takes_parts
+    rest = _other_flash(experiment, net) + sample_parts.FLASH_BYTES * takes_parts
+    floats, integers = _kernel_flash(net)
+    factors = board.code_size
+    code = factors.kernels * floats + factors.int8_kernels * integers + factors.rest * rest
+    flash = math.ceil(code) + frozen_bytes + _table_flash(experiment, net)
     found = Memory(ram, STACK_BYTES, board.ram_bytes, flash, board.flash_bytes)
     for what, used, available in (
         ("RAM", found.ram_total, found.ram_available),
@@ -138,29 +144,37 @@ def keeps_local(experiment: Experiment, net: Graph) -> bool:
     return experiment.model.local_start == "kept" and net.n_local > 0
 
 
-def _flash(experiment: Experiment, net: Graph) -> int:
-    feedback = FEEDBACK_FLASH_BYTES * experiment.strategy.error_feedback
+def _other_flash(experiment: Experiment, net: Graph) -> int:
+    """Bytes of all code but the kernels'."""
     keeps_state = keeps_local(experiment, net) or experiment.strategy.error_feedback
-    store = (STORE_FLASH_BYTES + STORE_STATE_FLASH_BYTES * keeps_state) * experiment.board.store
-    sensor = SENSOR_FLASH_BYTES * (experiment.board.sensor is not None)
-    if sensor and (heard := log_mel_facts.of_experiment(experiment, "")) is not None:
-        sensor += SOUND_FLASH_BYTES + heard.flash
+    has_sensor = experiment.board.sensor is not None
+    parts = [
+        augmentation.flash_bytes(experiment),
+        FEEDBACK_FLASH_BYTES * experiment.strategy.error_feedback,
+        (STORE_FLASH_BYTES + STORE_STATE_FLASH_BYTES * keeps_state) * experiment.board.store,
+        SENSOR_FLASH_BYTES * has_sensor,
+        SOUND_FLASH_BYTES * (has_sensor and log_mel_facts.of_experiment(experiment, "") is not None),
+        PRIVACY_FLASH_BYTES * (private_update.facts(experiment, net.n_global) is not None),
+        AUTHENTICATION_FLASH_BYTES * experiment.run.is_authenticated,
+        SECURE_FLASH_BYTES * experiment.privacy.secure_aggregation,
+        MEASURES_FLASH_BYTES * experiment.board.measures,
+        CODED_FLASH_BYTES * experiment.strategy.codes_values,
+        LEVEL_UPDATE_FLASH_BYTES * (experiment.strategy.uplink_levels is not None),
+        LEVEL_LOAD_FLASH_BYTES * (experiment.strategy.downlink_levels is not None),
+        DIFFERENCE_FLASH_BYTES * experiment.strategy.takes_differences,
+    ]
+    return CORE_FLASH_BYTES + sum(parts)
+
+
+def _table_flash(experiment: Experiment, net: Graph) -> int:
+    """Bytes of tables besides a model's weights, the same on every board."""
+    heard = log_mel_facts.of_experiment(experiment, "") if experiment.board.sensor is not None else None
     private = private_update.facts(experiment, net.n_global)
-    privacy = 0 if private is None else PRIVACY_FLASH_BYTES + private.table_bytes
-    authentication = AUTHENTICATION_FLASH_BYTES * experiment.run.is_authenticated
-    secure = SECURE_FLASH_BYTES * experiment.privacy.secure_aggregation
-    measures = MEASURES_FLASH_BYTES * experiment.board.measures
-    coded = CODED_FLASH_BYTES * experiment.strategy.codes_values
-    coded += LEVEL_UPDATE_FLASH_BYTES * (experiment.strategy.uplink_levels is not None)
-    coded += LEVEL_LOAD_FLASH_BYTES * (experiment.strategy.downlink_levels is not None)
-    difference = DIFFERENCE_FLASH_BYTES * experiment.strategy.takes_differences
-    augmenting = augmentation.flash_bytes(experiment)
-    parts = augmenting + feedback + store + sensor + authentication + privacy + secure + measures + coded + difference
-    return CORE_FLASH_BYTES + parts + _kernel_flash(net)
+    return (0 if heard is None else heard.flash) + (0 if private is None else private.table_bytes)
 
 
-def _kernel_flash(net: Graph) -> int:
-    """Bytes of all kernels; calls that differ only in their tensors share one."""
+def _kernel_flash(net: Graph) -> tuple[int, int]:
+    """Bytes of all kernels in float32, and of those in int8; calls that differ only in their tensors share one."""
     kernels: dict[tuple[str, int, int, *tuple[bool, ...]], Op] = {}
     backward = [(call, variant is Variant.GRADIENT) for variant, calls in net.backward.items() for call in calls]
     passes = dict.fromkeys(call for variant in (None, *net.backward) for call in net.forward_of(variant))
@@ -178,11 +192,13 @@ def _kernel_flash(net: Graph) -> int:
             kernels[(op.cpp_type(), 1, inputs, call.masks_input, *variant)] = op
         if call.update:
             kernels[(op.cpp_type(), 2, inputs if fused else outputs, sums, *variant)] = op
-    return sum(_unrolled(op, size, _measured(op, part)) for (_, part, size, *_), op in kernels.items())
+    sizes = [(isinstance(op, Int8Op), _unrolled(op, size, _measured(op, part))) for (_, part, size, *_), op in kernels.items()]
+    return sum(size for is_int8, size in sizes if not is_int8), sum(size for is_int8, size in sizes if is_int8)
 
 
 def _measured(op: Op, part: int) -> int:
-    return op.flash_bytes[part] if part < len(op.flash_bytes) else UNMEASURED_FLASH_BYTES
+    measured = op.code_bytes()
+    return measured[part] if part < len(measured) else UNMEASURED_FLASH_BYTES
 
 
 def _unrolled(op: Op, size: int, flash: int) -> int:

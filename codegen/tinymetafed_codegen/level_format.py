@@ -23,6 +23,10 @@ class LevelFormat:
         """The largest magnitude."""
         return (1 << self.bits - 1) - 1
 
+    def packed_size(self, count: int) -> int:
+        """Bytes of so many levels, packed."""
+        return (self.bits * count + 7) // 8
+
     @property
     def facts(self) -> list[int]:
         """What the model's hash covers."""

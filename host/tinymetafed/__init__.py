@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from .api.measuring_boards import (
         bench_activations,
         bench_adaptation,
+        bench_augmentation,
         bench_authentication,
         bench_board,
         bench_grid,
@@ -61,7 +62,7 @@ if TYPE_CHECKING:
         count_instructions,
     )
     from .api.measuring_gateways import bench_gateways
-    from .api.measuring_lines import bench_downlink, bench_soak, bench_uplink, bench_wire
+    from .api.measuring_lines import bench_downlink, bench_levels, bench_soak, bench_uplink, bench_wire
     from .api.measuring_runs import bench_all, bench_budget, bench_byzantine, bench_gains, bench_simulation
     from .api.planning import FederationPlan, FleetMeasurement, bench_fleet, plan
     from .api.progress import ProgressEvent, ProgressOption, watching
@@ -163,6 +164,7 @@ _WHERE = {
     ".api.measuring_boards": (
         "bench_activations",
         "bench_adaptation",
+        "bench_augmentation",
         "bench_authentication",
         "bench_board",
         "bench_grid",
@@ -174,6 +176,7 @@ _WHERE = {
     ".api.measuring_gateways": ("bench_gateways",),
     ".api.measuring_lines": (
         "bench_downlink",
+        "bench_levels",
         "bench_soak",
         "bench_uplink",
         "bench_wire",
@@ -393,6 +396,7 @@ __all__ = [
     "bench_activations",
     "bench_adaptation",
     "bench_all",
+    "bench_augmentation",
     "bench_authentication",
     "bench_board",
     "bench_budget",
@@ -403,6 +407,7 @@ __all__ = [
     "bench_gateways",
     "bench_grid",
     "bench_kernels",
+    "bench_levels",
     "bench_memory",
     "bench_simulation",
     "bench_soak",

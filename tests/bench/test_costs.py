@@ -8,16 +8,19 @@ from pathlib import Path
 
 import budgets
 
-from tinymetafed.bench import costs
+from tinymetafed.bench import costs, targets
 from tinymetafed.bench.activation_cost import ActivationCost, ActivationCosts
 from tinymetafed.bench.adaptation_cost import AdaptationCost
+from tinymetafed.bench.augment_cost import AugmentCost
+from tinymetafed.bench.command_cost import CommandCost
 from tinymetafed.bench.costs import ArenaBytes, Costs
 from tinymetafed.bench.downlink_cost import DownlinkCost, DownlinkRow
 from tinymetafed.bench.kernel_cost import Comparison, StepCost
 from tinymetafed.bench.layer_grid import PASSES, Cell, Grid, Row
+from tinymetafed.bench.level_cost import LevelCost, LevelRow
 from tinymetafed.bench.line_cost import FramingShare, LineShare, WireCost, WireRound
 from tinymetafed.bench.sample_cost import SampleCost
-from tinymetafed.bench.simulation_cost import SimulationCost
+from tinymetafed.bench.simulation_cost import ManyClients, SimulationCost
 from tinymetafed.bench.uplink_cost import UpdateBytes, UplinkCost, UplinkRound
 from tinymetafed_codegen.locate import root
 from tinymetafed_codegen.memory_prices import MemoryPrice
@@ -46,14 +49,24 @@ def test_the_documents_exact_figures_are_the_budgets() -> None:
     assert (root() / "docs" / costs.PICTURE).is_file()
 
 
+def test_targets_of_kernels_are_told_by_their_passes() -> None:
+    depthwise = {name: Cell(3.0, 9.0, (cycles, 9.0), 2.5) for name, cycles in zip(PASSES, (3.0, 4.0, 5.0), strict=True)}
+    pool = {"forward": Cell(8.0, 12.0, (8.0, 9.0), None), "gradient": Cell(2.0, 3.0, (2.0, 3.0), None)}
+    grid = (Row("depthwise_conv2d 16x16x8, kernel 3, stride 1", 9, depthwise), Row("max_pool 24x24x8", 9, pool))
+    assert [(row.what, row.now, row.wanted) for row in targets.of_kernels(grid)] == [
+        ("depthwise 3x3, stride 1: cycles per multiplication", "4.00–9.00", "≤ 3.6"),
+        ("max_pool 2x2: times as fast as textbook", "1.50", "≥ 1.1"),
+    ]
+
+
 def test_the_worst_layers_of_the_document_are_the_budgets() -> None:
     document = (root() / "docs" / costs.DOCUMENT).read_text(encoding="utf-8")
     told = {}
-    for layer, _, *cells in rows(document, "| layer | limit"):
+    for layer, *cells in rows(document, "| layer | forward"):
         told |= {
             f"{layer}: {name}": float(cell.split()[1])
-            for name, cell in zip(PASSES, cells[::3], strict=True)
-            if cell.startswith("🟥")
+            for name, cell in zip(PASSES, cells[::4], strict=True)
+            if cell[:1] in ("🟨", "🟧", "🟥")
         }
     assert told == budgets.written()["layers"]
 
@@ -84,7 +97,7 @@ def test_measurements_are_written_and_drawn(tmp_path: Path) -> None:
     simulated = SimulationCost(
         us_per_client_step=1.5, lanes=8, isa="avx2", threads=1, one_thread_us=1.5, speedup=None, speedup_idle=None,
         single_us=6.0, round_us=12.0, coding_percent=25.0, textbook_us=18.0, ratio=12.0,
-        cpu_us=1.5, peers={}, peak_percent=40.0,
+        cpu_us=1.5, peers={"JAX": 6.0}, peak_percent=40.0, weights_percent=80.0, many=ManyClients(100_000, 1.0, 10.0, 5, 6),
     )  # fmt: skip
     wire = WireCost(
         source="a net", baud=115200, turn_around_seconds=0.016, bulk=[LineShare(256, 0.9, 0.8)],
@@ -99,8 +112,8 @@ def test_measurements_are_written_and_drawn(tmp_path: Path) -> None:
     grid = Grid(
         "mps2",
         (
-            Row("conv2d", 1_000, 2.5, {"forward": Cell(3.0, 9.0, (3.5, 4.0)), "update": Cell(6.0, 9.0, (7.0, 8.0))}),
-            Row("add", 10, None, {"forward": Cell(5.0, 6.0, (6.0, 7.0))}),
+            Row("conv2d", 1_000, {"forward": Cell(3.0, 9.0, (3.5, 4.0), 2.5), "update": Cell(6.0, 9.0, (7.0, 8.0), 2.4)}),
+            Row("add", 10, {"forward": Cell(5.0, 6.0, (6.0, 7.0), None)}),
         ),
     )
     sample = SampleCost((4, 5, 3), "uint8", 3_072, 1_000, 5_000, 60, 99, 0)
@@ -112,9 +125,31 @@ def test_measurements_are_written_and_drawn(tmp_path: Path) -> None:
             ActivationCost(MemoryPrice("least", "f32", 1_500, 110, 10, 0, chosen=False), {"full": 1_050}),
         ),
     )
-    downlink = DownlinkCost("n", 300, 1_120, 1_024, (DownlinkRow("f16", 2_348.0, {1: 568.2, 16: 825.0}),))
-    shown = {"n": adaptation}, {"n": uplink}, downlink, {"n": stored}, {"n": ArenaBytes(1_100, 1_010, 1_000)}, (sample, counted)
-    figures = Costs("mps2", "-Os", {"n": levels}, grid, {"n": simulated}, wire, "gcc 1", *shown)
+    versions = (
+        DownlinkRow("f16", "packed", 2_348.0, {1: 568.2, 16: 825.0}),
+        DownlinkRow("i4", "range", 500.0, {1: 490.0, 16: 500.0}),
+    )
+    downlink = DownlinkCost("n", 300, 1_120, 1_024, versions)
+    changed = AugmentCost("mps2", "augment.shift = 2", 10, 1_100.4, 1_000.0, 5_000, 5_000, 9_280, 9_000)
+    few_bits = LevelCost(
+        "mps2", 100, 5_888, 589,
+        (
+            LevelRow("i8", "packed", 6_246.0, 976.4, 9_000, 5_000, 600, 1_000_000, 0),
+            LevelRow("i4", "range", 2_500.0, 494.0, 9_900, 5_100, 700, 1_000_000, 47_200),
+        ),
+    )  # fmt: skip
+    shown = (
+        {"n": adaptation},
+        (("n, 4x4", changed),),
+        {"n": uplink},
+        {"n": few_bits},
+        downlink,
+        {"n": stored},
+        {"n": ArenaBytes(1_100, 1_010, 1_000)},
+        (sample, counted),
+        CommandCost(0.25, 0.5, 0.1),
+    )
+    figures = Costs("mps2", "-Os", {"n": levels}, grid, {"sine": simulated}, wire, "gcc 1", *shown)
     document, picture = costs.write(figures, tmp_path)
     text = document.read_text(encoding="utf-8")
     table = rows(text, "| net | compiled at | instructions")
@@ -123,17 +158,34 @@ def test_measurements_are_written_and_drawn(tmp_path: Path) -> None:
         ["-O2", "999", "3,999", "4.00"],
         ["-O3, the best", "998", "3,998", "4.01"],
     ]
-    assert rows(text, "| layer | limit") == [
-        ["conv2d", "2.5", "🟩 3.00", "3.5–4.0", "9.0", "", "", "", "🟥 6.00", "7.0–8.0", "9.0"],
-        ["add", "", "5.00", "6.0–7.0", "6.0", "", "", "", "", "", ""],
+    assert rows(text, "| layer | forward") == [
+        ["conv2d", "🟩 3.00", "2.50", "3.5–4.0", "9.0", "", "", "", "", "🟥 6.00", "2.40", "7.0–8.0", "9.0"],
+        ["add", "5.00", "", "6.0–7.0", "6.0", "", "", "", "", "", "", "", ""],
     ]
-    assert rows(text, "| net | vector unit") == [["n", "avx2", "8", "4.0", "12.0"]]
+    reached = {row[1]: row[2:] for row in rows(text, "| area | what")}
+    assert reached["adapting n: instructions, of whole steps"] == ["1", "0.40", "≤ 0.5", "", ""]
+    assert reached["update of n, P = 25: bytes, of indices + adaptive entropy"] == ["1.25 (packed)", "1.10", "≤ 1.15", "1", ""]
+    assert reached["f16 download by difference, every round: of all weights"] == ["1", "0.24", "≤ 0.3", "", ""]
+    assert reached["sine: % of the multiply-adds of one core without fused ones"] == ["45–53", "40", "≥ 62", "50", ""]
+    assert reached["sine: one client alone, of the time in a lane"] == ["", "4.00", "≤ 2", "", ""]
+    assert reached["sine: times as fast as JAX"] == ["", "4.0", "", "", "6.00 µs a step"]
+    assert reached["sine: seconds of processor time per million clients"] == ["", "10", "≤ 60", "", ""]
+    assert reached["`tinymetafed --help`: seconds"] == ["1.7", "0.25", "≤ 0.5", "", ""]
+    assert rows(text, "| net | vector unit") == [["sine", "avx2", "8", "4.0", "12.0"]]
     assert rows(text, "| wire types") == [["i8 both ways", "1,234", "567", "0.50", "0.75"]]
     assert "| weights in | all | every round | every 16 rounds |" in text
-    assert rows(text, "| weights in | all") == [["f16", "2,348", "568 (0.24)", "825 (0.35)"]]
+    assert rows(text, "| weights in | all") == [
+        ["f16", "2,348", "568 (0.24)", "825 (0.35)"],
+        ["i4, range code", "500", "490 (0.98)", "500 (1.00)"],
+    ]
     assert rows(text, "| net | steps") == [["n", "320 local, 80 full", "40, 30", "61,000", "1,000,000", "2,500,000", "0.40"]]
     assert rows(text, "| net | P, %") == [["n", "25", "280", "500.0", "440.0", "400.0", "1.25", "1.10", "1.25"]]
     assert rows(text, "| net | flash, bytes | packed")[0][5:] == ["700", "620", "500", "600", "130,000", "100,000", "3.00 %"]
+    assert rows(text, "| net | keys") == [["n, 4x4", "`augment.shift = 2`", "10", "+100", "1,000", "10.0", "+0", "+280"]]
+    assert [[row[2], row[3], row[5], *row[-2:]] for row in rows(text, "| net | weights | both ways")] == [
+        ["i8 packed", "6,246", "976", "", ""],
+        ["i4 range", "2,500", "494", "47,200", "4.72 %"],
+    ]
     assert rows(text, "| net | board.memory") == [
         ["n", "fastest", "f32", "2,000", "1.00", "1,000", "1.00"],
         ["n", "least", "f32", "1,500", "0.75", "1,050", "1.05"],

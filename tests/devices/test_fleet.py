@@ -13,7 +13,7 @@ import pytest
 from clocks import HUNG_SECONDS, HeldClock, wait_until
 
 from tinymetafed.devices import work_queue
-from tinymetafed.devices.fleet import ENDLESS_SECONDS, OVERDUE_SECONDS, Fleet
+from tinymetafed.devices.fleet import ENDLESS_FACTOR, ENDLESS_SECONDS, OVERDUE_SECONDS, Fleet
 from tinymetafed.devices.link.link_errors import DeviceRefused, DeviceSilent, PortError, PortHeld, SampleTooLarge, WrongFirmware
 from tinymetafed.devices.roster import LATE_SECONDS, MAX_FAILURES, MAX_INVALID_UPDATES, UNRELIABLE_SECONDS, FleetError
 from tinymetafed.federation.audit import MOST_REFUTED, Audit
@@ -635,6 +635,31 @@ def test_a_board_that_nobody_can_stand_in_for_begins_again(count: int) -> None:
     assert [each.outcome for each in served] == [item * item for item in range(count)]
     assert served[0].status == "redone" and served[0].note.startswith("endless: not done after")
     assert endless.rejoined == 1
+
+
+def test_a_board_that_takes_ever_longer_gets_no_more_time_for_it() -> None:
+    class Creeping(StandIn):
+        watch: Any = None
+        takes = 0.1
+        longest = 0.0
+
+        def work(self, item: int) -> int:
+            self.takes *= ENDLESS_FACTOR - 1  # always less than what the last item would allow
+            for step in range(1, 21):
+                self.clock.advance(self.takes / 20)
+                self.longest = max(self.longest, step * self.takes / 20)
+                if (left := self.watch()) is not None:
+                    self.takes = 0.1
+                    raise left
+            return super().work(item)
+
+    events = Events()
+    creeping = Creeping("creeping")
+    together = fleet(creeping, events=events)
+    for _ in range(12):
+        assert together.map([3], work)[0].outcome == 9
+    assert creeping.longest < 2 * ENDLESS_SECONDS
+    assert any(event.startswith("creeping: not done after") for event in events)
 
 
 def test_the_first_of_two_boards_to_end_an_item_that_takes_long_counts() -> None:

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+import threading
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -18,10 +19,12 @@ import int8_reference
 import numpy as np
 import numpy.typing as npt
 import pytest
+from clocks import HUNG_SECONDS
 from compiled_model import CHECKS_ARE_CALLS
 from reference import run
 from small_runs import Quiet, sine
 
+from tinymetafed.devices import device_clients
 from tinymetafed.devices.device_urls import DeviceUrlError, parse
 from tinymetafed.devices.launch import Device, launch
 from tinymetafed.devices.link.link_errors import DeviceRefused
@@ -360,6 +363,21 @@ class Boards:
         text = file.read_text(errors="replace") if file.exists() else ""
         file.unlink(missing_ok=True)
         return text
+
+
+def every_board_serves(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No board takes a second client before every board has taken its first, whatever the machine's scheduling."""
+    first = threading.Barrier(count, timeout=HUNG_SECONDS)
+    seen: set[str] = set()
+    federate = device_clients.federate
+
+    def wait_for_all(session: Session, *job: Any) -> device_clients.ClientResult:
+        if session.name not in seen:
+            seen.add(session.name)
+            first.wait()
+        return federate(session, *job)
+
+    monkeypatch.setattr(device_clients, "federate", wait_for_all)
 
 
 def sanitized(experiment: Experiment, folder: Path, findings: Path) -> Path:

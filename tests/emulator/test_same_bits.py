@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from clocks import HUNG_SECONDS
-from rig import ALL, BITS, Board, Boards, present
+from rig import ALL, BITS, Board, Boards, every_board_serves, present
 from small_runs import DATA, Quiet, needs_data, needs_qemu, omniglot, sine
 
-from tinymetafed.devices import device_clients
-from tinymetafed.devices.link.session import Session
 from tinymetafed.runs import training
 from tinymetafed.runs.journal import RunResult
 from tinymetafed.runs.run_data import RunData
@@ -54,21 +49,6 @@ def test_weights_deltas_and_predictions_equal_the_native_process(boards: Boards,
     for mine, other in zip(seen, others, strict=True):
         np.testing.assert_array_equal(mine.view(np.uint32), other.view(np.uint32))  # bits, so that -0 is not 0
     assert chunks == other_chunks
-
-
-def every_board_serves(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No board takes a second client before every board has taken its first, whatever the machine's scheduling."""
-    first = threading.Barrier(count, timeout=HUNG_SECONDS)
-    seen: set[str] = set()
-    federate = device_clients.federate
-
-    def wait_for_all(session: Session, *job: Any) -> device_clients.ClientResult:
-        if session.name not in seen:
-            seen.add(session.name)
-            first.wait()
-        return federate(session, *job)
-
-    monkeypatch.setattr(device_clients, "federate", wait_for_all)
 
 
 def run(experiment: Experiment, url: str, out: Path, data: Path | None = None) -> RunResult:

@@ -90,8 +90,24 @@ static bool outputs_agree() {
     store_rectified<kRelu, kCount>(outputs.at + 1, sums);
     for (int i = 0; i < kCount; ++i) expected.at[1 + i] = !kRelu || sums[i] > 0 ? sums[i] : 0.0f;
     if (!(outputs == expected)) return false;
+    store_rectified_apart<kRelu, kCount, 3>(outputs.at, sums);
+    for (int i = 0; i < kCount; ++i) expected.at[3 * i] = !kRelu || sums[i] > 0 ? sums[i] : 0.0f;
+    if (!(outputs == expected)) return false;
   }
   return true;
+}
+
+template <bool kMask, int kCount>
+static bool gradients_agree() {
+  const Numbers64 sums(13);
+  Numbers64 x(14), gradients(15), expected(15);
+  for (int i = 0; i < kPlaces; ++i) x.at[i] = x.at[i] > 0 ? x.at[i] : 0.0f;
+  store_masked<kMask, kCount>(gradients.at + 1, sums.at, x.at + 1);
+  for (int i = 0; i < kCount; ++i) expected.at[1 + i] = !kMask || x.at[1 + i] > 0 ? sums.at[i] : 0.0f;
+  if (!(gradients == expected)) return false;
+  store_masked_apart<kMask, kCount, 3>(gradients.at, sums.at, x.at);
+  for (int i = 0; i < kCount; ++i) expected.at[3 * i] = !kMask || x.at[3 * i] > 0 ? sums.at[i] : 0.0f;
+  return gradients == expected;
 }
 
 TEST("sums of adjacent numbers have the bits of plain loops") {
@@ -118,6 +134,11 @@ TEST("differences from adjacent numbers have the bits of plain loops") {
 TEST("stored outputs of a ReLU are 0 for zeros, negative numbers and NaN") {
   CHECK(outputs_agree<true, 1>() && outputs_agree<true, 4>() && outputs_agree<true, 7>() && outputs_agree<true, 8>());
   CHECK(outputs_agree<false, 5>());
+}
+
+TEST("stored gradients are 0 where a ReLU's output is 0") {
+  CHECK(gradients_agree<true, 1>() && gradients_agree<true, 4>() && gradients_agree<true, 7>() && gradients_agree<true, 8>());
+  CHECK(gradients_agree<false, 5>());
 }
 
 }  // namespace tmf

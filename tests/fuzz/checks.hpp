@@ -5,7 +5,7 @@
 #include <cstring>
 #include <vector>
 
-#include "device_state.hpp"
+#include "part_checks.hpp"
 #include "source.hpp"
 
 namespace {
@@ -19,20 +19,6 @@ void forget_frozen() {
   frozen.assign(kGlobal, Entry{});
   pulled.assign(kGlobal, false);
 }
-
-// --- Statistics of a run, which show that the inputs reach every message, state and status ---
-
-struct Reached {
-  uint64_t accepted[kLook + 1];
-  uint64_t status[16];
-  uint64_t state[8];
-  uint64_t fault[16];
-  uint64_t damaged;
-  uint64_t steps;
-  uint64_t entries;
-  uint64_t codec;
-  uint64_t decoder;
-} reached;
 
 // --- One piece of the line at a time, and the checks after it ---
 
@@ -53,11 +39,6 @@ Reply reply() {
   found.present = true;
   answered.clear();
   return found;
-}
-
-template <typename Message>
-bool parsed(const Bytes& body, Message& message) {
-  return parse(body.data() + kFrameHeaderBytes, body.size() - kFrameHeaderBytes, message) == Status::kOk;
 }
 
 void check_progress(const Bytes& answer) {
@@ -305,12 +286,12 @@ void check_pulled(const Pull& pull, const Bytes& answer) {
 void check_accepted(const Bytes& request, const Bytes& answer) {
   const uint8_t type = request[0];
   if (type != Configure::kType && type != Load::kType && type != Train::kType && type != Sample::kType &&
-      type != Pull::kType && type != kRecall && type != kKeep)
+      type != Pull::kType && type != kRecall && type != kKeep && type != kSamplePart)
     check(before.unchanged(), "I4", "a message that only reads has changed the device");
   // The first Configure of a session loads the weights that are saved.
   const bool recalls = HAS_STORE && type == Configure::kType &&
                        (!before.same(Learner_session_{}) || !before.was(Learner_has_session_{}));
-  if (type != Load::kType && type != Sample::kType && !recalls)
+  if (type != Load::kType && type != Sample::kType && type != kSamplePart && !recalls)
     check(before.same(Learner_received_{}) &&
               (type == Train::kType ? before.same_globals() : before.same(Learner_parameters_{})),
           "I4", "a message that neither loads nor trains has changed a weight");
@@ -384,6 +365,8 @@ void check_accepted(const Bytes& request, const Bytes& answer) {
     }
     case kRecall: case kKeep: check_store(request, answer); break;
     case kLook: check_contents(answer); break;
+    case kSamplePart: check_sample_part(request, answer); break;
+    case kInputPart: check_input_part(request, answer); break;
     default: violated("I10", "a message that does not exist was accepted");
   }
   ++reached.accepted[type];
@@ -399,9 +382,11 @@ void check_detail(const Bytes& request, const ErrorAnswer& error) {
       check(error.detail == is(Learner_token_{}), "I10", "BAD_TOKEN does not name the cycle in progress");
       break;
     case Status::kBadOffset: {
+      const bool is_part = request[0] == kSamplePart || request[0] == kInputPart;
       const uint32_t expected = loads                          ? is(Learner_loaded_{})
                                 : request[0] == Sample::kType ? is(Learner_step_{})
                                 : request[0] == Pull::kType   ? is(Learner_delta_{}).count()
+                                : is_part                     ? expected_position(request)
                                                                : kParameters;
       const bool begins = loads && (!is(Learner_has_token_{}) || load.token > is(Learner_token_{}));
       check(error.detail == expected || (begins && error.detail == 0), "I10", "BAD_OFFSET names another offset than expected");
@@ -420,11 +405,13 @@ void check_answer(const Bytes& request, const Bytes& answer) {
     ++reached.status[static_cast<int>(error.status)];
     check_detail(request, error);
     check(before.unchanged(), "I4", "a refused message has changed the device");
+    check_parts(request, false);
     return;
   }
   check(answer[0] == (request[0] | kAnswerBit), "I10", "an answer of another type than its request");
   ++reached.status[0];
   check_accepted(request, answer);
+  check_parts(request, true);
 }
 
 // The pending Await, which is answered later.

@@ -53,6 +53,13 @@ REVEAL(SavedState, run_)
 #if HAS_PRIVACY
 REVEAL(PrivateUpdate, rounded)
 #endif
+#if HAS_PARTS
+REVEAL(SampleParts, waiting_)
+REVEAL(SampleParts, dtype_)
+REVEAL(SampleParts, taken_)
+REVEAL(SampleParts, number_)
+REVEAL(SampleParts, scale_)
+#endif
 #undef REVEAL
 
 namespace {
@@ -71,6 +78,24 @@ uint32_t secrets = 0;  // that the board has asked its entropy source for, since
 bool entropy_fails = false;  // for all of an input
 bool trains_delta = true;  // whether the last Train began a program that sends a delta, as those of the stored states do
 
+template <typename Message>
+bool parsed(const Bytes& body, Message& message) {
+  return parse(body.data() + kFrameHeaderBytes, body.size() - kFrameHeaderBytes, message) == Status::kOk;
+}
+
+// Statistics of a run, which show that the inputs reach every message, state and status.
+struct Reached {
+  uint64_t accepted[kLook + 1];
+  uint64_t status[16];
+  uint64_t state[8];
+  uint64_t fault[16];
+  uint64_t damaged;
+  uint64_t steps;
+  uint64_t entries;
+  uint64_t codec;
+  uint64_t decoder;
+} reached;
+
 // A copy of the learner without its arena.
 struct Snapshot {
   alignas(Learner) uint8_t bytes[sizeof(Learner)];
@@ -87,8 +112,15 @@ struct Snapshot {
     std::memcpy(bytes, &from, size);
   }
   const Learner& view() const { return *reinterpret_cast<const Learner*>(bytes); }
+  // Whether nothing has changed but what waits of a sample in parts, which part_checks.hpp looks at.
   bool unchanged() {
-    return writes == flash_writes && std::memcmp(bytes, &learner(), size) == 0;
+    const size_t from = parts_at(), to = from + sizeof(SampleParts) * HAS_PARTS;
+    const auto* const now = reinterpret_cast<const uint8_t*>(&learner());
+    return writes == flash_writes && std::memcmp(bytes, now, from) == 0 && std::memcmp(bytes + to, now + to, size - to) == 0;
+  }
+  static size_t parts_at() {
+    const SampleParts& parts = (const SampleParts&)learner();  // a private base
+    return static_cast<size_t>(reinterpret_cast<const uint8_t*>(&parts) - reinterpret_cast<const uint8_t*>(&learner()));
   }
   bool unchanged_but_for_the_store() {
     const auto* const now = reinterpret_cast<const uint8_t*>(&learner());

@@ -34,13 +34,29 @@ STREAMED: dict[str, Any] = {
         ],
     },
 }
+# A sample in float32 takes several messages, one in bytes a single one or parts.
+PARTS: dict[str, Any] = {
+    "task": {"kind": "folder", "path": "fuzz", "dtype": "float32"},
+    "data": {"normalise": "none"},
+    "strategy": {"downlink": "i8"},
+    "model": {
+        "input": [15, 12, 1],
+        "local_start": "kept",
+        "loss": "softmax_cross_entropy",
+        "layers": [
+            {"op": "conv2d", "filters": 3, "kernel": 3, "stride": 3, "activation": "relu"},
+            {"op": "flatten"},
+            {"op": "dense", "units": 3, "local": True},
+        ],
+    },
+}
 PLAIN = {"sine": 1024, "streamed": 256}  # the smallest window splits all data into many messages
-WINDOWS = PLAIN | {"private": 256}
+WINDOWS = PLAIN | {"private": 256, "parts": 256}
 PRIVATE = ["strategy.selection=random", "run.devices_per_round=20", "privacy.clip=0.25", "privacy.noise=0.5"]
 
 
 def build(model: str, folder: Path, replaced: Mapping[str, Path] | None = None) -> Path:
-    """Builds the stand-alone harness of ``sine``, ``streamed`` or ``private`` in ``folder``, which keeps the object files.
+    """Builds the stand-alone harness of a model of WINDOWS in ``folder``, which keeps the object files.
 
     ``replaced`` maps file names of units to other source text. Raises AssertionError with the compiler's messages.
     """
@@ -72,7 +88,8 @@ def generate_sources(model: str, folder: Path, *, store: bool = False) -> list[P
     """
     streamed = STREAMED | ({"board": {"store": True}} if store else {})
     sine = find("examples/sine.toml")
-    experiment = spec.parse(streamed, "fuzz") if model == "streamed" else spec.load(sine, PRIVATE * (model == "private"))
+    own = {"streamed": streamed, "parts": PARTS}.get(model)
+    experiment = spec.load(sine, PRIVATE * (model == "private")) if own is None else spec.parse(own, "fuzz")
     native = boards.load("native")
     assert native.storage is not None
     flash = dataclasses.replace(native.storage, page_bytes=1024, write_bytes=4, pages=12)

@@ -20,6 +20,13 @@
 #define HAS_PRIVACY 0
 #endif
 
+#if __has_include(<sample_parts_facts.hpp>)  // generated for firmware that takes samples in parts only
+#include <sample_parts.hpp>
+#define HAS_PARTS 1
+#else
+#define HAS_PARTS 0
+#endif
+
 namespace fuzz {
 
 constexpr size_t kWindow = board::kReceiveWindow;
@@ -63,6 +70,8 @@ constexpr uint32_t kRun = 3;
 constexpr uint8_t kRecall = 0x20;  // types of the messages that only firmware with a store knows
 constexpr uint8_t kKeep = 0x21;
 constexpr uint8_t kLook = 0x22;
+constexpr uint8_t kSamplePart = 0x10;  // types of the messages that only firmware knows that takes samples in parts
+constexpr uint8_t kInputPart = 0x11;
 constexpr uint32_t kSteps = 3 * 2 + 2 * 1;  // steps of the stored states' program TRAIN
 
 inline Configure configuration(Program program, Dtype uplink) {
@@ -92,9 +101,12 @@ inline uint32_t end_of_load(uint32_t offset) {
   return kScaled ? *std::upper_bound(std::begin(model::kGlobalEnds), std::end(model::kGlobalEnds), offset) : kGlobal;
 }
 
+// The most bytes of data in a message whose other fields have so many.
+constexpr size_t most_data(size_t fixed) { return kWindow - 8 - kWindow / 254 - fixed - 6; }
+
 // A Load of global weights from `offset` on in the model's dtype, with nearly as many as fit.
 inline Load weights_from(uint32_t token, uint32_t offset, Bytes& data) {
-  const uint32_t most = static_cast<uint32_t>((kWindow - 8 - kWindow / 254 - Load::kFixedSize - 6) / kWidth);
+  const uint32_t most = static_cast<uint32_t>(most_data(Load::kFixedSize) / kWidth);
   const uint32_t count = std::min(most, end_of_load(offset) - offset);
   data.resize(count * kWidth);
   for (uint32_t i = 0; i < count; ++i) {
@@ -108,9 +120,13 @@ inline Load weights_from(uint32_t token, uint32_t offset, Bytes& data) {
   return {token, offset, model::kDownlink, kScale, data.data(), data.size()};
 }
 
-inline Bytes sample_data() {
-  Bytes data(4 * model::kTargetSize + model::kInputSize);
-  for (size_t i = 4 * model::kTargetSize; i < data.size(); ++i) data[i] = static_cast<uint8_t>(i * 29);
+constexpr uint32_t input_bytes(Dtype dtype) { return static_cast<uint32_t>(width(dtype)) * model::kInputSize; }
+constexpr uint32_t sample_bytes(Dtype dtype) { return 4 * model::kTargetSize + input_bytes(dtype); }
+
+// In F32, bytes of moderate numbers.
+inline Bytes sample_data(Dtype dtype = Dtype::kU8) {
+  Bytes data(sample_bytes(dtype));
+  for (size_t i = 4 * model::kTargetSize; i < data.size(); ++i) data[i] = static_cast<uint8_t>(dtype == Dtype::kF32 && i % 4 == 3 ? 0x3E : i * 29);
   return data;
 }
 
@@ -163,17 +179,30 @@ class Host {
         const uint32_t at = random_.once_in(8) ? number() : random_.below(kParameters + 2);
         return body_of(Fetch{at, static_cast<uint16_t>(random_.once_in(3) ? number() : random_.below(40))}, sequence());
       }
-      case 27: case 28: case 29: return predict();
+      case 27: case 28:
+#if HAS_PARTS
+        return input_part();
+#endif
+      case 29: return predict();
       case 30: case 31: {
         Bytes any = bytes(2 + random_.below(60));
         any[0] = static_cast<uint8_t>(random_.once_in(2) ? random_.below(12) : any[0]);
         return any;
       }
       case 32: case 33: return store();
-      default: return sample();
+      default: return next_sample();
     }
   }
 
+  // A sample, or a part of one.
+  Bytes next_sample() {
+#if HAS_PARTS
+    if (!random_.once_in(4)) return sample_part();
+#endif
+    return sample();
+  }
+
+ private:
   Bytes sample() {
     Bytes data = sample_data();
     Sample message{token(), random_.once_in(10) ? number() : step_++, Dtype::kU8, 1.0f / 255, nullptr, 0};
@@ -189,7 +218,49 @@ class Host {
     return body_of(message, sequence());
   }
 
- private:
+#if HAS_PARTS
+
+  // The next part of a sample or an input, most often as long as one message holds.
+  template <typename Part>
+  void take_part(Part& part, const Bytes& whole, uint32_t& taken) {
+    if (taken >= whole.size()) taken = 0;
+    const auto left = static_cast<uint32_t>(whole.size()) - taken, most = static_cast<uint32_t>(most_data(Part::kFixedSize));
+    part.position += taken;
+    part.scale = 1.0f / 255;
+    part.data = whole.data() + taken;
+    part.data_size = std::min(left, random_.once_in(3) ? random_.below(most + 1) : most);
+    taken = part.data_size == left ? 0 : taken + static_cast<uint32_t>(part.data_size);
+    if (random_.once_in(15)) part.position = number();
+    if (random_.once_in(15)) part.position -= random_.below(static_cast<uint32_t>(whole.size()));
+    if (random_.once_in(15)) part.dtype = static_cast<Dtype>(random_.below(5));
+    if (random_.once_in(15)) part.scale = real();
+  }
+
+  Bytes sample_part() {
+    if (sample_taken_ == 0) sample_dtype_ = random_.of({Dtype::kU8, Dtype::kF32});
+    Bytes whole = sample_data(sample_dtype_);
+    const uint32_t target = bits_of<uint32_t>(random_.once_in(8) ? real() : 1.0f);
+    std::memcpy(whole.data(), &target, sizeof target);
+    SamplePart part{token(), static_cast<uint32_t>(step_ * whole.size()), sample_dtype_, 0.0f, nullptr, 0};
+    if (random_.once_in(30)) whole.resize(whole.size() + 9);
+    take_part(part, whole, sample_taken_);
+    step_ += sample_taken_ == 0;
+    return body_of(part, sequence());
+  }
+
+  Bytes input_part() {
+    if (input_taken_ == 0) {
+      input_dtype_ = random_.of({Dtype::kU8, Dtype::kF32});
+      if (!random_.once_in(8)) ++input_number_;
+    }
+    const Bytes sample = sample_data(input_dtype_), whole(sample.begin() + 4 * model::kTargetSize, sample.end());
+    InputPart part{input_number_, 0, input_dtype_, 0.0f, nullptr, 0};
+    take_part(part, whole, input_taken_);
+    return body_of(part, sequence());
+  }
+
+#endif
+
   uint8_t sequence() { return static_cast<uint8_t>(random_.next()); }
   Program one_of_two() { return static_cast<Program>(random_.once_in(20) ? random_.next() : random_.below(2)); }
   uint32_t number() {
@@ -266,7 +337,7 @@ class Host {
       const uint32_t word = bits_of<uint32_t>(real());
       for (int byte = 0; byte < (levels ? 1 : 4); ++byte) data.push_back(static_cast<uint8_t>(word >> (8 * byte)));
     }
-    const size_t most = kWindow - 8 - kWindow / 254 - Predict::kFixedSize - 6;
+    const size_t most = most_data(Predict::kFixedSize);
     if (data.size() > most) data.resize(most);
     if (random_.once_in(15)) data.resize(random_.below(static_cast<uint32_t>(data.size()) + 1));
     const Dtype dtype = random_.once_in(15) ? static_cast<Dtype>(random_.next()) : levels ? Dtype::kU8 : Dtype::kF32;
@@ -291,6 +362,10 @@ class Host {
   uint32_t offset_ = 0;
   uint32_t step_ = 0;
   Bytes scratch_;
+#if HAS_PARTS
+  Dtype sample_dtype_ = Dtype::kU8, input_dtype_ = Dtype::kU8;
+  uint32_t sample_taken_ = 0, input_taken_ = 0, input_number_ = 0;
+#endif
 };
 
 inline void append(Bytes& input, Kind kind, const Bytes& data) {
@@ -324,7 +399,7 @@ inline void append_operation(Bytes& input, Random& random, Host& host) {
     }
     case 6: case 7:
       append(input, kWork, {static_cast<uint8_t>(random.below(16))});
-      for (uint32_t i = source::on_device() ? 0 : random.below(6); i > 0; --i) append(input, kFrame, host.sample());
+      for (uint32_t i = source::on_device() ? 0 : random.below(6); i > 0; --i) append(input, kFrame, host.next_sample());
       break;
     case 8: case 9: case 10: append(input, kTwice, host.message()); break;
     default: append(input, kFrame, host.message());

@@ -35,7 +35,7 @@ void run(const Operation& operation, Bytes& line) {
       Reply first;
       Reply second;
       feed(wire, line, &first);
-      if (!first.present) break;
+      if (!first.present || has_dropped_parts()) break;  // the host begins that sample again
       Snapshot after_first;
       after_first.take();
       feed(wire, line, &second);

@@ -12,6 +12,7 @@ import fuzzer
 import pytest
 
 from tinymetafed_codegen.locate import find
+from tinymetafed_codegen.optional_messages.part_messages import PART_REQUESTS
 from tinymetafed_codegen.optional_messages.store_messages import STORE_REQUESTS
 from tinymetafed_codegen.protocol import REQUESTS, Fetch, State, Status
 
@@ -231,6 +232,75 @@ def test_planted_faults_are_found(model: str, folder: Path, monkeypatch: pytest.
     assert fuzzer.run(program, executions=1_000)[0] == ""
     missed = []
     for number, fault in faults.items():
+        monkeypatch.setenv(VARIABLE, str(number))
+        finding, _ = fuzzer.run(program, executions=EXECUTIONS)
+        if fault.finding not in finding or not finding:
+            missed.append((fault.what, finding[:300]))
+    assert missed == []
+
+
+PLANTED_IN_PARTS = [
+    Planted(
+        "a part beyond the end of its sample is taken",
+        "parts",
+        "parts/sample_parts.hpp",
+        "part.data_size > targets + input_bytes(part.dtype) - taken",
+        "false",
+        "",
+    ),
+    Planted(
+        "a part that came before is refused",
+        "parts",
+        "parts/sample_parts.hpp",
+        "static_cast<int32_t>(part.position - expected) < 0",
+        "false",
+        "I11",
+    ),
+    Planted(
+        "a sample's parts differ in dtype or scale",
+        "parts",
+        "parts/sample_parts.hpp",
+        "if (taken > 0 && (part.dtype != dtype_ || part.scale != scale_)) return Status::kBadValue;",
+        "",
+        "I",
+    ),
+    Planted(
+        "floats are written over bytes that are not read yet",
+        "parts",
+        "parts/sample_parts.hpp",
+        "sizeof(float) * model::kInputSize - input_bytes(dtype_)",
+        "size_t{0}",
+        "I",
+    ),
+    Planted(
+        "a sample is trained without its last byte",
+        "parts",
+        "parts/sample_parts.hpp",
+        "taken_ < kTargetBytes + input_bytes(dtype_)",
+        "taken_ + 1 < kTargetBytes + input_bytes(dtype_)",
+        "I4",
+    ),
+]
+
+
+@pytest.mark.xdist_group("fuzz-parts")
+def test_samples_in_parts_have_no_finding_and_planted_faults_are_found(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one program has all faults, none of which it commits at first."""
+    header = folder / "parts" / "parts" / "sample_parts.hpp"  # found before that of the core
+    header.parent.mkdir(parents=True)
+    text = (find("firmware") / "core" / "parts" / "sample_parts.hpp").read_text()
+    for number, fault in enumerate(PLANTED_IN_PARTS, start=1):
+        text = fault.planted(text, number)
+    header.write_text(text.replace("#pragma once", f"#pragma once\n{CHOSEN}"))
+    monkeypatch.setenv(VARIABLE, "0")
+    program = built("parts", folder)
+    finding, reached = fuzzer.run(program, *sorted(fuzzer.CORPUS.iterdir()), executions=EXECUTIONS)
+    assert finding == ""
+    for request in (*REQUESTS, *PART_REQUESTS):
+        assert reached["accepted"][request.type_id] > 100, request.__name__
+    assert reached["steps"][0] > 1_000 and reached["status"][Status.BAD_OFFSET] > 200
+    missed = []
+    for number, fault in enumerate(PLANTED_IN_PARTS, start=1):
         monkeypatch.setenv(VARIABLE, str(number))
         finding, _ = fuzzer.run(program, executions=EXECUTIONS)
         if fault.finding not in finding or not finding:

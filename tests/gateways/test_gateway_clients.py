@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 import zlib
 from dataclasses import replace
@@ -9,12 +10,13 @@ from itertools import count
 
 import numpy as np
 import pytest
-from gateways_in_memory import CLIENTS, ROUNDS, Site, first, gateway, setup, simulated, site, trained
+from gateways_in_memory import CLIENTS, ROUNDS, SimulatedBoards, Site, first, gateway, setup, simulated, site, trained
 
 from tinymetafed.devices.roster import FleetError
-from tinymetafed.federation.clients import Served, TrainingFailed
+from tinymetafed.federation.clients import Served, Traffic, TrainingFailed
 from tinymetafed.federation.rounds import rounds
 from tinymetafed.gateways.backhaul import BackhaulError
+from tinymetafed.gateways.gateway_clients import FIRST_SECONDS, LATE_FACTOR
 from tinymetafed.gateways.gateway_roster import MAX_FAILURES, REFUSED_SECONDS, Standing
 from tinymetafed.learn.codecs.delta import Sparse
 from tinymetafed.learn.weights import sha256
@@ -472,6 +474,42 @@ def test_a_gateway_that_lies_about_its_time_holds_no_run(monkeypatch: pytest.Mon
         there.backhaul.silent.add(2)
         assert each.index == 0 or there.backhaul.clock < 100
     assert all(cost.longest <= cost.seconds for cost in there.clients.costs)
+
+
+def test_a_gateway_that_takes_ever_longer_gets_no_more_time_for_it() -> None:
+    there = site(4, 4)
+    there.clients.roster.gather(2)
+    waited, factor = 1.0, LATE_FACTOR - 1
+    lates: list[float] = []
+
+    def slowly(number: int, content: bytes) -> bytes:
+        nonlocal waited
+        if number == 2:
+            there.backhaul.clock += waited
+            lates.append(waited)
+            waited *= factor  # always less than what the last order would allow
+        return content
+
+    there.backhaul.change = slowly
+    done = trained(there.made, there.clients)
+    assert sha256(done[-1].weights) == sha256(simulated(there.made)[-1].weights)
+    assert there.clients._most_seconds() <= FIRST_SECONDS, lates
+
+
+@pytest.mark.parametrize("claims", [[2**60] * 9, [2**40, 3, 2, 1, 0, 0, 0, 0, 0]])
+def test_a_gateway_that_lies_about_its_bytes_is_not_used(claims: list[int]) -> None:
+    class Boasting(SimulatedBoards):
+        @property
+        def traffic(self) -> Traffic:
+            return Traffic(down=claims.pop(0) if len(claims) > 1 else claims[0])
+
+    there = site(4, 4)
+    there.boards(2).__class__ = Boasting
+    there.clients.roster.gather(1)
+    done = trained(there.made, there.clients)
+    assert sha256(done[-1].weights) == sha256(simulated(there.made)[-1].weights)
+    assert all(0 <= each.traffic.down < 2**50 for each in done)
+    assert any(re.match("gateway (lab1|2) is not used: ", line) for line in there.said)
 
 
 def test_a_board_that_the_server_excludes_gets_no_work() -> None:

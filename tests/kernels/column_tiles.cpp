@@ -66,6 +66,20 @@ bool counts_whole() {
   return true;
 }
 
+// Whether the places that use a kernel element are those of its range that share it, with partners at equal distances.
+template <typename Of>
+bool ranges_hold() {
+  for (int element = 0; element <= Of::kReach; ++element) {
+    for (int place = 0; place < Of::kCount; ++place) {
+      const bool within = Of::shares(place, element) && place >= Of::first(element) && place < Of::last(element);
+      if (Of::uses(place, element) != within) return false;
+      if (within && Of::partner(place + Of::kNext, element) != Of::partner(place, element) + Of::kMoves) return false;
+      if (within && Of::partner(place, element) >= Of::kPartners) return false;
+    }
+  }
+  return true;
+}
+
 template <int kIn, int kKernel, int kStride, int kPad, int kOut>
 void check() {
   using Columns = Axis<kIn, kOut, kKernel, kStride, kPad>;
@@ -73,7 +87,7 @@ void check() {
   if (!(covers<Outputs<Columns>, 1>() && covers<Outputs<Columns>, 2>() && covers<Outputs<Columns>, 4>() &&
         covers<Outputs<Columns>, 12>() && covers<Inputs<Columns>, 1>() && covers<Inputs<Columns>, 6>() &&
         covers<Inputs<Columns>, 12>() && groups_cover<Outputs<Columns>, 3>() && groups_cover<Inputs<Columns>, 3>() &&
-        counts_whole<Columns>()))
+        counts_whole<Columns>() && ranges_hold<Outputs<Columns>>() && ranges_hold<Inputs<Columns>>()))
     std::printf("wrong: %d inputs, %d elements, stride %d, padding %d\n", kIn, kKernel, kStride, kPad);
 }
 

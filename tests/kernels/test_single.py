@@ -6,12 +6,13 @@ import math
 import subprocess
 from pathlib import Path
 
-from compiled_model import HERE, MODELS, design
+from compiled_model import FLATTEN, HERE, MODELS, depthwise, design
 
 from tinymetafed.simulation.vector_units import VectorUnit, vector_units
 from tinymetafed_codegen.locate import find
 from tinymetafed_codegen.ops.conv2d import Conv2d
 from tinymetafed_codegen.ops.dense import Dense
+from tinymetafed_codegen.ops.depthwise_conv2d import DepthwiseConv2d
 from tinymetafed_codegen.ops.op import Op
 from tinymetafed_codegen.toolchain import compiler_flags
 
@@ -25,17 +26,31 @@ TESTED = (
     "conv1d",
     "dense local first",
     "dense odd",
+    "depthwise",
     "long kernel and reshapes",
+    "padded by numbers",
 )
+# Several vectors of channels, groups of pixels, and kernels whose sums fit into the registers and do not.
+WIDE_DEPTHWISE = {
+    "input": [6, 17, 21],
+    "loss": "mse",
+    "layers": [
+        depthwise(3, activation="relu"),
+        depthwise(5, stride=2, activation="relu"),
+        depthwise([1, 12]),
+        FLATTEN,
+        {"op": "dense", "units": 1},
+    ],
+}
 RULES = ("Plain", "DecayAndMomentum", "Sum")  # of the updates, in turn
 
 
 def layers(folder: Path) -> list[Op]:
     """The models' layers that have kernels of their own for a single client, each shape once."""
     found = {}
-    for name in TESTED:
-        for call in design(MODELS[name], folder / name).graph.forward:
-            if isinstance(call.op, Conv2d | Dense):
+    for name, model in {**{name: MODELS[name] for name in TESTED}, "wide depthwise": WIDE_DEPTHWISE}.items():
+        for call in design(model, folder / name).graph.forward:
+            if isinstance(call.op, Conv2d | Dense | DepthwiseConv2d):
                 found[call.op.cpp_type()] = call.op
     return list(found.values())
 
@@ -58,7 +73,7 @@ def table(tested: list[Op]) -> str:
 def test_a_single_client_has_the_bits_of_the_core(tmp_path: Path) -> None:
     unit = next((unit for unit in vector_units().values() if unit.lanes > 1), VectorUnit("generic", 4))
     tested = layers(tmp_path)
-    assert {type(op).__name__ for op in tested} >= {"Conv1d", "Conv2d", "Dense"}
+    assert {type(op).__name__ for op in tested} >= {"Conv1d", "Conv2d", "Dense", "DepthwiseConv2d"}
     (tmp_path / "layers.hpp").write_text(table(tested))
     (tmp_path / "op_headers.hpp").write_text("")
     (tmp_path / "board.hpp").write_text("namespace tmf::board { constexpr int kFloatRegisters = 16; }\n")

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tinymetafed.learn.codecs import delta as codec
-from tinymetafed.learn.codecs import downlink
+from tinymetafed.learn.codecs import downlink, index_code
 from tinymetafed_codegen.protocol import Coding, Delta, Dtype
 
 DTYPES = (Dtype.F32, Dtype.F16, Dtype.I8)
@@ -45,7 +45,7 @@ def test_index_sets_are_within_5_percent_of_the_information_bound(n: int) -> Non
         bits = []
         for _ in range(8 if n < 10_000 else 2):
             gaps = np.diff(np.sort(rng.permutation(n)[:k]), prepend=-1) - 1
-            bits.append(int(codec.index_bits(codec.best_coding(gaps), gaps).sum()))
+            bits.append(int(index_code.index_bits(index_code.best_coding(gaps), gaps).sum()))
         assert np.mean(bits) <= 1.05 * ideal_bits(n, k), f"P = {percent}"
 
 
@@ -53,7 +53,7 @@ def test_data_bytes_are_the_counted_bits_and_the_values() -> None:
     (message,) = codec.encode(sample(), K, Dtype.I8, 4096, token=0)
     indices = codec.select_top(sample(), K)
     gaps = np.diff(indices, prepend=indices[0] - 1) - 1
-    assert len(message.data) == -(-int(codec.index_bits(codec.best_coding(gaps), gaps).sum()) // 8) + K
+    assert len(message.data) == -(-int(index_code.index_bits(index_code.best_coding(gaps), gaps).sum()) // 8) + K
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -77,7 +77,9 @@ def test_every_index_set_is_decoded_from_every_coding(seed: int, n: int, share: 
     indices = np.sort(rng.permutation(n)[:k])
     gaps = np.diff(indices, prepend=indices[0] - 1) - 1
     code = Coding(coding) if coding >= 0 else Coding.BITMAP if gaps.any() else Coding.RUN
-    message = Delta(0, 0, k, int(indices[0]), code, Dtype.I8, 1.0, codec.packed(codec.gap_bits(code, gaps)) + bytes(k))
+    message = Delta(
+        0, 0, k, int(indices[0]), code, Dtype.I8, 1.0, index_code.packed(index_code.gap_bits(code, gaps)) + bytes(k)
+    )
     assert np.array_equal(codec.decode([message], n=n, k=k, token=0).indices, indices)
 
 

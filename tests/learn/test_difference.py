@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from tinymetafed.learn.codecs import difference, downlink
 from tinymetafed.learn.codecs.difference import Version, Versions, encode
+from tinymetafed_codegen.level_format import LevelFormat
 from tinymetafed_codegen.optional_messages.difference_messages import (
     FINGERPRINT_FACTOR,
     STEP_ESCAPE,
@@ -126,3 +127,12 @@ def test_all_weights_are_sent_where_a_difference_is_not_shorter() -> None:
     new = known.newest(downlink.encode(random.normal(0, 900, N).astype(np.float32), Dtype.F16, TENSORS))
     assert encode(old, new).size >= new.size
     assert known.difference(old.fingerprint, new) is None
+
+
+def test_a_difference_of_levels_is_not_longer_than_all_of_them_packed() -> None:
+    random, levels = np.random.default_rng(1), LevelFormat(4, is_ranged=False)
+    old, new = (Version.of(downlink.encode(random.normal(0, 1, N).astype(np.float32), Dtype.I8, TENSORS, levels)) for _ in "ab")
+    assert new.size == sum((4 * size + 7) // 8 for size in TENSORS) <= encode(old, new).size
+    known = Versions()
+    known.newest(old.segments)
+    assert known.difference(old.fingerprint, known.newest(new.segments)) is None

@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tinymetafed.learn.codecs import coded_delta
-from tinymetafed.learn.codecs.delta import DeltaError, index_bits, packed
+from tinymetafed.learn.codecs.index_code import DeltaError, index_bits, packed
 from tinymetafed.learn.codecs.value_code import ValueCode, ValueCodeError
 from tinymetafed_codegen.optional_messages.coded_messages import CodedDelta, ValueCoding
 from tinymetafed_codegen.protocol import Coding, Dtype
@@ -49,6 +49,12 @@ def values_at() -> int:
 
 VALUES_AT = values_at()
 OF_VALUES = np.unpackbits(np.frombuffer(WHOLE.data, np.uint8), bitorder="little")[VALUES_AT:]
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_scale_that_makes_values_infinite_is_refused() -> None:
+    with pytest.raises(DeltaError, match="is not finite"):
+        decode(changed(scale=3e38))
 
 
 def test_what_is_tested_here_is_valid_and_in_rice_codes() -> None:

@@ -138,6 +138,10 @@ class Op:
         """The C++ type that holds the kernels, as seen from namespace tmf::model."""
         return ""
 
+    def code_bytes(self) -> tuple[int, ...]:
+        """Bytes of code of forward, input gradient and update: ``flash_bytes``, or what they are for this shape."""
+        return self.flash_bytes
+
     def backward_reads(self) -> str:
         """The tensors of the forward pass that the backward reads: "x", "y", "xy" or ""."""
         return "x"

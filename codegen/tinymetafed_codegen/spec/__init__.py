@@ -5,7 +5,8 @@ from ..section import SpecError
 from .augment import AugmentSpec, PredictSpec
 from .data import DataSpec, Normalise
 from .defaults import CLIENTS
-from .experiment import EvaluationSpec, Experiment, TooFewClients, WrongKey, dump, folder_task, load, parse
+from .experiment import EvaluationSpec, Experiment, TooFewClients
+from .experiment_file import WrongKey, dump, folder_task, load, parse
 from .folder_task import ColumnName, FolderTask
 from .model import ModelSpec
 from .own_task_spec import OwnTaskSpec

@@ -89,48 +89,62 @@ class Blake2s {
            static_cast<uint32_t>(bytes[3]) << 24;
   }
 
+  static uint32_t rotated_left(uint32_t word, unsigned left) { return rotated(word, 32 - left); }
+
+  // The function G of RFC 7693, where b and d stand for themselves rotated by kLagB and kLagD to the right, before and after. A
+  // rotation that only the next use carries out is free where an operand of an addition can be rotated, as on ARM.
   [[gnu::always_inline]] static inline void mix(uint32_t& a, uint32_t& b, uint32_t& c, uint32_t& d, uint32_t x, uint32_t y) {
-    a += b + x;
-    d = rotated(d ^ a, 16);
-    c += d;
-    b = rotated(b ^ c, 12);
-    a += b + y;
-    d = rotated(d ^ a, 8);
-    c += d;
-    b = rotated(b ^ c, 7);
+    a += rotated(b, kLagB) + x;
+    d = rotated(d, kLagD) ^ a;
+    c += rotated(d, 16);
+    b = rotated(b, kLagB) ^ c;
+    a += rotated(b, 12) + y;
+    d = rotated(d, 16) ^ a;
+    c += rotated(d, kLagD);
+    b = rotated(b, 12) ^ c;
   }
+  static constexpr unsigned kLagB = 7;
+  static constexpr unsigned kLagD = 8;
 
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wunknown-pragmas"  // a compiler without the next pragmas keeps its own optimisation level
 #pragma GCC push_options
-// Scheduled before registers are allocated, v would need more of them than there are: a sixth more instructions on a Cortex-M4.
+// Scheduled before registers are allocated, the words would need more of them than there are: a sixth more instructions on a Cortex-M4.
 #pragma GCC optimize("O2", "no-schedule-insns")
 
   // Compresses a block of 64 bytes, which may be block_; `bytes` of it are data, the others zeros.
   [[gnu::noinline]] void compress(const void* block, size_t bytes, bool last) {
     counted_ += bytes;
     uint32_t* const m = block_;
+#pragma GCC unroll 16
     for (size_t i = 0; i < 16; ++i) m[i] = little_endian(static_cast<const uint8_t*>(block) + 4 * i);
-    uint32_t v[16];
-    for (size_t i = 0; i < 8; ++i) {
-      v[i] = state_[i];
-      v[i + 8] = kStart[i];
-    }
-    v[12] ^= static_cast<uint32_t>(counted_);
-    v[13] ^= static_cast<uint32_t>(counted_ >> 32);
-    if (last) v[14] = ~v[14];
-    // Without inner loops, so that v is in registers as far as these suffice.
+    // Single variables and no inner loop, so that they are in registers as far as these suffice.
+    uint32_t a0 = state_[0], a1 = state_[1], a2 = state_[2], a3 = state_[3];
+    uint32_t b0 = rotated_left(state_[4], kLagB), b1 = rotated_left(state_[5], kLagB);
+    uint32_t b2 = rotated_left(state_[6], kLagB), b3 = rotated_left(state_[7], kLagB);
+    uint32_t c0 = kStart[0], c1 = kStart[1], c2 = kStart[2], c3 = kStart[3];
+    uint32_t d0 = rotated_left(kStart[4] ^ static_cast<uint32_t>(counted_), kLagD);
+    uint32_t d1 = rotated_left(kStart[5] ^ static_cast<uint32_t>(counted_ >> 32), kLagD);
+    uint32_t d2 = rotated_left(last ? ~kStart[6] : kStart[6], kLagD), d3 = rotated_left(kStart[7], kLagD);
     for (const uint8_t(&order)[16] : kOrder) {
-      mix(v[0], v[4], v[8], v[12], m[order[0]], m[order[1]]);
-      mix(v[1], v[5], v[9], v[13], m[order[2]], m[order[3]]);
-      mix(v[2], v[6], v[10], v[14], m[order[4]], m[order[5]]);
-      mix(v[3], v[7], v[11], v[15], m[order[6]], m[order[7]]);
-      mix(v[0], v[5], v[10], v[15], m[order[8]], m[order[9]]);
-      mix(v[1], v[6], v[11], v[12], m[order[10]], m[order[11]]);
-      mix(v[2], v[7], v[8], v[13], m[order[12]], m[order[13]]);
-      mix(v[3], v[4], v[9], v[14], m[order[14]], m[order[15]]);
+      // Each four may come in any order; in this one GCC stores the fewest variables in between.
+      mix(a0, b0, c0, d0, m[order[0]], m[order[1]]);
+      mix(a2, b2, c2, d2, m[order[4]], m[order[5]]);
+      mix(a3, b3, c3, d3, m[order[6]], m[order[7]]);
+      mix(a1, b1, c1, d1, m[order[2]], m[order[3]]);
+      mix(a0, b1, c2, d3, m[order[8]], m[order[9]]);
+      mix(a1, b2, c3, d0, m[order[10]], m[order[11]]);
+      mix(a2, b3, c0, d1, m[order[12]], m[order[13]]);
+      mix(a3, b0, c1, d2, m[order[14]], m[order[15]]);
     }
-    for (size_t i = 0; i < 8; ++i) state_[i] ^= v[i] ^ v[i + 8];
+    state_[0] ^= a0 ^ c0;
+    state_[1] ^= a1 ^ c1;
+    state_[2] ^= a2 ^ c2;
+    state_[3] ^= a3 ^ c3;
+    state_[4] ^= rotated(b0, kLagB) ^ rotated(d0, kLagD);
+    state_[5] ^= rotated(b1, kLagB) ^ rotated(d1, kLagD);
+    state_[6] ^= rotated(b2, kLagB) ^ rotated(d2, kLagD);
+    state_[7] ^= rotated(b3, kLagB) ^ rotated(d3, kLagD);
   }
 
 #pragma GCC pop_options

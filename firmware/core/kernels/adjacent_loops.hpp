@@ -48,6 +48,27 @@ template <bool kRelu, int kCount, typename T>
   for (int i = 0; i < kCount; ++i) to[i] = rectified<kRelu>(sums[i]);
 }
 
+// to[i] = a gradient, with 0 where x[i] is 0 if kMask.
+template <bool kMask, int kCount, typename T>
+[[gnu::always_inline]] inline void store_masked(T* to, const T* sums, const T* x) {
+#pragma GCC unroll 8
+  for (int i = 0; i < kCount; ++i) to[i] = masked_by<kMask>(sums[i], x + i);
+}
+
+// to[i * kApart] = a layer's output.
+template <bool kRelu, int kCount, int kApart, typename T>
+[[gnu::always_inline]] inline void store_rectified_apart(T* to, const T* sums) {
+#pragma GCC unroll 8
+  for (int i = 0; i < kCount; ++i) to[i * kApart] = rectified<kRelu>(sums[i]);
+}
+
+// to[i * kApart] = a gradient, with 0 where x[i * kApart] is 0 if kMask.
+template <bool kMask, int kCount, int kApart, typename T>
+[[gnu::always_inline]] inline void store_masked_apart(T* to, const T* sums, const T* x) {
+#pragma GCC unroll 8
+  for (int i = 0; i < kCount; ++i) to[i * kApart] = masked_by<kMask>(sums[i], x + i * kApart);
+}
+
 // place[i] -= steps[i] * x.
 template <int kCount, typename T>
 [[gnu::always_inline]] inline void subtract_products(T* place, const T* steps, const T& x) {

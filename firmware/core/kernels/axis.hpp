@@ -16,8 +16,8 @@ struct Axis {
 
   // The input at the window's first element, and the range [first, last) of elements that lie on inputs.
   static constexpr int start(int out) { return out * kStride - kBefore; }
-  static constexpr int first(int out) { return max(0, -start(out)); }
-  static constexpr int last(int out) { return min(kKernel, kIn - start(out)); }
+  static constexpr int first(int out) { return kBefore == 0 ? 0 : max(0, -start(out)); }
+  static constexpr int last(int out) { return start(kOut - 1) + kKernel <= kIn ? kKernel : min(kKernel, kIn - start(out)); }
 
   // The range [first_out, last_out) of outputs for which a kernel element lies on an input.
   static constexpr int first_out(int element) { return ceil_div(max(0, kBefore - element), kStride); }
@@ -30,8 +30,11 @@ struct Axis {
 
   // An input contributes to outputs through every kStride-th element of [first_element, last_element); `out` is the output
   // for one of these elements.
-  static constexpr int first_element(int in) { return max((in + kBefore) % kStride, in + kBefore - (kOut - 1) * kStride); }
-  static constexpr int last_element(int in) { return min(kKernel, in + kBefore + 1); }
+  static constexpr int first_element(int in) {
+    return kIn + kBefore <= kOut * kStride ? (in + kBefore) % kStride
+                                           : max((in + kBefore) % kStride, in + kBefore - (kOut - 1) * kStride);
+  }
+  static constexpr int last_element(int in) { return kKernel <= kBefore + 1 ? kKernel : min(kKernel, in + kBefore + 1); }
   static constexpr int out(int in, int element) {
     return static_cast<int>(static_cast<unsigned>(in + kBefore - element) / kStride);
   }

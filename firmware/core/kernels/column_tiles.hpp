@@ -32,7 +32,7 @@ template <typename Of, int kMost>
 struct ColumnTiles {
   // Calls visit<number of pixels>(tile) for every tile, from left to right.
   template <typename Visitor>
-  static void for_each(const Visitor& visitor) {
+  [[gnu::always_inline]] static void for_each(const Visitor& visitor) {
     if constexpr (kInside == 0 || (Of::whole(kLeft) && Of::whole(kLeft + kInside * kWidth - 1))) {
       if constexpr (kLeft > 0) visitor.template visit<at_least(kLeft, 1)>(LikeTile<Of, 0>{0});
       for (int i = 0; i < kInside; ++i) visitor.template visit<kWidth>(LikeTile<Of, kLeft>{kLeft + i * kWidth});
@@ -48,16 +48,30 @@ struct ColumnTiles {
   static constexpr int rounded_up(int pixels) { return ceil_div(pixels, Of::kNext) * Of::kNext; }
   static constexpr int rounded_down(int pixels) { return pixels / Of::kNext * Of::kNext; }
 
+  // Pixels at either border whose windows are not whole.
+  static constexpr int left(int place) { return place == Of::kCount || Of::whole(place) ? place : left(place + 1); }
+  static constexpr int right(int place) {
+    return place == 0 || Of::whole(place - 1) ? Of::kCount - place : right(place - 1);
+  }
+
   // One tile, or two, or as many as possible inside and narrow ones at the borders: each kind of tile has code of its own.
-  static constexpr int kBorder = rounded_up(Of::kReach);
-  static constexpr int kBorders = (Of::whole(0) ? 0 : kBorder) + (Of::whole(Of::kCount - 1) ? 0 : kBorder);
-  static constexpr int kTwo = Of::kNext == 1 ? kMost + kMost / 3 : 2 * kMost;
-  static constexpr bool kFew = Of::kCount <= at_least(Of::whole(0) ? kMost : kTwo, kBorders);
-  static constexpr int kTiles = kFew ? 0 : ceil_div(Of::kCount - kBorders, at_least(rounded_down(kMost), Of::kNext));
-  static constexpr int kWidth = kFew ? 1 : at_least(rounded_down((Of::kCount - kBorders) / kTiles), Of::kNext);
+  static constexpr int kBorder = rounded_up(left(0));
+  static constexpr int kBorders = kBorder + rounded_up(right(Of::kCount));
+  static constexpr bool kFew = Of::kCount <= at_least(Of::whole(0) ? kMost : 2 * kMost, kBorders);
+  static constexpr int kWidest = at_least(rounded_down(kMost), Of::kNext);
+  // Of the widths above three quarters of the widest, the one that leaves the fewest pixels to the borders.
+  static constexpr int narrowest(int width, int best) {
+    return 4 * width <= 3 * kWidest || width < Of::kNext
+               ? best
+               : narrowest(width - Of::kNext, remains(width) < remains(best) ? width : best);
+  }
+  static constexpr int remains(int width) { return (Of::kCount - kBorders) % width; }
+  static constexpr int kWidth = kFew ? 1 : narrowest(kWidest, kWidest);
   static constexpr int kInside = kFew ? 0 : (Of::kCount - kBorders) / kWidth;
   static constexpr int kRest = Of::kCount - kInside * kWidth;
-  static constexpr int kLeft = Of::whole(0) || Of::kCount <= kMost ? 0 : at_most(rounded_up(kRest / 2), Of::kCount);
+  // The rest is shared between the borders, unless only one of them needs a tile of its own.
+  static constexpr int kShared = kFew || kBorders > kBorder ? rounded_up(kRest / 2) : rounded_down(kRest);
+  static constexpr int kLeft = Of::whole(0) || Of::kCount <= kMost ? 0 : at_most(at_least(kShared, kBorder), Of::kCount);
   static constexpr int kRight = kRest - kLeft;
 };
 

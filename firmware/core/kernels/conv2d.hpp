@@ -130,6 +130,10 @@ struct GeneralConv2d {
       Columns::kKernel > 1 && Columns::kKernel * kChannels <= 4 && kAccumulators >= 16 && kFilters > 1;
   static constexpr int kRowFilters = at_most(kFilterTile, 4);
 
+  // A kernel of one weight for each channel, and pixels that are all used.
+  static constexpr bool kSingleWeights = kFilters == 1 && Rows::kKernel == 1 && Columns::kKernel == 1 && Rows::kStride == 1 &&
+                                         Columns::kStride == 1 && Rows::kOut == Rows::kIn && Columns::kOut == Columns::kIn;
+
   // Some rows of outputs; and those that use row r of the kernel, of all or of some.
   struct SomeRows {
     int from, until;
@@ -309,6 +313,14 @@ struct GeneralConv2d {
 
   template <bool kMask, typename T, typename W>
   static void input_gradient(const T* x, const T* dy, T* dx, const W* kernel) {
+    if constexpr (kSingleWeights) {
+      int c = 0;
+      for (; c + kGradientTile <= kChannels; c += kGradientTile)
+        spread_gradient<kGradientTile, kMask>(x + c, dy, dx + c, kernel + c);
+      if constexpr (kChannels % kGradientTile != 0)
+        spread_gradient<kChannels % kGradientTile, kMask>(x + c, dy, dx + c, kernel + c);
+      return;
+    }
     constexpr int kPixels = kNarrowInput ? GroupSize<Inputs<Rows>, Inputs<Columns>, many_pixels(kChannels)>::kValue : 2;
     using Walk = Groups<Inputs<Rows>, Inputs<Columns>, kPixels>;
     constexpr bool kHasSingles = Walk::has_singles();
@@ -318,6 +330,20 @@ struct GeneralConv2d {
       else
         gradient_pixels<kPixels, kMask>(x, dy, dx, kernel, at);
     });
+  }
+
+  // The gradient of kTile channels, each a single product.
+  template <int kTile, bool kMask, typename T, typename W>
+  static void spread_gradient(const T* x, const T* dy, T* dx, const W* kernel) {
+    W weight[kTile];
+#pragma GCC unroll 8
+    for (int t = 0; t < kTile; ++t) weight[t] = kernel[t];
+    for (int n = Rows::kOut * Columns::kOut; n > 0; --n, ++dy, x += kChannels, dx += kChannels) {
+      T sum[kTile];
+#pragma GCC unroll 8
+      for (int t = 0; t < kTile; ++t) sum[t] = T{} + *dy * weight[t];
+      store_masked<kMask, kTile>(dx, sum, x);
+    }
   }
 
   template <int kPixels, bool kMask, typename T, typename W>
@@ -362,10 +388,7 @@ struct GeneralConv2d {
       }
     }
 #pragma GCC unroll 2
-    for (int p = 0; p < kPixels; ++p, x += next_x, dx += next_x) {
-#pragma GCC unroll 8
-      for (int t = 0; t < kTile; ++t) dx[t] = masked_by<kMask>(sum[p * kTile + t], x + t);
-    }
+    for (int p = 0; p < kPixels; ++p, x += next_x, dx += next_x) store_masked<kMask, kTile>(dx, sum + p * kTile, x);
   }
 
   // The same for all channels, which are few.

@@ -27,7 +27,9 @@ struct Dense {
     // With runs, the update alone takes rows of weights instead of tiles of inputs, if they are not short.
     constexpr bool kRuns = run_of<T>(4) > 1, kTiles = kDx || !kRuns || kUnits < 4;
     if constexpr (kTiles) {
-      constexpr int kTile = Update::kMoves && kRuns && kInputTile > 4 ? 4 : kInputTile;
+      // Of vectors, rows of weights are often a power of two apart: a load waits for a store whose lowest 12 address bits are its own.
+      constexpr bool kFew = Update::kMoves && (kRuns || sizeof(T) > sizeof(float));
+      constexpr int kTile = kFew && kInputTile > 4 ? 4 : kInputTile;
       int i = 0;
       for (; i + kTile <= kInputs; i += kTile)
         backward_tile<kTile, Update, kDx, kMask>(x + i, dy, dx + i, kernel + i * kUnits, rate);

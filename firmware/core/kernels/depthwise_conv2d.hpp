@@ -4,6 +4,7 @@
 #include "axis.hpp"
 #include "bias.hpp"
 #include "column_tiles.hpp"
+#include "held_kernel.hpp"
 #include "relu.hpp"
 
 namespace tmf::kernels {
@@ -16,6 +17,12 @@ struct DepthwiseConv2d {
   // W is T, or float if T is a vector and the weights are frozen, hence the same in all lanes.
   template <typename T, typename W>
   static void forward(const T* x, const W* kernel, const W* bias, T* y) {
+    if constexpr (is_held<T, Rows, Columns>()) {
+      using Pass = Forwards<T, W>;
+      HeldKernel<Outputs<Rows>, Outputs<Columns>, Rows::kKernel, Columns::kKernel, kChannels, Pass, T, W>{x, kernel, Pass{bias, y}}
+          .run();
+      return;
+    }
     for (int row = 0; row < Rows::kOut; ++row)
       OutputTiles<together<T>()>::for_each(Forward<T, W>{x, kernel, bias, y + row * Columns::kOut * kChannels, row});
   }
@@ -24,7 +31,11 @@ struct DepthwiseConv2d {
   template <typename Update, bool kDx, bool kMask, typename T, typename W>
   static void backward(const T* x, const T* dy, T* dx, W* kernel, W* bias, T rate) {
     // dx needs the weights of the forward pass, so it is complete before any weight changes.
-    if constexpr (kDx) {
+    if constexpr (kDx && is_held<T, Rows, Columns>()) {
+      using Pass = Backwards<kMask, T>;
+      HeldKernel<Inputs<Rows>, Inputs<Columns>, Rows::kKernel, Columns::kKernel, kChannels, Pass, T, W>{dy, kernel, Pass{x, dx}}
+          .run();
+    } else if constexpr (kDx) {
       for (int row = 0; row < Rows::kIn; ++row) {
         const int from = row * Columns::kIn * kChannels;
         InputTiles<together<T>()>::for_each(Gradient<kMask, T, W>{x + from, dy, dx + from, kernel, row});
@@ -33,9 +44,13 @@ struct DepthwiseConv2d {
     if constexpr (Update::kMoves) {
       constexpr int kCount = updated_together<T>();
       T* const weights = Update::template writable<T>(kernel);
-      int c = 0;
-      for (; c + kCount <= kChannels; c += kCount) update<kCount, Update>(x + c, dy + c, weights + c, rate);
-      if constexpr (kChannels % kCount != 0) update<kChannels % kCount, Update>(x + c, dy + c, weights + c, rate);
+      if constexpr (is_held<T, Rows, Columns>()) {
+        HeldGradient<Rows, Columns, kChannels, Update, T>{x, dy}.move(weights, rate);
+      } else {
+        int c = 0;
+        for (; c + kCount <= kChannels; c += kCount) update<kCount, Update>(x + c, dy + c, weights + c, rate);
+        if constexpr (kChannels % kCount != 0) update<kChannels % kCount, Update>(x + c, dy + c, weights + c, rate);
+      }
       T* const biases = Update::template writable<T>(bias);
       move_bias<at_most(kTile, 4), Update, Rows::kOut * Columns::kOut, kChannels>(dy, biases, rate);
     }
@@ -64,6 +79,26 @@ struct DepthwiseConv2d {
   using OutputTiles = ColumnTiles<Outputs<Columns>, at_least(pixels(1) / kCount, 1)>;
   template <int kCount>
   using InputTiles = ColumnTiles<Inputs<Columns>, at_least(pixels(Columns::kStride) / kCount, 1)>;
+
+  // The passes with a kernel in registers.
+  template <typename T, typename W>
+  struct Forwards {
+    const W* bias;
+    T* y;
+
+    T start(int channel) const { return bias[channel] - T{}; }  // to every lane of T; + T{} would turn -0 into +0
+    template <int kWidth>
+    void store(int at, const T* sums) const { store_rectified_apart<kRelu, kWidth, kChannels>(y + at, sums); }
+  };
+  template <bool kMask, typename T>
+  struct Backwards {
+    const T* x;
+    T* dx;
+
+    T start(int) const { return T{}; }
+    template <int kWidth>
+    void store(int at, const T* sums) const { store_masked_apart<kMask, kWidth, kChannels>(dx + at, sums, x + at); }
+  };
 
   template <typename T, typename W>
   struct Forward {

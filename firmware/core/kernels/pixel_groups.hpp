@@ -38,6 +38,11 @@ struct Outputs {
   static constexpr int input(int out, int element) { return Axis::start(out) + element; }
   static constexpr bool uses(int out, int element) { return input(out, element) >= 0 && input(out, element) < Axis::kIn; }
   static constexpr int partner(int out, int element) { return input(out, element); }
+  static constexpr int kPartners = Axis::kIn, kMoves = Axis::kStride;
+  // The outputs that use a kernel element: those of [first, last) that share it.
+  static constexpr bool shares(int, int) { return true; }
+  static constexpr int first(int element) { return Axis::first_out(element); }
+  static constexpr int last(int element) { return Axis::last_out(element); }
   // The first input of outputs from `out` on.
   static constexpr int from(int out) { return at_least(Axis::start(out), 0); }
 };
@@ -58,6 +63,11 @@ struct Inputs {
            (element - Axis::first_element(in)) % Axis::kStride == 0;
   }
   static constexpr int partner(int in, int element) { return Axis::out(in, element); }
+  static constexpr int kPartners = Axis::kOut, kMoves = 1;
+  // The inputs that use a kernel element: those of [first, last) that share it.
+  static constexpr bool shares(int in, int element) { return (in - Axis::start(0) - element) % Axis::kStride == 0; }
+  static constexpr int first(int element) { return at_least(element + Axis::start(0), 0); }
+  static constexpr int last(int element) { return at_most(element + Axis::start(Axis::kOut - 1) + 1, Axis::kIn); }
   // An output of inputs from `in` on.
   static constexpr int from(int in) { return at_most(Axis::out(in, 0), Axis::kOut - 1); }
 };
@@ -68,6 +78,14 @@ template <typename Rows, typename Columns, int kSize>
 struct Groups {
   template <typename Visit>
   static void for_each(const Visit& visit) {
+    if constexpr (Rows::kCount == 1 && Columns::kReach == 0 && Columns::kWhole == Columns::kCount) {
+      int column = 0;
+      for (; column + kSize <= Columns::kCount; column += kSize) visit(Group{0, column, 0, kSize == 1 ? 0 : 1});
+      if constexpr (Columns::kCount % kSize != 0) {
+        for (; column < Columns::kCount; ++column) visit(Group{0, column, 0, 0});
+      }
+      return;
+    }
     for (int first_row = 0; first_row < Rows::kNext; ++first_row) {
       for (int row = first_row; row < Rows::kCount;) {
         const int down = alike<Rows>(row) ? Rows::kNext : 0;

@@ -1,45 +1,11 @@
 // 2-D convolution of one client: forward, update and bias compute filters side by side, the input gradient channels.
 #pragma once
 
+#include "bias.hpp"
 #include "kernels/conv2d.hpp"
-#include "runs.hpp"
+#include "places.hpp"
 
 namespace tmf::sim::single {
-
-// Places along an axis: outputs, or inputs of which those a stride apart use the same kernel elements. kWhole of them, kNext
-// apart and from the first one at or behind kBegin on, use all elements that any place uses.
-template <typename Axis>
-struct OutputsOf {
-  static constexpr int kCount = Axis::kOut, kNext = 1;
-  static constexpr int kBegin = (-Axis::start(0) + Axis::kStride - 1) / Axis::kStride;
-  static constexpr int kSpare = Axis::kIn - Axis::start(0) - Axis::kKernel;
-  static constexpr int kEnd = kSpare < 0 ? 0 : kSpare / Axis::kStride + 1 < kCount ? kSpare / Axis::kStride + 1 : kCount;
-  static constexpr int kWhole = kEnd > kBegin ? kEnd - kBegin : 0;
-};
-template <typename Axis>
-struct InputsOf {
-  static constexpr int kCount = Axis::kIn, kNext = Axis::kStride;
-  static constexpr int kFirst = Axis::kKernel - 1 + Axis::start(0), kBegin = kFirst > 0 ? kFirst : 0;
-  static constexpr int kBehind = Axis::kOut * Axis::kStride + Axis::start(0), kEnd = kBehind < kCount ? kBehind : kCount;
-  static constexpr int kWhole = kEnd > kBegin ? (kEnd - kBegin) / kNext : 0;
-};
-
-// Calls visit(Constant<number of places>, first place) for groups of at most kMost places that use the same kernel elements.
-template <typename Places, int kMost, typename Visit>
-[[gnu::always_inline]] inline void in_groups(const Visit& visit) {
-  constexpr int kWhole = Places::kWhole, kGroups = (kWhole + kMost - 1) / kMost;
-  constexpr int kSize = kWhole > 0 ? (kWhole + kGroups - 1) / kGroups : 1;
-  for (int first = 0; first < Places::kNext; ++first) {
-    int at = first;
-    for (; at < Places::kBegin && at < Places::kCount; at += Places::kNext) visit(Constant<1>{}, at);
-    for (int n = kWhole / kSize; n > 0; --n, at += kSize * Places::kNext) visit(Constant<kSize>{}, at);
-    if constexpr (kWhole % kSize != 0) {
-      visit(Constant<kWhole % kSize>{}, at);
-      at += kWhole % kSize * Places::kNext;
-    }
-    for (; at < Places::kCount; at += Places::kNext) visit(Constant<1>{}, at);
-  }
-}
 
 constexpr int kGradientRuns = 2;  // of channels, the gradients of which are summed at the same time
 
@@ -65,7 +31,7 @@ struct Conv2d {
     if constexpr (kDx) input_gradient<kMask>(x, dy, dx, kernel);
     if constexpr (Update::kMoves) {
       update<Update>(x, dy, Update::template writable<float>(kernel), rate);
-      move_bias<Update>(dy, Update::template writable<float>(bias), rate);
+      move_bias<Update, Rows::kOut * Columns::kOut, kFilters>(dy, Update::template writable<float>(bias), rate);
     }
   }
 
@@ -235,22 +201,6 @@ struct Conv2d {
           move_run<Update, kWidth>(kernel + (i * kElements + n) * kFilters + t * kWidth, rates * sum[i][n][t], rates);
       }
     }
-  }
-
-  template <typename Update>
-  static void move_bias(const float* dy, float* bias, float rate) {
-    in_runs<kFilters, 8>([=](auto width, auto runs, int f) {
-      constexpr int kWidth = width(), kRuns = runs();
-      Run<kWidth> sum[kRuns]{};
-      const float* gradient = dy + f;
-      for (int n = Rows::kOut * Columns::kOut; n > 0; --n, gradient += kFilters) {
-#pragma GCC unroll 8
-        for (int t = 0; t < kRuns; ++t) sum[t] += load<kWidth>(gradient + t * kWidth);
-      }
-      const Run<kWidth> rates = filled<kWidth>(rate);
-#pragma GCC unroll 8
-      for (int t = 0; t < kRuns; ++t) move_run<Update, kWidth>(bias + f + t * kWidth, rates * sum[t], rates);
-    });
   }
 };
 

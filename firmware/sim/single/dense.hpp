@@ -32,7 +32,7 @@ struct Dense {
   static void backward(const float* x, const float* dy, float* dx, W* kernel, W* bias, float rate) {
     // dx needs the weights of the forward pass, so it is complete before any weight changes.
     if constexpr (kDx) {
-      in_runs<kInputs, 2>([=](auto width, auto runs, int i) {
+      in_runs<kInputs, 4>([=](auto width, auto runs, int i) {  // as each sum waits for its last addition
         constexpr int kWidth = width(), kRuns = runs();
         Run<kWidth> sum[kRuns]{};
         add_products<kWidth, kRuns>(sum, dy, kernel + i * kUnits);

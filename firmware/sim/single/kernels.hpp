@@ -7,6 +7,7 @@
 
 #include "conv2d.hpp"
 #include "dense.hpp"
+#include "depthwise_conv2d.hpp"
 
 namespace tmf::sim::single {
 
@@ -42,5 +43,9 @@ using Conv2d = sim::single::ByNumbers<tmf::kernels::Conv2d<Rows, Columns, kChann
 template <int kInputs, int kUnits, bool kRelu, int kUnitTile, int kInputTile>
 using Dense = sim::single::ByNumbers<tmf::kernels::Dense<kInputs, kUnits, kRelu, kUnitTile, kInputTile>,
                                      sim::single::Dense<kInputs, kUnits, kRelu>>;
+
+template <typename Rows, typename Columns, int kChannels, bool kRelu, int kTile>
+using DepthwiseConv2d = sim::single::ByNumbers<tmf::kernels::DepthwiseConv2d<Rows, Columns, kChannels, kRelu, kTile>,
+                                               sim::single::DepthwiseConv2d<Rows, Columns, kChannels, kRelu>>;
 
 }  // namespace tmf::model::kernels

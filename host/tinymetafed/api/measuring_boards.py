@@ -10,6 +10,7 @@ from tinymetafed_codegen.locate import find
 from ..bench import (
     activation_cost,
     adaptation_cost,
+    augment_cost,
     authentication_cost,
     board_speed,
     footprint,
@@ -19,6 +20,7 @@ from ..bench import (
 )
 from ..bench.activation_cost import ActivationCosts
 from ..bench.adaptation_cost import AdaptationCost
+from ..bench.augment_cost import AugmentCost
 from ..bench.authentication_cost import AuthenticationCost
 from ..bench.board_speed import BoardSpeed
 from ..bench.footprint import Footprint
@@ -102,6 +104,24 @@ def bench_adaptation(experiment: Experiment, board: str = "mps2", *, progress: P
     """
     with watching(progress) as observer:
         return adaptation_cost.adaptation(experiment.spec, experiment.source, board, observer)
+
+
+def bench_augmentation(experiment: Experiment, board: str = "mps2", *, progress: ProgressOption = True) -> AugmentCost:
+    """Counts what samples that change and averaged predictions add to a training step, and to a board's RAM and flash.
+
+    Args:
+        experiment: An experiment from ``load`` with keys of [augment] or [predict].
+        board: An emulated board with an exact instruction counter.
+        progress: As in ``simulate``.
+
+    Returns:
+        Mean instructions of a step, RAM and flash, with the keys and without.
+
+    Raises:
+        Error: BoardError, BenchError, BuildError, DataError, SpecError, LinkError.
+    """
+    with watching(progress) as observer:
+        return augment_cost.measure(experiment.spec, experiment.source, board, observer)
 
 
 def bench_activations(experiment: Experiment, board: str = "mps2", *, progress: ProgressOption = True) -> ActivationCosts:

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from tinymetafed_codegen.locate import find
 
-from ..bench import downlink_cost, line_cost, uplink_cost
+from ..bench import downlink_cost, level_cost, line_cost, uplink_cost
 from ..bench import soak as soaking
 from ..bench.downlink_cost import DownlinkCost
+from ..bench.level_cost import LevelCost
 from ..bench.line_cost import WireCost
 from ..bench.soak import Soak
 from ..bench.uplink_cost import UplinkCost
@@ -38,6 +39,28 @@ def bench_uplink(
     with watching(progress) as observer:
         folder = None if data is None else Path(data)
         return uplink_cost.measure(experiment.spec, experiment.source, board, folder, observer)
+
+
+def bench_levels(
+    experiment: Experiment, board: str = "mps2", *, data: str | Path | None = None, progress: ProgressOption = True
+) -> LevelCost:
+    """Measures weights and updates in few bits: their bytes in simulated rounds, and a round on a board in each format.
+
+    Args:
+        experiment: An experiment from ``load``.
+        board: An emulated board whose instructions can be counted.
+        data: Folder of the task's data; None if it needs none.
+        progress: As in ``simulate``.
+
+    Returns:
+        Bytes, flash, RAM and instructions for each number of bits and coding.
+
+    Raises:
+        Error: BoardError, BenchError, BuildError, SpecError, TaskError, LinkError.
+    """
+    with watching(progress) as observer:
+        folder = None if data is None else Path(data)
+        return level_cost.measure(experiment.spec, experiment.source, board, folder, observer)
 
 
 def bench_wire(experiment: Experiment | None = None, *, progress: ProgressOption = True) -> WireCost:

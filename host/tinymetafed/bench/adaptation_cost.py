@@ -65,18 +65,29 @@ def adaptation(experiment: Experiment, source: str, board: str, observer: Observ
     built = build_firmware(designed, board)
     count = experiment.task.count(SampleSet.ADAPT)
     recipe = open_strategy(designed.experiment, built.manifest).adaptation_recipe(count)
-    whole = instructions = _instructions(designed.experiment, facts, built, recipe, observer)
+    whole = instructions = instructions_of(designed.experiment, facts, built, recipe, observer)
     kept = built.manifest.kept
     if kept is not None:
         plain = measured_design(keeping_nothing(designed.experiment), source)
-        whole = _instructions(plain.experiment, facts, build_firmware(plain, board), recipe, observer)
+        whole = instructions_of(plain.experiment, facts, build_firmware(plain, board), recipe, observer)
     steps = {phase.variant.name.lower(): phase.steps for phase in recipe.phases}
     held, size = (0, 0) if kept is None else (min(kept.samples, count), kept.bytes)
     return AdaptationCost(board, count, steps, held, size, instructions, whole)
 
 
-def _instructions(experiment: Experiment, board: Board, built: Firmware, recipe: Recipe, observer: Observer) -> int:
-    """Exact instructions of all training steps of an adaptation."""
+def instructions_of(experiment: Experiment, board: Board, built: Firmware, recipe: Recipe, observer: Observer) -> int:
+    """Counts the instructions of all training steps of an adaptation.
+
+    Args:
+        experiment: The experiment.
+        board: The emulated board.
+        built: The experiment's firmware for it.
+        recipe: The adaptation.
+        observer: Is told of progress.
+
+    Raises:
+        LinkError: The board failed.
+    """
     manifest = built.manifest
     weights = open_strategy(experiment, manifest).download(initial(manifest, experiment.run.seed, experiment.model.init))
     spec = DeviceSpec(f"qemu:1@{board.name}", "qemu", board.name)

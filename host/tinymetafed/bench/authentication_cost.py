@@ -72,7 +72,7 @@ def measure(experiment: Experiment, source: str, board: str, observer: Observer)
         observer.stage(f"building firmware for {board}, run.security = '{security}'")
         built = build_firmware(designed, board)
         observer.stage(f"a round on {board}")
-        done = board_round.measure(chosen, built, facts, _OURS)
+        done = board_round.measure(chosen, built, facts, (_OURS,))
         depth = stack.deepest(chosen, built, facts)
         costs.append(
             RoundCost(
@@ -82,7 +82,7 @@ def measure(experiment: Experiment, source: str, board: str, observer: Observer)
                 bytes_down=done.traffic.down,
                 bytes_up=done.traffic.up,
                 instructions=done.instructions,
-                mac_instructions=done.counted,
+                mac_instructions=done.counted[0],
             )
         )
         window = built.manifest.receive_window

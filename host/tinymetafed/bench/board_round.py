@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from tinymetafed_codegen.board_facts import Board
 from tinymetafed_codegen.boards import Catalogue
+from tinymetafed_codegen.manifest import ModelManifest
 from tinymetafed_codegen.protocol import Program
 from tinymetafed_codegen.spec import Experiment
 from tinymetafed_codegen.temporary import temporary_folder
@@ -15,9 +16,13 @@ from tinymetafed_codegen.temporary import temporary_folder
 from ..devices.device_clients import pulled
 from ..devices.device_urls import DeviceSpec
 from ..devices.firmware import Firmware
+from ..devices.link.session import Session
 from ..federation.clients import Traffic
-from ..learn.strategies import open_strategy
-from ..learn.weights import initial
+from ..learn.codecs.delta import Sparse
+from ..learn.codecs.difference import Versions
+from ..learn.server_optimiser import ServerState
+from ..learn.strategies import Strategy, open_strategy
+from ..learn.weights import Floats, initial
 from . import BenchError, launched, synthetic_samples
 from .cycles import executions
 from .cycles.executions import Uncountable
@@ -27,21 +32,21 @@ _MARK = "_ZN3tmf7Learner9configureERKNS_8protocol9ConfigureE"  # called before a
 
 @dataclass(frozen=True)
 class BoardRound:
-    """A round: its traffic, all its instructions, and ``counted`` of them, those of the functions that were asked for."""
+    """A round: its traffic, all its instructions, and ``counted``, those of each group of functions that was asked for."""
 
     traffic: Traffic
     instructions: int
-    counted: int
+    counted: tuple[int, ...]
 
 
-def measure(experiment: Experiment, built: Firmware, board: Board, words: Sequence[str] = ()) -> BoardRound:
-    """Trains the first round of an experiment on an emulated board.
+def measure(experiment: Experiment, built: Firmware, board: Board, groups: Sequence[Sequence[str]] = ()) -> BoardRound:
+    """Trains a round of an experiment on an emulated board: the first, or with downloads by difference the second.
 
     Args:
         experiment: The experiment; streamed samples are synthetic.
         built: Its firmware.
         board: The board that the firmware is for.
-        words: Functions with one of these in their names are counted by themselves.
+        groups: The functions with one of a group's words in their names are counted by themselves.
 
     Raises:
         BenchError: The emulator cannot count instructions.
@@ -49,7 +54,7 @@ def measure(experiment: Experiment, built: Firmware, board: Board, words: Sequen
     """
     manifest = built.manifest
     strategy = open_strategy(experiment, manifest)
-    recipe, start = strategy.training_recipe(), initial(manifest, experiment.run.seed, experiment.model.init)
+    start = initial(manifest, experiment.run.seed, experiment.model.init)[: strategy.n_global]
     with temporary_folder("bench") as folder:
         out = folder / "executions"
         try:
@@ -60,30 +65,37 @@ def measure(experiment: Experiment, built: Firmware, board: Board, words: Sequen
             raise BenchError(f"board '{board.name}': its instructions cannot be counted: {reason}") from None
         spec = DeviceSpec(f"qemu:1@{board.name}", "qemu", board.name)
         with launched(spec, built, boards=Catalogue(board.project), icount=True, options=options) as device:
-            session = device.session
+            session, recipe = device.session, strategy.training_recipe()
+            if strategy.spec.takes_differences:
+                session.versions = Versions()
+                session.configure(Program.TRAIN, recipe)
+                first = _round(session, strategy, manifest, start, 0)
+                start, _ = strategy.step(start, [first], 0, ServerState())
+                session.configure(Program.TRAIN, recipe)  # what is counted lies between two calls
             session.configure(Program.TRAIN, recipe)
-            before, token = session.traffic, session.next_token()
-            session.load(token, strategy.download(start[: strategy.n_global]))
-            session.train(token, Program.TRAIN, 1, 0, 0)
-            if manifest.streamed:
-                session.stream(token, synthetic_samples(manifest, recipe.steps))
-            else:
-                session.await_done(token, recipe.steps)
-            pulled(
-                session,
-                token,
-                recipe,
-                strategy.n_global,
-                codes_values=strategy.spec.codes_values,
-                levels=strategy.spec.uplink_levels,
-            )
+            before = session.traffic
+            _round(session, strategy, manifest, start, 0)
             traffic = session.traffic - before
             session.configure(Program.TRAIN, recipe)
-        (counts,) = executions.read(out)
+        *_, counts = executions.read(out)
     places = sorted((address, name) for name, address in listing.functions.items())
-    total = counted = 0
+    total, counted = 0, [0] * len(groups)
     for address, execution in counts.items():
         total += execution.executed
         _, function = places[bisect_right(places, (address, "\x7f")) - 1]
-        counted += execution.executed * any(word in function for word in words)
-    return BoardRound(traffic, total, counted)
+        for i, words in enumerate(groups):
+            counted[i] += execution.executed * any(word in function for word in words)
+    return BoardRound(traffic, total, tuple(counted))
+
+
+def _round(session: Session, strategy: Strategy, manifest: ModelManifest, weights: Floats, client: int) -> Sparse:
+    """The update of a client; ``weights``: float32[n_global]."""
+    recipe, token = strategy.training_recipe(), session.next_token()
+    session.load(token, strategy.download(weights))
+    session.train(token, Program.TRAIN, 1, client, client)
+    if manifest.streamed:
+        session.stream(token, synthetic_samples(manifest, recipe.steps))
+    else:
+        session.await_done(token, recipe.steps)
+    spec = strategy.spec
+    return pulled(session, token, recipe, strategy.n_global, codes_values=spec.codes_values, levels=spec.uplink_levels)

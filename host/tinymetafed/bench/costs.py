@@ -20,20 +20,27 @@ from ..federation.observer import Observer
 from . import (
     activation_cost,
     adaptation_cost,
+    augment_cost,
+    command_cost,
     downlink_cost,
     in_qemu,
     kernel_cost,
     layer_grid,
+    level_cost,
     line_cost,
     sample_cost,
     simulation_cost,
+    targets,
     uplink_cost,
 )
 from .activation_cost import ActivationCosts
 from .adaptation_cost import AdaptationCost
+from .augment_cost import AugmentCost
+from .command_cost import CommandCost
 from .downlink_cost import DownlinkCost
 from .kernel_cost import TEXTBOOK, Comparison, StepCost
 from .layer_grid import Grid
+from .level_cost import LevelCost
 from .line_cost import WireCost
 from .sample_cost import SampleCost
 from .simulation_cost import SimulationCost
@@ -41,9 +48,17 @@ from .uplink_cost import UplinkCost
 
 EXAMPLES = ("sine", "bench-conv", "omniglot")
 LEVELS = ("-O2", "-O3")  # in addition to the board's own
-SIMULATED = ("sine", "bench-conv")
+SIMULATED = ("sine", "bench-conv", "bench-separable")
+MANY = {"sine": 100_000}  # clients of a round that is simulated, too
 UPLINKS = {"sine": False, "omniglot": True}  # networks whose updates are measured; whether they need data in files
 DOWNLOADED = "sine"  # the network whose run is simulated for its downloads: its data are in no file
+# Networks whose samples change, the shapes of their inputs, and keys of [augment] and [predict].
+CHANGED = (
+    ("omniglot", "28x28", ("augment.shift=2",)),
+    ("digits", "32x20", ("augment.time_shift=2", "augment.frequency_mask=4", "augment.time_mask=3")),
+    ("activity", "50x6", ("augment.rotation=15", "augment.scale=0.1", "augment.jitter=0.3")),
+    ("omniglot", "28x28", ("predict.average=5",)),
+)
 KEEPING = ("bench-conv", "omniglot")  # networks of whose samples a board keeps activations
 STORING_LESS = ("bench-separable",)  # networks of activations that can be packed or computed again
 STEP = "full"  # the variant that trains every weight
@@ -66,11 +81,14 @@ class Costs:
     wire: WireCost
     compiler: str
     adaptation: dict[str, AdaptationCost]
+    augmentation: tuple[tuple[str, AugmentCost], ...]
     uplink: dict[str, UplinkCost]
+    levels: dict[str, LevelCost]
     downlink: DownlinkCost
     activations: dict[str, ActivationCosts]
     arenas: dict[str, ArenaBytes]
     samples: tuple[SampleCost, ...]
+    commands: CommandCost
 
     def as_json(self) -> dict[str, Any]:
         """The JSON value that ``bench all --json`` prints."""
@@ -135,7 +153,19 @@ class Bar:
 
 def nets() -> dict[str, Experiment]:
     """The measured networks by name. Raises SpecError."""
-    return {**{name: spec.load(find(f"examples/{name}.toml")) for name in EXAMPLES}, "presence": line_cost.presence()}
+    return {**{name: _example(name) for name in EXAMPLES}, "presence": line_cost.presence()}
+
+
+def _example(name: str) -> Experiment:
+    return spec.load(find(f"examples/{name}.toml"))
+
+
+def augmentation(board: str, observer: Observer) -> tuple[tuple[str, AugmentCost], ...]:
+    """What changed samples cost, each with the name of its network and the shape of its input. Raises as ``measure``."""
+    return tuple(
+        (f"{name}, {shape}", augment_cost.measure(spec.load(find(f"examples/{name}.toml"), keys), name, board, observer))
+        for name, shape, keys in CHANGED
+    )
 
 
 @dataclass(frozen=True)
@@ -190,7 +220,9 @@ def measure(board: str, observer: Observer, data: Path | None = None) -> Costs:
             for name, experiment in chosen.items()
         },
         grid=layer_grid.measure(board, observer),
-        simulation={name: simulation_cost.simulation(chosen[name], name, None, 1, observer) for name in SIMULATED},
+        simulation={
+            name: simulation_cost.simulation(_example(name), name, None, 1, observer, MANY.get(name)) for name in SIMULATED
+        },
         wire=line_cost.wire(None, "", observer),
         compiler=compiler(board),
         downlink=downlink_cost.downlink_cost(chosen[DOWNLOADED], DOWNLOADED, None, observer),
@@ -200,13 +232,29 @@ def measure(board: str, observer: Observer, data: Path | None = None) -> Costs:
             for name, needs_data in UPLINKS.items()
             if data is not None or not needs_data
         },
-        activations={
-            name: activation_cost.activations(spec.load(find(f"examples/{name}.toml")), name, board, observer)
-            for name in STORING_LESS
+        levels={
+            name: level_cost.measure(chosen[name], name, board, data if needs_data else None, observer)
+            for name, needs_data in UPLINKS.items()
+            if data is not None or not needs_data
         },
+        augmentation=augmentation(board, observer),
+        activations={name: activation_cost.activations(_example(name), name, board, observer) for name in STORING_LESS},
         arenas=arenas(),
         samples=sample_cost.measure(board, observer),
+        commands=command_cost.measure(observer),
     )
+
+
+def all_targets(costs: Costs) -> list[targets.Target]:
+    """The rows of all areas."""
+    arenas = {name: each.arena / each.in_use for name, each in costs.arenas.items()}
+    return [
+        *targets.of_kernels(costs.grid.rows),
+        *targets.of_memory(costs.adaptation, costs.samples, arenas),
+        *targets.of_wire(costs.uplink, costs.downlink),
+        *targets.of_commands(costs.commands),
+        *targets.of_simulation(costs.simulation),
+    ]
 
 
 def write(costs: Costs, folder: Path) -> tuple[Path, Path]:
@@ -223,6 +271,7 @@ def write(costs: Costs, folder: Path) -> tuple[Path, Path]:
         "picture": PICTURE,
         "step": STEP,
         "cells": [_cells(row) for row in costs.grid.rows],
+        "targets": all_targets(costs),
     }
     drawn = {
         "bars": bars(default),
@@ -245,16 +294,17 @@ _HEAT = ((1.25, "🟩"), (1.5, "🟨"), (2.0, "🟧"), (float("inf"), "🟥"))
 
 
 def _cells(row: layer_grid.Row) -> list[str]:
-    """The cells of a layer in the document's table: title, limit, then instructions, cycles and textbook of each pass."""
-    found = [row.title, "" if row.limit is None else f"{row.limit:g}"]
+    """The cells of a layer in the document's table: title, then instructions, limit, cycles and textbook of each pass."""
+    found = [row.title]
     for name in layer_grid.PASSES:
-        cell, ratio = row.passes.get(name), row.ratio(name)
+        cell = row.passes.get(name)
         if cell is None:
-            found += ["", "", ""]
+            found += ["", "", "", ""]
             continue
-        heat = "" if ratio is None else next(colour for most, colour in _HEAT if ratio <= most) + " "
+        heat = "" if cell.ratio is None else next(colour for most, colour in _HEAT if cell.ratio <= most) + " "
+        limit = "" if cell.limit is None else f"{cell.limit:.2f}"
         low, high = cell.cycles
-        found += [f"{heat}{cell.instructions:.2f}", f"{low:.1f}–{high:.1f}", f"{cell.textbook:.1f}"]
+        found += [f"{heat}{cell.instructions:.2f}", limit, f"{low:.1f}–{high:.1f}", f"{cell.textbook:.1f}"]
     return found
 
 

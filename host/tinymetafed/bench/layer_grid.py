@@ -14,11 +14,7 @@ from tinymetafed_codegen import emit, ops, spec
 from tinymetafed_codegen.board_facts import Board
 from tinymetafed_codegen.locate import find
 from tinymetafed_codegen.ops import Op
-from tinymetafed_codegen.ops.conv2d import Conv2d
-from tinymetafed_codegen.ops.dense import Dense
-from tinymetafed_codegen.ops.depthwise_conv2d import DepthwiseConv2d
 from tinymetafed_codegen.ops.max_pool import MaxPool
-from tinymetafed_codegen.ops.window import Axis
 from tinymetafed_codegen.temporary import temporary_folder
 from tinymetafed_codegen.toolchain import build_root
 
@@ -27,16 +23,13 @@ from ..devices.firmware import Deviation
 from ..devices.firmware_project import writing_project
 from ..federation.observer import Observer
 from ..runs.setup import measured_design
-from . import BenchError, cycles, in_qemu
+from . import BenchError, cycles, in_qemu, layer_limit
 from .board_answer import ask
 from .cycles import executions
 from .cycles.executions import Uncountable
 from .kernel_cost import MARK, TEXTBOOK
 
 PASSES = ("forward", "gradient", "update")
-# Instructions per multiplication where registers hold as many sums as fit: one multiplication, one addition, and loads. Not for
-# pools and sums, whose unit is an input value.
-LIMITS: dict[str, float | None] = {"conv2d": 2.5, "depthwise_conv2d": 2.4, "dense": 3.1}
 _PROGRAM = "layer_program"
 _TEMPLATES = Path(__file__).parent / "templates"
 
@@ -88,25 +81,29 @@ GRID = (
 
 @dataclass(frozen=True)
 class Cell:
-    """One pass of a layer, per multiplication, or per input value of a layer without weights; cycles as (low, high)."""
+    """One pass of a layer, per multiplication, or per input value of a layer without weights; cycles as (low, high).
+
+    ``limit``: the fewest instructions that the shape allows (``layer_limit``); None of a layer without weights.
+    """
 
     instructions: float
     textbook: float
     cycles: tuple[float, float]
+    limit: float | None
+
+    @property
+    def ratio(self) -> float | None:
+        """How many times the limit the pass takes; None if there is no limit."""
+        return None if self.limit is None else self.instructions / self.limit
 
 
 @dataclass(frozen=True)
 class Row:
-    """A layer. ``products``: multiplications of each pass. ``limit``: of instructions per multiplication; None for no limit."""
+    """A layer. ``products``: multiplications of each pass."""
 
     title: str
     products: int
-    limit: float | None
     passes: dict[str, Cell]
-
-    def ratio(self, name: str) -> float | None:
-        """How many times the limit a pass takes; None if there is no limit or no such pass."""
-        return self.passes[name].instructions / self.limit if self.limit is not None and name in self.passes else None
 
 
 @dataclass(frozen=True)
@@ -140,12 +137,12 @@ def measure(board: str, observer: Observer, shapes: Sequence[Shape] = GRID) -> G
     ours, theirs = (_counted(layers, on, kernels, observer) for kernels in (None, TEXTBOOK))
     rows, at = [], 0
     for shape, op in zip(shapes, layers, strict=True):
-        products, passes = _products(op), {}
+        products, limits, passes = layer_limit.products(op), layer_limit.limits(op), {}
         for name in _calls(op, 0):
             (count, low, high), plain = ours[at], theirs[at][0]
-            passes[name] = Cell(count / products, plain / products, (low / products, high / products))
+            passes[name] = Cell(count / products, plain / products, (low / products, high / products), limits.get(name))
             at += 1
-        rows.append(Row(shape.title, products, LIMITS.get(op.kind), passes))
+        rows.append(Row(shape.title, products, passes))
     return Grid(board, tuple(rows))
 
 
@@ -159,23 +156,6 @@ def _op(shape: Shape) -> Op:
 
 # Layers between others: with a ReLU, and above another one.
 _ACTIVATED: dict[str, dict[str, Any]] = {kind: {"activation": "relu"} for kind in ("conv2d", "depthwise_conv2d", "dense")}
-
-
-def _taps(axis: Axis) -> int:
-    """Pairs of an output and an element of its window that lies on an input."""
-    places = (out * axis.stride - axis.pad + element for out in range(axis.outputs) for element in range(axis.size))
-    return sum(0 <= place < axis.length for place in places)
-
-
-def _products(op: Op) -> int:
-    """Multiplications of one pass; of an op without weights the number of its inputs."""
-    if isinstance(op, Conv2d):
-        return _taps(op.rows) * _taps(op.columns) * op.input_shape[-1] * op.output_shape[-1]
-    if isinstance(op, DepthwiseConv2d):
-        return _taps(op.rows) * _taps(op.columns) * op.input_shape[-1]
-    if isinstance(op, Dense):
-        return op.parameters[0].size
-    return math.prod(op.input_shape)
 
 
 def _calls(op: Op, index: int) -> dict[str, str]:

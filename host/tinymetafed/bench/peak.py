@@ -1,9 +1,12 @@
-"""The most multiply-adds that a core of this machine does per second without fused ones, to compare kernels with."""
+"""The most that a core of this machine does without fused multiply-adds, to compare kernels with."""
 
 from __future__ import annotations
 
 import ctypes
 import time
+from collections.abc import Callable
+
+import numpy as np
 
 from tinymetafed_codegen.files import locked
 from tinymetafed_codegen.host_library import SHARED, shared_library
@@ -13,13 +16,16 @@ from tinymetafed_codegen.toolchain import build_root, compiler_flags
 from ..simulation.vector_units import VectorUnit
 
 _ROUNDS = 100_000  # of a measurement; about a quarter of a millisecond
+_STEPS = 400  # of a measurement of weights
+_CHAINS = 12  # of sums, as in peak.cpp
+_ALIGNMENT = 16  # floats of a line of a cache
 
 
 class Peak:
     """Repeated measurements of the highest rate of a vector unit; ``best``: multiply-adds per microsecond so far."""
 
     def __init__(self, unit: VectorUnit) -> None:
-        """Compiles the measured loop. Raises BuildError."""
+        """Compiles the measured loops. Raises BuildError."""
         tree, folder = root() / "firmware", build_root() / "peak"
         sources = [tree / "bench" / "peak.cpp"]
         headers = [tree / "sim" / "lanes.hpp", *sorted((tree / "core" / "kernels").glob("*.hpp"))]
@@ -30,8 +36,11 @@ class Peak:
             library = shared_library(
                 folder / unit.name, [*command, *map(str, sources)], [*sources, *headers], "the loop of the highest rate"
             )
-        self._loop = ctypes.CDLL(str(library)).multiply_adds
+        loaded = ctypes.CDLL(str(library))
+        self._loop, self._use_weights = loaded.multiply_adds, loaded.use_weights
         self._loop.restype = ctypes.c_uint64
+        self._use_weights.restype = None
+        self._lanes = unit.lanes
         self.best = 0.0
 
     def once(self) -> None:
@@ -40,3 +49,30 @@ class Peak:
         began = time.process_time()
         done = self._loop(ctypes.c_uint32(_ROUNDS), ctypes.byref(result))
         self.best = max(self.best, done / (1e6 * (time.process_time() - began)))
+
+    def weights(self, used: int, updated: int) -> Weights:
+        """A measurement of steps that use some weights once, and update the last ones of them."""
+        return Weights(self._use_weights, self._lanes, used, updated)
+
+
+class Weights:
+    """Repeated measurements of what dense layers do at least: one step reads each weight, and again those that it changes.
+
+    ``best``: microseconds per lane and step so far.
+    """
+
+    def __init__(self, loop: Callable[..., None], lanes: int, used: int, updated: int) -> None:
+        self._loop = loop
+        self._lanes = lanes
+        self._counts = [ctypes.c_uint32(-(-count // _CHAINS) * _CHAINS) for count in (used, updated)]
+        size = lanes * self._counts[0].value
+        memory = np.zeros(size + _ALIGNMENT, np.float32)
+        self._numbers = memory[-memory.ctypes.data // memory.itemsize % _ALIGNMENT :][:size]
+        self.best = float("inf")
+
+    def once(self) -> None:
+        """Measures once, by processor time."""
+        result = ctypes.c_float()
+        began = time.process_time()
+        self._loop(ctypes.c_uint32(_STEPS), *self._counts, ctypes.c_void_p(self._numbers.ctypes.data), ctypes.byref(result))
+        self.best = min(self.best, (time.process_time() - began) * 1e6 / _STEPS / self._lanes)

@@ -13,7 +13,7 @@ from tinymetafed_codegen import graph
 from tinymetafed_codegen.design import Design
 from tinymetafed_codegen.protocol import Phase, SampleSet, Status
 from tinymetafed_codegen.spec import Experiment
-from tinymetafed_codegen.work import multiply_accumulates
+from tinymetafed_codegen.work import forward_multiply_accumulates, multiply_accumulates
 
 from ..federation.observer import Observer
 from ..learn import aggregate
@@ -28,7 +28,7 @@ from ..simulation.kernels import ClientRound, Kernels, TrainingClients
 from ..simulation.vector_units import VectorUnit, choose
 from . import BenchError, peer_rounds, synthetic_samples
 from .kernel_cost import TEXTBOOK, TEXTBOOK_OPS
-from .peak import Peak
+from .peak import Peak, Weights
 
 WARM = 3  # times in a row, as the one before has filled the caches with its own data
 REPEATS = 40  # the fastest one counts, because other load only makes it slower
@@ -62,7 +62,8 @@ class SimulationCost:
     how many times as long that takes; both None if an op is missing. ``cpu_us``: as ``one_thread_us``, in processor time.
     ``peers``: processor time in libraries that are installed and have the model's ops, by name, all clients in one call on one
     thread. ``peak_percent``: multiply-adds of the trained steps as a share of the most that this core does without fused ones.
-    ``many``: a round of many clients, if it was asked for.
+    ``many``: a round of many clients, if it was asked for. ``weights_percent``: for a network that uses each weight once in a
+    pass, the time of a loop that does only this as a share of ``cpu_us``; None for others.
     """
 
     us_per_client_step: float
@@ -81,6 +82,7 @@ class SimulationCost:
     peers: dict[str, float]
     peak_percent: float
     many: ManyClients | None = None
+    weights_percent: float | None = None
 
 
 def simulation(
@@ -122,8 +124,10 @@ def simulation(
         trials[TEXTBOOK] = Trial(experiment, Kernels(plain, manifest, 1, 1))
     peers = _peers(experiment, source, trials["lanes"], observer)
     peak = Peak(chosen)
+    weights = _weights(designed, trials["lanes"].recipe.phases, peak)
     turns: list[Callable[[], object]] = [trial.once for trial in trials.values()]
     turns += [trials["lanes"].once_with_update, *(peer.once for peer in peers.values()), peak.once]
+    turns += [each.once for each, _ in weights]
     observer.stage("training steps", REPEATS)
     for _ in range(REPEATS):
         for once in turns:  # in turn, so that other load affects all of them alike
@@ -150,7 +154,19 @@ def simulation(
         peers={name: round(peer.best_cpu, 4) for name, peer in peers.items()},
         peak_percent=round(100 * _products(designed, one.recipe.phases) / one.best_cpu / peak.best, 1),
         many=many,
+        weights_percent=round(100 * sum(each.best * share for each, share in weights) / one.best_cpu, 1) if weights else None,
     )
+
+
+def _weights(designed: Design, phases: Sequence[Phase], peak: Peak) -> list[tuple[Weights, float]]:
+    """For each phase a loop over the weights that its steps use, and its share of all steps; none if weights are used again."""
+    net, steps = designed.graph, sum(phase.steps for phase in phases)
+    used = sum(p.parameter.size for p in net.parameters if not p.parameter.is_bias)
+    if net.frozen or forward_multiply_accumulates(net) != used:
+        return []
+    counted = [(multiply_accumulates(net, phase.variant) - used, phase.steps / steps) for phase in phases]
+    # A layer's backward pass has two products for each of its weights, but for the lowest one, which has no input gradient.
+    return [(peak.weights(used, min(used, -(-backward // 2))), share) for backward, share in counted]
 
 
 def _many(experiment: Experiment, trial: Trial, clients: int, observer: Observer) -> ManyClients:
@@ -250,13 +266,13 @@ class Trial:
         return start
 
     def once(self) -> float:
-        """Runs one round and returns its duration in seconds."""
+        """Runs one round and returns its processor time in seconds."""
         began, worked = time.perf_counter(), time.process_time()
         self.kernels.adapt(self._round(), self._tests)
         took, work = time.perf_counter() - began, time.process_time() - worked
         self.best = min(self.best, took * 1e6 / self.steps)
         self.best_cpu = min(self.best_cpu, work * 1e6 / self.steps)
-        return took
+        return work
 
     def once_with_update(self) -> None:
         """Runs one round in which clients send their updates too."""

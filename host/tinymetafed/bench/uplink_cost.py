@@ -30,7 +30,7 @@ SHARES = (50, 25, 10)  # of the global weights, in percent, whose changes travel
 ROUNDS = 100
 LEVELS = 128  # magnitudes of int8 values
 # In the names of the functions that select and encode an update.
-_OURS = (
+SELECTING = (
     "DeltaEncoder", "SelectionRule", "Learner6Change", "from_f16", "delta7Planner", "delta5Chunk", "delta6Format",
     "delta10index_bits", "delta9write_gap", "CodedUpdate", "ValueCode", "BitString",
 )  # fmt: skip
@@ -127,10 +127,10 @@ def _on_board(experiment: Experiment, source: str, board: str, observer: Observe
     facts = in_qemu(board, designed.boards)
     observer.stage(f"a round on {board}, strategy.uplink_coding = '{experiment.strategy.uplink_coding}'")
     built = build_firmware(designed, board)
-    done = board_round.measure(experiment, built, facts, _OURS)
+    done = board_round.measure(experiment, built, facts, (SELECTING,))
     sent = done.traffic.up - done.traffic.samples_up
     depth = stack.deepest(experiment, built, facts)
-    return UplinkRound(built.flash_bytes, built.ram_bytes, depth, sent, done.instructions, done.counted)
+    return UplinkRound(built.flash_bytes, built.ram_bytes, depth, sent, done.instructions, done.counted[0])
 
 
 def _update_bytes(experiment: Experiment, source: str, data: Path | None, observer: Observer) -> UpdateBytes:

@@ -80,20 +80,23 @@ def kernels(
     console.print(f"  {measured.estimate[0].upper()}{measured.estimate[1:]}.", soft_wrap=True)
 
 
+def _cell(instructions: float, limit: float | None, textbook: float) -> str:
+    return f"{instructions:.2f}{'' if limit is None else f' of {limit:.2f}'} ({textbook:.2f})"
+
+
 def _grid(board: str, json_: bool) -> None:
     measured = tmf.bench_grid(board)
     if json_:
         print(json.dumps(measured.as_json()))
         return
-    table = Table(title=f"Instructions per multiplication on {board} (textbook kernels)", title_justify="left")
+    title = f"Instructions per multiplication on {board}, of the limit (textbook kernels)"
+    table = Table(title=title, title_justify="left")
     table.add_column("layer")
     for name in ("forward", "gradient", "update"):
         table.add_column(name, justify="right")
-    table.add_column("limit", justify="right")
     for row in measured.rows:
         cells = [row.passes.get(name) for name in ("forward", "gradient", "update")]
-        figures = ["" if cell is None else f"{cell.instructions:.2f} ({cell.textbook:.2f})" for cell in cells]
-        table.add_row(row.title, *figures, "" if row.limit is None else f"{row.limit:g}")
+        table.add_row(row.title, *("" if c is None else _cell(c.instructions, c.limit, c.textbook) for c in cells))
     results().print(table)
 
 
@@ -120,6 +123,35 @@ def adaptation(
     table.add_row("with whole steps", f"{found.whole:,}")
     table.add_row(f"with kept activations of {found.kept:,} samples, {found.kept_bytes:,} bytes", f"{found.instructions:,}")
     table.add_row("ratio", f"{found.instructions / found.whole:.2f}")
+    results().print(table)
+
+
+def augmentation(
+    experiment: ExperimentArgument,
+    board: Annotated[str, typer.Option(help="An emulated board with an exact instruction counter.")] = "mps2",
+    set_: SetOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """Count what samples that change in every pass cost a board, and averaged predictions: the keys of [augment], [predict].
+
+    Instructions are those of a step that trains every weight, on firmware that keeps no activations:
+
+    tinymetafed bench augmentation examples/omniglot.toml --set augment.shift=2
+    """
+    found = tmf.bench_augmentation(tmf.load(experiment, set_ or ()), board)
+    if json_:
+        print(json.dumps(asdict(found)))
+        return
+    table = Table(title=f"{experiment} on {board}: {found.keys}, mean of {found.steps:,} steps", title_justify="left")
+    for heading in ("", "without", "with", "more"):
+        table.add_column(heading, justify="right" if heading else "left")
+    more = f"{found.changed - found.plain:+,.0f} ({found.share:.1%})"
+    table.add_row("instructions of a step", f"{found.plain:,.0f}", f"{found.changed:,.0f}", more)
+    for what, plain, changed in (
+        ("static RAM, bytes", found.plain_ram, found.changed_ram),
+        ("flash, bytes", found.plain_flash, found.changed_flash),
+    ):
+        table.add_row(what, f"{plain:,}", f"{changed:,}", f"{changed - plain:+,}")
     results().print(table)
 
 
@@ -193,6 +225,8 @@ def authentication(
     json_: JsonOption = False,
 ) -> None:
     """Measure what run.security = "authenticated" costs: flash, RAM, bytes and instructions of a round, beside "none".
+
+    The round is the first, or with --set strategy.download=difference the second:
 
     tinymetafed bench authentication examples/sine.toml
     """

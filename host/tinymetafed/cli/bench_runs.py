@@ -57,6 +57,9 @@ def simulation(
         console.print(f"  {time / figures.cpu_us:.1f} times as fast as {name}, by processor time.")
     peak = f"{figures.peak_percent:.0f} % of the multiply-adds that this core can do without fused ones"
     console.print(f"  With one thread, training does {peak}.")
+    if figures.weights_percent is not None:
+        bound = f"{figures.weights_percent:.0f} % of that time"
+        console.print(f"  Only to read each weight once in a pass, and to change those that are trained, takes {bound}.")
     coding = f"{figures.coding_percent:.0f} % of it for the coding of its update"
     console.print(f"  A client's whole round takes {figures.round_us:.1f} µs on one thread, {coding}.")
     if (many := figures.many) is not None:

@@ -20,10 +20,10 @@ from .link.clock import SYSTEM_CLOCK, Clock
 from .link.link_errors import AFTER_RESET, DeviceRefused, DeviceSlow, LinkError, SampleTooLarge, WrongFirmware
 from .link.session import Session
 from .roster import PATIENCE_SECONDS, FleetError, Member, Overdue, Roster, in_short
-from .work_queue import Crew, Item, Job, Outcome, Queue
+from .work_queue import Crew, Item, Job, Outcome, Queue, Times
 
 OVERDUE_SECONDS = 5.0  # an item may take so long before an idle device does it too, however short the others were
-OVERDUE_FACTOR = 4.0  # and so many times the longest time of an item that is done
+OVERDUE_FACTOR = 4.0  # and so many times what the slowest device was seen to need
 ENDLESS_SECONDS = 20.0  # the same, before a device must begin again that nobody can stand in for
 ENDLESS_FACTOR = 8.0
 
@@ -69,7 +69,7 @@ class Fleet:
         # Its threads stay for the next call: starting them in every round took 5 % of the host's time with 50 boards.
         self._pool = ThreadPoolExecutor(max_workers=max(1, len(devices)), thread_name_prefix="fleet")
         self._turn = 0
-        self._longest: dict[Hashable, float] = {}  # seconds of an item that is done, by kind
+        self._times: dict[Hashable, Times] = {}  # of items that are done, by kind
         self._claimed: dict[Hashable, Member] = {}  # by devices about clients of their own, since the last success of any
         seen: dict[bytes, Device] = {}
         for device in devices:
@@ -171,7 +171,7 @@ class Fleet:
         """
         jobs = [Job[Item, Outcome](item, pinned(item) if pinned else None) for item in items]
         changed, members = self.roster.changed, self._members
-        queue = Queue[Item, Outcome](jobs, list(jobs), changed, longest=self._longest.get(kind, 0.0))
+        queue = Queue[Item, Outcome](jobs, list(jobs), changed, self._times.setdefault(kind, Times()))
         if closing is not None:
             queue.closing = ClosingTime(closing, self._clock.monotonic())
 
@@ -304,8 +304,7 @@ class Fleet:
                         if job not in queue.waiting and all(job is not other for other, _ in queue.busy.values()):
                             self._offer(queue, job, start)
                     elif job.served.device == member.device.url:
-                        queue.longest = max(queue.longest, self._clock.monotonic() - began)
-                        self._longest[kind] = queue.longest
+                        queue.times.add(member, self._clock.monotonic() - began)
                     self._tell(queue)
         except BaseException as error:
             queue.fail(error)
@@ -459,13 +458,14 @@ class Fleet:
             took = now - queue.busy[member][1] if member in queue.busy else 0.0
             if job.served is None:
                 idle = any(other.up and other not in queue.busy and other not in job.tried for other in self._members)
-                late = took > max(OVERDUE_SECONDS, OVERDUE_FACTOR * queue.longest)
+                longest = queue.times.longest
+                late = took > max(OVERDUE_SECONDS, OVERDUE_FACTOR * longest)
                 if late and idle and not queue.waiting and job.latest is member and job.only_board is None:
                     self._offer(queue, job, start)
-                if not queue.longest or took <= max(ENDLESS_SECONDS, ENDLESS_FACTOR * queue.longest):
+                if not longest or took <= max(ENDLESS_SECONDS, ENDLESS_FACTOR * longest):
                     return None
                 return Endless(
-                    f"{member.device.url}: not done after {took:.1f} s, where {queue.longest:.1f} s were enough before; look "
+                    f"{member.device.url}: not done after {took:.1f} s, where {longest:.1f} s were enough before; look "
                     "what slows this board down, or reset it"
                 )
         if job.latest is member:

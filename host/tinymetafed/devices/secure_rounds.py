@@ -15,7 +15,8 @@ from tinymetafed_codegen.optional_messages.secure_messages import LEAST_PARTICIP
 
 from ..federation.clients import Served
 from ..learn import masked_sum
-from ..learn.codecs.delta import Indices, Sparse
+from ..learn.codecs.delta import Sparse
+from ..learn.codecs.index_code import Indices
 from .fleet import Fleet
 from .link.link_errors import DeviceGarbled, DeviceRefused
 from .link.session import Session

@@ -33,6 +33,26 @@ class Job(Generic[Item, Outcome]):
     audited: Random | None = None
 
 
+@dataclass
+class Times:
+    """How long items of one kind take: of each device the shortest time of one that it has done.
+
+    No device can make the others wait longer by taking ever more time itself: what it takes later never counts for more than
+    what it took once.
+    """
+
+    shortest: dict[Member, float] = field(default_factory=dict)
+
+    def add(self, member: Member, seconds: float) -> None:
+        """Notes that a device has done an item."""
+        self.shortest[member] = min(seconds, self.shortest.get(member, seconds))
+
+    @property
+    def longest(self) -> float:
+        """The time of the slowest device; 0 if none has done an item."""
+        return max(self.shortest.values(), default=0.0)
+
+
 @dataclass(eq=False)
 class Queue(Generic[Item, Outcome]):
     """Items waiting and in progress; every field is protected by ``changed``, but for a first look in ``Fleet._leave``."""
@@ -40,7 +60,7 @@ class Queue(Generic[Item, Outcome]):
     jobs: Sequence[Job[Item, Outcome]]
     waiting: list[Job[Item, Outcome]]
     changed: threading.Condition
-    longest: float  # seconds of an item that is done
+    times: Times  # of items of this kind that are done
     serving: set[Member] = field(default_factory=set)  # devices that have a thread
     busy: dict[Member, tuple[Job[Item, Outcome], float]] = field(default_factory=dict)  # its item, and since when
     failure: BaseException | None = None

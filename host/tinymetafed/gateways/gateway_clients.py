@@ -41,6 +41,11 @@ class _Order:
     places: tuple[int, ...]
     began: float
 
+    @property
+    def turns(self) -> int:
+        """The most clients that one of the gateway's boards has to train, if all take part."""
+        return max(1, -(-len(self.places) // max(1, len(self.member.devices))))
+
 
 @dataclass(eq=False)
 class _Round:
@@ -183,7 +188,7 @@ class GatewayClients:
             member = order.member
             if member in gone:
                 why = f"{member.title} is lost"
-            elif now - order.began > self._most_seconds:
+            elif now - order.began > self._most_seconds(order.turns):
                 why, member.standing = f"{member.title} has not answered after {now - order.began:.0f} s", Standing.LATE
                 self._late[message] = member
             else:
@@ -195,10 +200,14 @@ class GatewayClients:
             if member.devices and all(order.member is not member for order in round_.due.values()) and not round_.notes:
                 self._on_event(f"{member.title} is lost, with {len(member.devices)} boards; others do its work")
 
-    @property
-    def _most_seconds(self) -> float:
-        """How long a gateway may take for an order."""
-        return max(LATE_SECONDS, LATE_FACTOR * self._longest) + (self._strategy.experiment.run.deadline_seconds or 0.0)
+    def _most_seconds(self, turns: int = 1) -> float:
+        """How long a gateway may take for an order in which a board has up to ``turns`` clients.
+
+        Beyond FIRST_SECONDS only the shortest turn of each gateway counts, so that none gets ever more by being ever slower.
+        """
+        turn = max((member.turn for member in self.roster.members if member.turn is not None), default=0.0)
+        known = max(min(FIRST_SECONDS, LATE_FACTOR * self._longest), LATE_FACTOR * turn * turns)
+        return max(LATE_SECONDS, known) + (self._strategy.experiment.run.deadline_seconds or 0.0)
 
     def _hand_out(self, round_: _Round) -> None:
         """Spreads the clients that wait over the gateways that are free, in proportion to their boards."""
@@ -274,6 +283,9 @@ class GatewayClients:
             return
         try:
             answer = self._answer_of(reply.content, order)
+            if isinstance(answer, Trained):
+                round_.processor += max(0, answer.processor - (member.processor or answer.processor))
+                self.roster.add(member, answer.traffic, answer.processor)
         except GatewayMessageError as error:
             member.invalid += 1
             answer = Failed(f"its answer is refused: {error}")
@@ -281,11 +293,11 @@ class GatewayClients:
                 self.roster.refuse(member, f"{error}")
         if isinstance(answer, Trained):
             member.failures, member.pause = 0, REFUSED_SECONDS[0]
-            round_.processor += answer.processor - (member.processor or answer.processor)
-            self.roster.add(member, answer.traffic, answer.processor)
             took = min(answer.microseconds / 1e6, self._backhaul.now() - order.began)  # a gateway may state too much
             round_.longest = max(took, round_.longest)
             self._longest = max(took, self._longest if self.costs else 0.0)
+            turn = took / order.turns
+            member.turn = turn if member.turn is None else min(turn, member.turn)
             round_.done.append((order, answer))
             return
         round_.again(order.places, f"{member.title}: {' '.join(answer.text.split())}")
@@ -327,7 +339,7 @@ class GatewayClients:
         if round_.hopeless is None:
             round_.hopeless = now
         waited = now - round_.hopeless
-        if waited < self._most_seconds and self.roster.hopes(self._most_seconds):
+        if waited < (most := self._most_seconds()) and self.roster.hopes(most):
             return
         failure, able = round_.failure, round_.able(self.roster.up)
         if failure is not None and not able:

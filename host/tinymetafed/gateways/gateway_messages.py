@@ -33,6 +33,7 @@ MAGIC = b"TMFG"
 FORMAT = 1
 MAX_BYTES = 1 << 28  # of a message and of its fields
 MAX_DEVICES = 1 << 16
+MAX_TRAFFIC = 1 << 48  # bytes; so the sum of all gateways is a number that a database holds
 ID_BYTES = 32  # of a board's unique id, at most
 MAX_NAME = 4 * 64  # bytes of 64 letters
 _NOTE_BYTES = 1_000
@@ -363,4 +364,4 @@ def _write_traffic(writer: FieldWriter, traffic: Traffic) -> None:
 
 
 def _read_traffic(reader: FieldReader) -> Traffic:
-    return Traffic(*(reader.number(1 << 62) for _ in range(6)))
+    return Traffic(*(reader.number(MAX_TRAFFIC) for _ in range(6)))

@@ -48,6 +48,7 @@ class GatewayMember:
     before: Traffic = field(default_factory=Traffic)  # what its lines had carried when it joined
     traffic: Traffic = field(default_factory=Traffic)  # since it joined
     processor: int = 0  # microseconds of its machine's processor in this session
+    turn: float | None = None  # shortest time of an order, in seconds for each client of a board
     failures: int = 0  # in a row
     invalid: int = 0
     refused: str = ""  # why, the last time
@@ -187,7 +188,10 @@ class GatewayRoster:
         member.standing = Standing.UP
 
     def add(self, member: GatewayMember, traffic: Traffic, processor: int) -> None:
-        """Notes what a gateway has counted in this session."""
+        """Notes what a gateway has counted in this session. Raises GatewayMessageError for counts that have shrunk."""
+        new = traffic - member.before - member.traffic
+        if min(new.down, new.up, new.samples_down, new.samples_up, new.retries) < 0:
+            raise GatewayMessageError("message: it has carried fewer bytes than before")
         member.traffic, member.processor = traffic - member.before, processor
 
     def _join(self, member: GatewayMember, joined: Joined) -> None:

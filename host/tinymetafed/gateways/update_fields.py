@@ -6,7 +6,8 @@ import numpy as np
 
 from tinymetafed_codegen.protocol import Dtype
 
-from ..learn.codecs.delta import SMALLEST_NORMAL, WIRE_TYPES, Indices, Sparse, Values
+from ..learn.codecs.delta import SMALLEST_NORMAL, WIRE_TYPES, Sparse, Values
+from ..learn.codecs.index_code import Indices
 from ..learn.fixed_sum import ENTRY_BITS, Integers
 from .gateway_fields import FieldReader, FieldWriter, GatewayMessageError
 

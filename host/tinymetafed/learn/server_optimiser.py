@@ -96,7 +96,7 @@ def averaged(state: ServerState, weights: Floats, round_: int, first: int) -> Se
         first: The first round whose weights are averaged.
     """
     if round_ < first:
-        return replace(state, average=None, averaged=0)
+        return state if state.average is None and state.averaged == 0 else replace(state, average=None, averaged=0)
     before = state.average
     if before is None or round_ - state.averaged < first:
         return replace(state, average=weights, averaged=1)

@@ -38,6 +38,7 @@ class RestOfRun:
     def __init__(self, setup: Setup, run: RunStore, trainers: Trainers, testers: Clients, observer: Observer) -> None:
         self._setup, self._strategy, self._plan = setup, setup.strategy, setup.experiment
         self._run, self._trainers, self._testers, self._observer = run, trainers, testers, observer
+        self._journal_observer = observer if isinstance(observer, JournalObserver) else None  # asked once: it takes long
         self._known = trainers.devices
         self._tested = setup.tested
         self._looked_at = Group.validation(setup.task) if setup.task.n_validation else None
@@ -56,8 +57,8 @@ class RestOfRun:
             self._down = sum(entry.bytes_down for entry in past.rounds)
             self._up = sum(entry.bytes_up for entry in past.rounds)
             self._run.append(SessionEntry(past.trained, tuple(self._known), run_figures.versions(), start_seconds, rounds))
-            if isinstance(self._observer, JournalObserver):
-                self._observer.opened(self._run.read())
+            if self._journal_observer is not None:
+                self._journal_observer.opened(self._run.read())
             self._train(past)
             self._test()
         except BaseException:
@@ -73,8 +74,8 @@ class RestOfRun:
     def _append(self, entry: Entry, weights: Floats | None = None, server: ServerState | None = None) -> None:
         """Stores an entry, and shows it to an observer of the journal."""
         self._run.append(entry, weights, server)
-        if isinstance(self._observer, JournalObserver):
-            self._observer.stored(entry)
+        if self._journal_observer is not None:
+            self._journal_observer.stored(entry)
 
     def _train(self, past: RunData) -> None:
         total = self._plan.run.rounds

@@ -19,6 +19,8 @@ from small_runs import SINE, Quiet, halting
 
 import tinymetafed as tmf
 from tinymetafed.experiments import SweepFailed, sweep
+from tinymetafed.experiments.sweep import sweep_file
+from tinymetafed.experiments.sweep.execute import together
 from tinymetafed.runs import training
 from tinymetafed.runs.run_data import StoreError
 from tinymetafed.runs.setup import set_up
@@ -35,7 +37,7 @@ set = {{ run.rounds = 5, evaluation.every = 0, evaluation.tasks = 4 }}
 
 [[variant]]
 name = "long"
-set = {{ run.rounds = 120, run.devices_per_round = 2, evaluation.every = 0, evaluation.tasks = 4, strategy.average_last = 0.5 }}
+set = {{ run.rounds = 120, run.devices_per_round = 3, evaluation.every = 0, evaluation.tasks = 4, strategy.average_last = 0.5 }}
 """
 
 
@@ -44,6 +46,25 @@ def file(tmp_path: Path) -> Path:
     path = tmp_path / "tried.toml"
     path.write_text(SWEEP)
     return path
+
+
+@pytest.mark.parametrize(
+    ("seeds", "per_round", "jobs", "sizes"),
+    [
+        (8, 1, 1, [8]),
+        (8, 1, 2, [1] * 8),  # two calls with four of eight lanes would take as long as eight runs alone
+        (16, 1, 2, [8, 8]),
+        (14, 1, 2, [7, 7]),
+        (11, 1, 1, [8, 1, 1, 1]),
+        (3, 3, 1, [2, 1]),
+        (4, 8, 1, [1] * 4),
+    ],
+)
+def test_runs_share_lanes_that_they_fill(tmp_path: Path, seeds: int, per_round: int, jobs: int, sizes: list[int]) -> None:
+    path = tmp_path / "many.toml"
+    variant = f'[[variant]]\nname = "a"\nset = {{ run.devices_per_round = {per_round} }}\n'
+    path.write_text(f'experiment = "{SINE}"\nseeds = {list(range(seeds))}\n{variant}')
+    assert [len(group) for group in together(sweep_file.load(path).runs, jobs, lanes=8)] == sizes
 
 
 def command(file: Path, out: Path, *more: str) -> list[str]:

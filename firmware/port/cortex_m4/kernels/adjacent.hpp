@@ -287,6 +287,89 @@ template <bool kRelu, int kCount>
   }
 }
 
+// The same for places that are kApart from one another, two at a time.
+template <bool kRelu, int kCount, int kApart>
+[[gnu::always_inline]] inline void store_rectified_apart(float* to, const float* sums) {
+  if constexpr (kRelu && kCount >= 2) {
+    uint32_t a, b;
+    asm("vmov %[a], %[s0]\n\t"
+        "vmov %[b], %[s1]\n\t"
+        "cmp %[a], %[most]\n\t"
+        "it hi\n\t"
+        "movhi %[a], #0\n\t"
+        "cmp %[b], %[most]\n\t"
+        "it hi\n\t"
+        "movhi %[b], #0\n\t"
+        "str %[a], %[t0]\n\t"
+        "str %[b], %[t1]"
+        : [a] "=&l"(a), [b] "=&l"(b), [t0] "=m"(to[0]), [t1] "=m"(to[kApart])
+        : [s0] "t"(sums[0]), [s1] "t"(sums[1]), [most] "rI"(0x7F800000)
+        : "cc");
+    store_rectified_apart<kRelu, kCount - 2, kApart>(to + 2 * kApart, sums + 2);
+  } else {
+#pragma GCC unroll 8
+    for (int i = 0; i < kCount; ++i) to[i * kApart] = rectified<kRelu>(sums[i]);
+  }
+}
+
+// A gradient is masked with 0 where x is +0: a ReLU's output is 0 or above 0, never -0 or NaN.
+template <bool kMask, int kCount>
+[[gnu::always_inline]] inline void store_masked(float* to, const float* sums, const float* x) {
+  if constexpr (kMask && kCount >= 4) {
+    float a = sums[0], b = sums[1], c = sums[2], d = sums[3];
+    asm("ldmia %[x], {r0-r3}\n\t"
+        "cmp r0, #0\n\t"
+        "it eq\n\t"
+        "vmoveq %[a], %[zero]\n\t"
+        "cmp r1, #0\n\t"
+        "it eq\n\t"
+        "vmoveq %[b], %[zero]\n\t"
+        "cmp r2, #0\n\t"
+        "it eq\n\t"
+        "vmoveq %[c], %[zero]\n\t"
+        "cmp r3, #0\n\t"
+        "it eq\n\t"
+        "vmoveq %[d], %[zero]"
+        : [a] "+t"(a), [b] "+t"(b), [c] "+t"(c), [d] "+t"(d)
+        : [x] "r"(x), [zero] "t"(0.0f), "m"(*reinterpret_cast<const Numbers<4>*>(x))
+        : "r0", "r1", "r2", "r3", "cc");
+    to[0] = a;
+    to[1] = b;
+    to[2] = c;
+    to[3] = d;
+    store_masked<kMask, kCount - 4>(to + 4, sums + 4, x + 4);
+  } else {
+#pragma GCC unroll 8
+    for (int i = 0; i < kCount; ++i) to[i] = masked_by<kMask>(sums[i], x + i);
+  }
+}
+
+// The same for places that are kApart from one another, two at a time.
+template <bool kMask, int kCount, int kApart>
+[[gnu::always_inline]] inline void store_masked_apart(float* to, const float* sums, const float* x) {
+  if constexpr (kMask && kCount >= 2) {
+    uint32_t a, b;
+    float first = sums[0], second = sums[1];
+    asm("ldr %[a], %[x0]\n\t"
+        "ldr %[b], %[x1]\n\t"
+        "cmp %[a], #0\n\t"
+        "it eq\n\t"
+        "vmoveq %[s0], %[zero]\n\t"
+        "cmp %[b], #0\n\t"
+        "it eq\n\t"
+        "vmoveq %[s1], %[zero]"
+        : [s0] "+t"(first), [s1] "+t"(second), [a] "=&l"(a), [b] "=&l"(b)
+        : [x0] "m"(x[0]), [x1] "m"(x[kApart]), [zero] "t"(0.0f)
+        : "cc");
+    to[0] = first;
+    to[kApart] = second;
+    store_masked_apart<kMask, kCount - 2, kApart>(to + 2 * kApart, sums + 2, x + 2 * kApart);
+  } else {
+#pragma GCC unroll 8
+    for (int i = 0; i < kCount; ++i) to[i * kApart] = masked_by<kMask>(sums[i], x + i * kApart);
+  }
+}
+
 template <int kCount>
 [[gnu::always_inline]] inline void subtract_products(float* place, const float* steps, const float& x) {
   float product, other;

@@ -256,6 +256,8 @@ class Session(WeightsDown, UpdatesUp, Outputs):
             deadline = Deadline(total_steps, self.clock.monotonic())
 
         def sample_at(step: int) -> EncodedSample | None:
+            if step < first:
+                raise DeviceGarbled(f"{self.name}: has no sample {step}, and claims to have trained {first}; reset the board")
             while first + len(kept) <= step:
                 example = next(source, None)
                 if example is None and first + len(kept) < step and step > reaches:

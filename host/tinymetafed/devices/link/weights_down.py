@@ -19,6 +19,7 @@ from .link_errors import DeviceGarbled, DeviceRefused
 from .questions import Questions
 from .transport import Transport
 
+MOST_REFUSED = 1  # difference of one session; a board that was reset begins another session
 _HOLDS_ANOTHER = (Status.BAD_STATE, Status.BAD_VALUE, Status.NOT_FINITE)  # refusals of a difference
 
 
@@ -30,6 +31,7 @@ class WeightsDown(Questions):
         self.versions: Versions | None = None  # those that boards may hold, for a download by difference
         self.on_event: Callable[[str], None] = lambda line: None  # told of what does not end the board's work
         self._held: bytes | None = None  # fingerprint of the version that the board holds
+        self._refused = 0  # differences
         self._has_stated = False  # whether the board was asked for it
 
     def load(self, token: int, segments: Sequence[Segment]) -> None:
@@ -79,9 +81,12 @@ class WeightsDown(Questions):
         except DeviceRefused as refusal:
             if refusal.message not in difference_messages.DIFFERENCE_REQUESTS or refusal.status not in _HOLDS_ANOTHER:
                 raise
+            self._refused += 1
             what = "it was reset since, or never held it"
             if refusal.status != Status.BAD_STATE:
-                what = f"the result is not version {version.fingerprint.hex()}, so it gets no more differences"
+                what = f"the result is not version {version.fingerprint.hex()}"
+            if refusal.status != Status.BAD_STATE or self._refused > MOST_REFUSED:
+                what += ", so it gets no more differences"
                 self.versions = None
             self.on_event(
                 f"{self.name}: refused a difference to version {base.hex()} of the weights, which it stated to hold: {what}; "

@@ -91,7 +91,7 @@ def execute(
         _compile(missing, jobs, observer)
         observer.stage("runs", len(missing))
         # The longest runs first, so that all cores finish at nearly the same time.
-        queue = sorted(_together(missing, jobs), key=lambda runs: sum(map(_work, runs)))
+        queue = sorted(together(missing, jobs, choose(None).lanes), key=lambda runs: sum(map(_work, runs)))
         return short | _all(queue, out, jobs, data, observer, is_over)
 
 
@@ -230,21 +230,24 @@ def _work(run: Run) -> float:
     return -weights * experiment.run.rounds * experiment.run.devices_per_round * experiment.strategy.global_passes
 
 
-def _together(runs: Sequence[Run], jobs: int) -> list[list[Run]]:
+def together(runs: Sequence[Run], jobs: int, lanes: int) -> list[list[Run]]:
     """Groups of runs that one process simulates in lock-step: of one model, as many as fill the lanes and all jobs.
 
-    A run of a user's own Python code stays alone: code of several runs in one process might share its variables.
+    A call takes as long for one client as for all lanes. Where more than a quarter of the lanes would be empty, each run stays
+    alone, as a single client's sums fill the lanes, too. So does a run of a user's own Python code: code of several runs in
+    one process might share its variables.
     """
-    lanes = choose(None).lanes
     groups: list[list[Run]] = []
     for _, alike in itertools.groupby(runs, key=_lock_step_key):
         same = list(alike)
         experiment = same[0].experiment
         per_round = experiment.run.devices_per_round
         size = max(1, min(lanes // per_round, math.ceil(len(runs) / jobs)))
-        if experiment.data.is_unmeasured or python_of(dump(experiment)):  # a model's statistics may differ between seeds
-            size = 1
-        groups += [same[at : at + size] for at in range(0, len(same), size)]
+        # A model's statistics may differ between seeds.
+        alone = experiment.data.is_unmeasured or bool(python_of(dump(experiment)))
+        for at in range(0, len(same), size):
+            group = same[at : at + size]
+            groups += [[run] for run in group] if alone or 4 * len(group) * per_round < 3 * lanes else [group]
     return groups
 
 

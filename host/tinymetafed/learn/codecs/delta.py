@@ -1,29 +1,21 @@
 """The delta that a device sends: selection of its entries and the chunk codec; same bits as firmware/core/delta_codec.hpp.
 
-The indices of a chunk are a bit string, LSB first, padded with zeros to a byte; the values follow. A gap is an index minus
-the lowest possible one: the previous index + 1, or ``Delta.base`` for the chunk's first entry. The codings of a gap:
-
-- Rice with parameter r: ``gap >> r`` ones, a zero, then the r low bits. If ``gap >> r`` is RICE_ESCAPE or more: RICE_ESCAPE
-  ones, then the gap in RICE_RAW_BITS bits.
-- Bitmap: one bit per index, from base to the chunk's last entry.
-- Run: no bits, all gaps are 0.
+The indices of a chunk come first, as in index_code.py; the values follow.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from tinymetafed_codegen.errors import Error
+from tinymetafed_codegen.optional_messages.coded_messages import CodedDelta
+from tinymetafed_codegen.optional_messages.level_messages import LevelDelta
 from tinymetafed_codegen.protocol import (
     MAX_PARAMETERS,
-    RICE_CODINGS,
-    RICE_ESCAPE,
-    RICE_RAW_BITS,
     WEIGHT_DTYPES,
     Coding,
     Delta,
@@ -33,19 +25,16 @@ from tinymetafed_codegen.protocol import (
 )
 
 from .. import prng
-from . import rice
+from .index_code import DeltaError as DeltaError
+from .index_code import Indices, best_coding, gap_bits, gaps_of, index_bits, packed, rice_gaps
 
-Indices = npt.NDArray[np.int64]
 Values = npt.NDArray[np.float32]
-Bits = npt.NDArray[np.uint8]
+AnyDelta = TypeVar("AnyDelta", Delta, CodedDelta, LevelDelta)
+Found = TypeVar("Found")
 
 MAX_ENTRIES = 0xFFFF  # per chunk
 WIRE_TYPES: dict[Dtype, np.dtype[Any]] = {dtype: np.dtype(dtype.layout) for dtype in WEIGHT_DTYPES}
 SMALLEST_NORMAL = np.float32(2.0**-126)
-
-
-class DeltaError(Error):
-    """A delta that cannot be encoded, or chunks that are no valid delta."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,25 +109,6 @@ def select_random(delta: Values, k: int, seed: int, client: int, round: int) -> 
     return _highest(words >> np.uint32(1), k)
 
 
-def index_bits(coding: Coding, gaps: Indices) -> Indices:
-    """Bits that each gap takes in a coding."""
-    if coding == Coding.RUN:
-        return np.zeros_like(gaps)
-    if coding == Coding.BITMAP:
-        return gaps + 1
-    quotients = gaps >> coding
-    return np.where(quotients < RICE_ESCAPE, quotients + 1 + coding, RICE_ESCAPE + RICE_RAW_BITS)
-
-
-def best_coding(gaps: Indices) -> Coding:
-    """The coding that takes the fewest bits; ties go to the lowest Rice parameter, then to the bitmap."""
-    if not gaps.any():
-        return Coding.RUN
-    # Beyond the bits of the longest gap, each further parameter takes a bit more per gap.
-    worthwhile = RICE_CODINGS[: int(gaps.max()).bit_length() + 1]
-    return min((*worthwhile, Coding.BITMAP), key=lambda coding: int(index_bits(coding, gaps).sum()))
-
-
 def encode(
     delta: Values,
     k: int,
@@ -172,22 +142,46 @@ def encode(
     gaps = gaps_of(indices)
     coding = best_coding(gaps)
 
+    def value_bytes(rank: int, most: int) -> Indices:
+        return wire.itemsize * np.arange(1, most + 1)
+
+    return [
+        Delta(token, rank, count, int(indices[rank]), coding, dtype, scale, bits + wire[rank : rank + count].tobytes())
+        for rank, count, bits in in_messages(gaps, coding, capacity, value_bytes)
+    ]
+
+
+def in_messages(
+    gaps: Indices, coding: Coding, capacity: int, besides: Callable[[int, int], Indices]
+) -> Iterator[tuple[int, int, bytes]]:
+    """Splits the entries of an update into messages with as many as each holds.
+
+    Args:
+        gaps: The gap before each entry, int64[k].
+        coding: Their coding.
+        capacity: Most data bytes of one message.
+        besides: ``besides(rank, most)`` gives the bytes that the first 1, 2, ... ``most`` entries from a rank on take besides
+            their gaps, int64[most].
+
+    Yields:
+        For each message the rank of its first entry, their number, and the bytes of their gaps, of which the first is 0.
+
+    Raises:
+        DeltaError: The capacity does not hold one entry.
+    """
     ends = np.cumsum(index_bits(coding, gaps))
     first_bits = int(index_bits(coding, np.zeros(1, dtype=np.int64))[0])
-    messages = []
     rank = 0
-    while rank < k:
+    while rank < gaps.size:
         bits = ends[rank : rank + MAX_ENTRIES] - ends[rank] + first_bits
-        sizes = (bits + 7) // 8 + wire.itemsize * np.arange(1, bits.size + 1)
+        sizes = (bits + 7) // 8 + besides(rank, bits.size)
         count = int(np.searchsorted(sizes, capacity, side="right"))
         if count == 0:
             raise DeltaError(f"capacity {capacity}: one entry takes {int(sizes[0])} bytes")
         chunk = gaps[rank : rank + count].copy()
         chunk[0] = 0
-        data = packed(gap_bits(coding, chunk)) + wire[rank : rank + count].tobytes()
-        messages.append(Delta(token, rank, count, int(indices[rank]), coding, dtype, scale, data))
+        yield rank, count, packed(gap_bits(coding, chunk))
         rank += count
-    return messages
 
 
 def selected(delta: Values, k: int, dtype: Dtype, select: Callable[[Values, int], Indices]) -> Indices:
@@ -205,11 +199,6 @@ def selected(delta: Values, k: int, dtype: Dtype, select: Callable[[Values, int]
     if not np.isfinite(values).all():
         raise DeltaError(f"delta: entry {int(indices[~np.isfinite(values)][0])} is not finite")
     return indices
-
-
-def gaps_of(indices: Indices) -> Indices:
-    """The gap before each index of an update; that of the first one is 0."""
-    return np.diff(indices, prepend=indices[0] - 1) - 1
 
 
 def to_wire(delta: Values, indices: Indices, dtype: Dtype) -> tuple[float, npt.NDArray[Any]]:
@@ -236,23 +225,6 @@ def quantise(values: Values, largest: int = 127) -> tuple[float, npt.NDArray[np.
     return float(scale), np.rint(values / scale).astype(np.int8)
 
 
-def gap_bits(coding: Coding, gaps: Indices) -> Bits:
-    """The bits of gaps in a coding, one per element."""
-    lengths = index_bits(coding, gaps)
-    starts = np.cumsum(lengths) - lengths
-    bits = np.zeros(int(lengths.sum()), dtype=np.uint8)
-    if coding == Coding.BITMAP:
-        bits[starts + gaps] = 1
-    elif coding != Coding.RUN:
-        quotients = gaps >> coding
-        escaped = quotients >= RICE_ESCAPE
-        ones = np.where(escaped, RICE_ESCAPE, quotients)
-        rice.put_ones(bits, starts, ones)
-        rice.put(bits, (starts + ones + 1)[~escaped], gaps[~escaped], coding)
-        rice.put(bits, (starts + ones)[escaped], gaps[escaped], RICE_RAW_BITS)
-    return bits
-
-
 def decode(chunks: Sequence[Delta], *, n: int, k: int, token: int, dtype: Dtype | None = None) -> Sparse:
     """Decodes chunks into a sparse delta.
 
@@ -270,36 +242,63 @@ def decode(chunks: Sequence[Delta], *, n: int, k: int, token: int, dtype: Dtype 
         DeltaError: A chunk has another token, dtype or format, ranks are not consecutive up to k, indices do not increase
             strictly or reach n, a value is not finite, or bytes are left over.
     """
-    indices, values = [], []
-    rank, lowest = 0, 0
-    for chunk in chunks:
-        where = f"delta chunk at rank {chunk.rank}"
-        try:
-            chunk.check_fields()
-        except WireError as error:
-            raise DeltaError(f"{where}: {error.inside('Delta')}") from None
+
+    def read(chunk: Delta, where: str) -> tuple[Indices, Values]:
         if chunk.token != token:
             raise DeltaError(f"{where}: token {chunk.token}, expected {token}")
-        if chunk.rank != rank:
-            raise DeltaError(f"{where}: expected rank {rank}")
-        if chunk.count > k - rank:
-            raise DeltaError(f"{where}: {chunk.count} entries, expected 1 to {k - rank}")
         if dtype is not None and chunk.dtype != dtype:
             raise DeltaError(f"{where}: values in {chunk.dtype.name}, expected {dtype.name}")
         if (chunk.coding, chunk.dtype, chunk.scale) != (chunks[0].coding, chunks[0].dtype, chunks[0].scale):
             raise DeltaError(f"{where}: coding, dtype or scale differs from the first chunk's")
-        found, numbers = _decode_chunk(chunk, where)
-        if found[0] < lowest or found[-1] >= n:
-            raise DeltaError(f"{where}: indices {found[0]} to {found[-1]}, expected {lowest} to {n - 1}")
-        indices.append(found)
-        values.append(numbers)
-        rank += chunk.count
-        lowest = int(found[-1]) + 1
-    if rank != k:
-        raise DeltaError(f"delta: {rank} entries, expected {k}")
+        return _decode_chunk(chunk, where)
+
+    indices, values = read_in_order(chunks, n, k, "delta chunk", read)
     if k == 0:
         return Sparse(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32))
     return Sparse(np.concatenate(indices), np.concatenate(values))
+
+
+def read_in_order(
+    messages: Sequence[AnyDelta], n: int, k: int, what: str, read: Callable[[AnyDelta, str], tuple[Indices, Found]]
+) -> tuple[list[Indices], list[Found]]:
+    """Reads the messages of an update.
+
+    Args:
+        messages: In order of rank.
+        n: Number of global weights.
+        k: Number of entries expected.
+        what: What errors call a message.
+        read: Reads one, of which it gets what errors call it: its indices, and what it has besides.
+
+    Returns:
+        The indices of each message, and what ``read`` has found besides.
+
+    Raises:
+        DeltaError: A field has a value that is not permitted, ranks are not consecutive up to k, indices do not increase
+            strictly or reach n, or ``read`` has raised it.
+    """
+    indices, besides = [], []
+    rank, lowest = 0, 0
+    for message in messages:
+        where = f"{what} at rank {message.rank}"
+        try:
+            message.check_fields()
+        except WireError as error:
+            raise DeltaError(f"{where}: {error.inside(type(message).__name__)}") from None
+        if message.rank != rank:
+            raise DeltaError(f"{where}: expected rank {rank}")
+        if message.count > k - rank:
+            raise DeltaError(f"{where}: {message.count} entries, expected 1 to {k - rank}")
+        found, more = read(message, where)
+        if found[0] < lowest or found[-1] >= n:
+            raise DeltaError(f"{where}: indices {found[0]} to {found[-1]}, expected {lowest} to {n - 1}")
+        indices.append(found)
+        besides.append(more)
+        rank += message.count
+        lowest = int(found[-1]) + 1
+    if rank != k:
+        raise DeltaError(f"delta: {rank} entries, expected {k}")
+    return indices, besides
 
 
 def _decode_chunk(chunk: Delta, where: str) -> tuple[Indices, Values]:
@@ -312,7 +311,8 @@ def _decode_chunk(chunk: Delta, where: str) -> tuple[Indices, Values]:
     if chunk.dtype == Dtype.I8:
         if (values < -127).any():
             raise DeltaError(f"{where}: a value of -128, expected -127 to 127 in I8")
-        values *= np.float32(chunk.scale)
+        with np.errstate(over="ignore"):  # refused below
+            values *= np.float32(chunk.scale)
     if not np.isfinite(values).all():
         raise DeltaError(f"{where}: value {int(np.flatnonzero(~np.isfinite(values))[0])} is not finite")
 
@@ -330,49 +330,3 @@ def _decode_chunk(chunk: Delta, where: str) -> tuple[Indices, Values]:
     if (end + 7) // 8 != index_bytes or bits[end:].any():
         raise DeltaError(f"{where}: {index_bytes} bytes of indices, of which {end} bits are used")
     return chunk.base + offsets, values
-
-
-def read_gaps(bits: Bits, coding: Coding, count: int, where: str) -> tuple[Indices, int]:
-    """The ``count`` indices of a message whose first gap is 0, relative to the first one, and how many bits they take.
-
-    Raises:
-        DeltaError: There are fewer, the first gap is another one, or a gap has more bits than it needs.
-    """
-    if coding == Coding.RUN:
-        return np.arange(count), 0
-    if coding == Coding.BITMAP:
-        offsets = np.flatnonzero(bits)[:count]
-        if offsets.size != count:
-            raise DeltaError(f"{where}: its index bits end before {count} entries")
-        end = int(offsets[-1]) + 1
-    else:
-        gaps, end = rice_gaps(bits, coding, count, where)
-        offsets = np.cumsum(gaps + 1) - 1
-        if int(index_bits(coding, gaps).sum()) != end:
-            raise DeltaError(f"{where}: a gap in more bits than it needs")
-    if offsets[0] != 0:
-        raise DeltaError(f"{where}: its first gap is {offsets[0]}, expected 0")
-    return offsets, end
-
-
-def packed(bits: Bits) -> bytes:
-    """Bits as bytes, LSB first, padded with zeros."""
-    return np.packbits(bits, bitorder="little").tobytes()
-
-
-def rice_gaps(bits: Bits, r: int, count: int, where: str) -> tuple[Indices, int]:
-    """The gaps at the beginning of some bits and the number of bits they take. Raises DeltaError if there are fewer.
-
-    First computes, for every bit at once, where a code that begins there would end; then follows the codes from the start.
-    """
-    ones = rice.ones_from(bits, RICE_ESCAPE)
-    lengths = np.where(ones == RICE_ESCAPE, RICE_ESCAPE + RICE_RAW_BITS, ones + 1 + r)
-    start, end = rice.follow(
-        np.arange(bits.size) + lengths, count, lambda: DeltaError(f"{where}: its index bits end before {count} entries")
-    )
-    ones = ones[start]
-    raw = ones == RICE_ESCAPE
-    gaps = np.where(raw, 0, ones << r)
-    gaps[~raw] += rice.get(bits, (start + ones + 1)[~raw], r)
-    gaps[raw] += rice.get(bits, (start + ones)[raw], RICE_RAW_BITS)
-    return gaps, end

@@ -73,8 +73,11 @@ class Version:
 
     @property
     def size(self) -> int:
-        """Bytes of all weights on the wire, without the fields of messages."""
-        return sum(len(segment.data) for segment in self.segments)
+        """Bytes of all weights on the wire, without the fields of messages; of levels packed, which no range code exceeds."""
+        return sum(
+            len(segment.data) if segment.levels is None else segment.levels.packed_size(len(segment.data))
+            for segment in self.segments
+        )
 
 
 def _fingerprint(cells: CellBits) -> bytes:

@@ -2,7 +2,7 @@
 
 The data of a message are the index of its first entry in FIRST_INDEX_BYTES bytes, and then its entries: in a range code, for
 each one its gap, of which the first entry has none, and its level; packed, a string of bits, padded with zeros to whole
-bytes, with the gaps as in delta.py, of which that of the first entry is 0, and another one with the levels. Of the two
+bytes, with the gaps as in index_code.py, of which that of the first entry is 0, and another one with the levels. Of the two
 codings, a message has the one with more entries, of equal ones that with fewer bytes, of equals packed.
 """
 
@@ -15,25 +15,11 @@ import numpy as np
 from tinymetafed_codegen.level_format import LevelFormat
 from tinymetafed_codegen.optional_messages.coded_messages import FIRST_INDEX_BYTES
 from tinymetafed_codegen.optional_messages.level_messages import LevelCoding, LevelDelta
-from tinymetafed_codegen.protocol import Coding, Dtype, WireError
+from tinymetafed_codegen.protocol import Coding, Dtype
 
 from . import rice
-from .delta import (
-    MAX_ENTRIES,
-    DeltaError,
-    Indices,
-    Sparse,
-    Values,
-    best_coding,
-    gap_bits,
-    gaps_of,
-    index_bits,
-    packed,
-    quantise,
-    read_gaps,
-    select_top,
-    selected,
-)
+from .delta import MAX_ENTRIES, Sparse, Values, quantise, read_in_order, select_top, selected
+from .index_code import DeltaError, Indices, best_coding, gap_bits, gaps_of, index_bits, packed, read_gaps
 from .range_code import Decoder, Encoder, LevelCode, gap_code
 
 
@@ -148,29 +134,13 @@ def decode(messages: Sequence[LevelDelta], *, n: int, k: int, levels: LevelForma
         DeltaError: Ranks are not consecutive up to k, indices do not increase strictly or reach n, a level is beyond the
             format, the scale changes, packed gaps are not in the coding of the fewest bits, or bytes are left over.
     """
-    indices, numbers = [], []
-    rank, lowest = 0, 0
-    for message in messages:
-        where = f"delta at rank {message.rank}"
-        try:
-            message.check_fields()
-        except WireError as error:
-            raise DeltaError(f"{where}: {error.inside('LevelDelta')}") from None
-        if message.rank != rank:
-            raise DeltaError(f"{where}: expected rank {rank}")
-        if message.count > k - rank:
-            raise DeltaError(f"{where}: {message.count} entries, expected 1 to {k - rank}")
+
+    def read(message: LevelDelta, where: str) -> tuple[Indices, Indices]:
         if message.scale != messages[0].scale:
             raise DeltaError(f"{where}: its scale differs from the first message's")
-        found, values = _read(message, levels, n, where)
-        if found[0] < lowest or found[-1] >= n:
-            raise DeltaError(f"{where}: indices {found[0]} to {found[-1]}, expected {lowest} to {n - 1}")
-        indices.append(found)
-        numbers.append(values)
-        rank += message.count
-        lowest = int(found[-1]) + 1
-    if rank != k:
-        raise DeltaError(f"delta: {rank} entries, expected {k}")
+        return _read(message, levels, n, where)
+
+    indices, numbers = read_in_order(messages, n, k, "delta", read)
     if k == 0:
         return Sparse(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32))
     chosen, sent, scale = np.concatenate(indices), np.concatenate(numbers), messages[0].scale

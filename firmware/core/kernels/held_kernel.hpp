@@ -1,0 +1,125 @@
+// Depthwise windows of a small kernel, which stays in registers while a tile of columns goes down all rows of a channel.
+#pragma once
+
+#include <kernels/adjacent.hpp>  // in angle brackets: a port that comes first in the include path may have its own version
+
+#include "column_tiles.hpp"
+
+namespace tmf::kernels {
+
+// Whether a kernel stays in registers, beside the sums and factors of a tile: at most nine weights, strides of at most 2.
+template <typename T, typename Rows, typename Columns>
+constexpr bool is_held() {
+  return run_of<T>(4) > 1 && Rows::kKernel * Columns::kKernel <= 9 && Rows::kStride <= 2 && Columns::kStride <= 2;
+}
+
+// What a pass adds up: each place starts from Pass::start(channel), adds the products of its partners in `from` with the
+// kernel, and is stored by Pass::store. RowsOf and ColumnsOf are Outputs<Axis> or Inputs<Axis>. from is [partners of the rows,
+// partners of the columns, channels], kernel [kRows, kColumns, channels].
+template <typename RowsOf, typename ColumnsOf, int kRows, int kColumns, int kChannels, typename Pass, typename T, typename W>
+struct HeldKernel {
+  const T* from;
+  const W* kernel;
+  Pass pass;
+
+  [[gnu::always_inline]] void run() const {
+    Tiles::for_each(OfClass<0>{*this});
+    if constexpr (RowsOf::kNext > 1) Tiles::for_each(OfClass<RowsOf::kNext - 1>{*this});
+  }
+
+ private:
+  static constexpr int kMost = 8;  // sums of a tile, beside nine weights
+  static constexpr int kLine = ColumnsOf::kPartners * kChannels;
+  using Tiles = ColumnTiles<ColumnsOf, kMost>;
+
+  // The rows kClass, kClass + kNext, … use the same rows of the kernel, but for those at the borders.
+  template <int kClass>
+  struct OfClass {
+    const HeldKernel& of;
+
+    template <int kWidth, typename Tile>
+    void visit(const Tile& tile) const {
+      for (int channel = 0; channel < kChannels; ++channel) {
+        T weight[kRows * kColumns];
+#pragma GCC unroll 9
+        for (int i = 0; i < kRows * kColumns; ++i)
+          if (RowsOf::shares(kClass, i / kColumns)) weight[i] = of.kernel[i * kChannels + channel];
+        const T* const pixels = of.from + tile.from() * kChannels + channel;
+        const T start = of.pass.start(channel);
+        constexpr int kFar = kClass + RowsOf::kNext * kRows;  // a row all of whose partners have a number of at least 0
+        const T* line = pixels - kRows * RowsOf::kMoves * kLine;
+        for (int row = kClass; row < RowsOf::kCount; row += RowsOf::kNext, line += RowsOf::kMoves * kLine) {
+          T sum[kWidth];
+#pragma GCC unroll 12
+          for (int t = 0; t < kWidth; ++t) sum[t] = start;
+#pragma GCC unroll 9
+          for (int r = 0; r < kRows; ++r) {
+            if (!RowsOf::shares(kClass, r)) continue;
+            if (__builtin_expect(row < RowsOf::first(r) || row >= RowsOf::last(r), false)) continue;
+            const T* const pixel = line + RowsOf::partner(kFar, r) * kLine;
+#pragma GCC unroll 9
+            for (int c = 0; c < kColumns; ++c) {
+#pragma GCC unroll 12
+              for (int t = 0; t < kWidth; ++t)
+                if (tile.uses(t, c)) sum[t] += pixel[tile.partner(t, c) * kChannels] * weight[r * kColumns + c];
+            }
+          }
+          of.pass.template store<kWidth>((row * ColumnsOf::kCount + tile.place) * kChannels + channel, sum);
+        }
+      }
+    }
+  };
+};
+
+// The gradient of a small kernel, one channel after the other: all of its sums are in registers.
+template <typename Rows, typename Columns, int kChannels, typename Update, typename T>
+struct HeldGradient {
+  const T* x;
+  const T* dy;
+
+  void move(T* kernel, T rate) const {
+    for (int channel = 0; channel < kChannels; ++channel) {
+      T sum[kElements];
+#pragma GCC unroll 9
+      for (int i = 0; i < kElements; ++i) sum[i] = T{};
+      for (int row = 0; row < Rows::kOut; ++row)
+        Tiles::for_each(OfRow{x + channel, dy + row * Columns::kOut * kChannels + channel, row, sum});
+#pragma GCC unroll 9
+      for (int i = 0; i < kElements; ++i) {
+        T* const weight = kernel + i * kChannels + channel;
+        Update::move(weight, *weight, rate * sum[i], rate);
+      }
+    }
+  }
+
+ private:
+  static constexpr int kElements = Rows::kKernel * Columns::kKernel;
+  using Tiles = ColumnTiles<Outputs<Columns>, 8>;
+
+  struct OfRow {
+    const T* x;
+    const T* dy;
+    int row;
+    T* sum;
+
+    template <int kWidth, typename Tile>
+    [[gnu::always_inline]] void visit(const Tile& tile) const {
+      T gradient[kWidth];
+#pragma GCC unroll 12
+      for (int t = 0; t < kWidth; ++t) gradient[t] = dy[(tile.place + t) * kChannels];
+#pragma GCC unroll 9
+      for (int r = 0; r < Rows::kKernel; ++r) {
+        if (__builtin_expect(row < Rows::first_out(r) || row >= Rows::last_out(r), false)) continue;
+        const T* const pixel = x + ((Rows::start(row) + r) * Columns::kIn + tile.from()) * kChannels;
+#pragma GCC unroll 12
+        for (int t = 0; t < kWidth; ++t) {
+#pragma GCC unroll 9
+          for (int c = 0; c < Columns::kKernel; ++c)
+            if (tile.uses(t, c)) sum[r * Columns::kKernel + c] += pixel[tile.partner(t, c) * kChannels] * gradient[t];
+        }
+      }
+    }
+  };
+};
+
+}  // namespace tmf::kernels
