@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tinymetafed_codegen.errors import UsageError
 from tinymetafed_codegen.files import write_if_changed
 from tinymetafed_codegen.markdown_text import markdown_text
 
@@ -146,6 +147,7 @@ def paper(
     *,
     runs: str | Path = "runs/paper",
     quick: bool = False,
+    part: str | None = None,
     jobs: int | None = None,
     data: str | Path | None = None,
     progress: ProgressOption = True,
@@ -156,6 +158,7 @@ def paper(
         out: Folder for paper.md and its plots.
         runs: Folder of the runs; finished runs are not repeated.
         quick: Use one seed and a tenth of the rounds; the document says so.
+        part: Write only this part of the document again: "rates", "moving" or "size"; None for all of it.
         jobs: Runs at a time; None for one per core.
         data: Folder of the data sets; None for the usual place.
         progress: As in ``simulate``.
@@ -164,11 +167,17 @@ def paper(
         The document's path.
 
     Raises:
+        UsageError: There is no such part, or no document to write it into, or a part is asked for a quick document.
         Error: As ``sweep``.
     """
+    if part is not None and part not in list(paper_document.Part):
+        raise UsageError(f"part = '{part}': there are {', '.join(paper_document.Part)}")
+    if part is not None and quick:
+        raise UsageError("a part of a quick run would stand in a document of whole ones; leave out either the part or quick")
+    chosen = None if part is None else paper_document.Part(part)
     at_once = jobs_of(jobs)
     with watching(progress) as observer:
-        return paper_document.write(Path(out), Path(runs), at_once, _path(data), quick, observer)
+        return paper_document.write(Path(out), Path(runs), at_once, _path(data), quick, observer, chosen)
 
 
 def _path(given: str | Path | None) -> Path | None:

@@ -104,11 +104,22 @@ def paper(
     quick: Annotated[
         bool, typer.Option("--quick", help="Use one seed and a tenth of the rounds; the document says so.")
     ] = False,
+    part: Annotated[
+        str | None,
+        typer.Option(
+            help="Write only this part again, by its sweeps alone: rates, moving (drawings) or size (of networks).",
+            show_default="all of the document",
+        ),
+    ] = None,
     jobs: JobsOption = None,
     data: DataOption = None,
 ) -> None:
     """Reproduce the papers' tables and write paper.md with published and measured figures, and what does not reproduce.
 
     tinymetafed paper -o docs --data PATH
+
+    Parts with sweeps of their own are also written alone, into a document that is there:
+
+    tinymetafed paper -o docs --data PATH --part rates
     """
-    results().write(tmf.paper(out, runs=runs, quick=quick, jobs=jobs, data=data))
+    results().write(tmf.paper(out, runs=runs, quick=quick, part=part, jobs=jobs, data=data))

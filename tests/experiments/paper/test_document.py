@@ -10,13 +10,16 @@ import pytest
 from run_values import evaluation, header, run_result
 from small_runs import SINE, Quiet
 
+import tinymetafed as tmf
 from tinymetafed.bench import BenchError
-from tinymetafed.experiments import paper, sweep
+from tinymetafed.experiments import SweepError, paper, sweep
+from tinymetafed.experiments.budget import Outcome
 from tinymetafed.experiments.figure import decades
-from tinymetafed.experiments.paper import claims, document, hardware, tried_rates
+from tinymetafed.experiments.paper import claims, document, hardware, parts, size, tried_rates
 from tinymetafed.experiments.paper.ablation import verdict
 from tinymetafed.experiments.paper.hardware import Estimate
 from tinymetafed.experiments.paper.measured import USE_CASES, Measured, difference
+from tinymetafed.experiments.paper.parts import Part
 from tinymetafed.experiments.paper.published import ABLATION, FINE_TUNING, NANO_33_BLE, SHOTS, WEIGHTS, Step
 from tinymetafed.experiments.sweep import Row
 from tinymetafed.experiments.sweep.spread import Spread
@@ -24,6 +27,7 @@ from tinymetafed.federation.result import DCurve
 from tinymetafed.learn.comparisons import paired
 from tinymetafed.learn.metric import Metric
 from tinymetafed.runs.run_data import RunData
+from tinymetafed_codegen.errors import UsageError
 
 SWEEP = SINE.parent / "sweeps" / "omniglot.toml"
 CURVE = DCurve(
@@ -87,7 +91,7 @@ def test_the_documents_figures_come_from_the_rows(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(hardware, "measure", lambda observer: [estimate])
     text = paper.write(tmp_path, tmp_path / "runs", 1, None, True, Quiet()).read_text()
     assert "This is a quick run: one seed, a 10th of the rounds" in text
-    assert text.count("Not run: no archive there") == 4  # two use cases, a table of rates and the sine waves
+    assert text.count("Not run: no archive there") == 6  # two use cases, the three parts and the sine waves
     assert "| + SGDR, P = 100 | 108,229 | 90.6 | 0.35 | 8,453 | 91.5 ± 1.3 | +0.1 |" in text
     assert "trains for 2.2 s; here it takes about 20 ms, and with the line 0.62 s" in text
     assert (
@@ -134,7 +138,8 @@ def test_a_table_of_rates_says_which_setting_is_best_and_which_one_is_used() -> 
     planned = sweep.load(SWEEP.with_name("baselines-omniglot.toml"))
     tried = [cell for cell in planned.cells if tried_rates.method_of(cell.name) == "local-only"]
     rows = {cell.name: row(cell, [0.5 + i / 100, 0.6], 0.0) for i, cell in enumerate(tried)}
-    table = tried_rates.table(USE_CASES[0], Measured("", planned, rows), measured())
+    used = {cell.name: cell for cell in sweep.load(SWEEP).cells}
+    table = tried_rates.table(USE_CASES[0], Measured("", planned, rows), used)
     (line,) = table.lines
     assert line.best == "full_passes=100, full_learning_rate=0.02" and len(line.settings) == 6
     assert line.settings[0] == ("full_passes=10, full_learning_rate=0.01", "55.0 ± 63.5")
@@ -147,11 +152,60 @@ def test_every_method_that_is_tuned_has_six_settings_of_which_the_tables_use_one
             continue
         tuned, used = (sweep.load(SWEEP.with_name(f"{name}.toml")) for name in (case.tuning, case.sweep))
         assert (tuned.group, used.group, len(used.seeds)) == ("validation", "test", 8)
-        final = {cell.name: row(cell, [0.9, 0.9, 0.9], 0.0) for cell in used.cells}
         rows = {cell.name: row(cell, [0.9, 0.9, 0.9], 0.0) for cell in tuned.cells}
-        lines = tried_rates.table(case, Measured("", tuned, rows), Measured("", used, final)).lines
+        lines = tried_rates.table(case, Measured("", tuned, rows), {cell.name: cell for cell in used.cells}).lines
         assert len(lines) == 10 and {len(line.settings) for line in lines} == {6}
         assert [line.method for line in lines if line.used == "–"] == []
+
+
+def test_a_part_is_written_into_the_document_and_the_rest_of_it_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def some(title: str, name: str, *_: object) -> Measured:
+        asked.append(name)
+        return missing(title)
+
+    monkeypatch.setattr(document, "_measured", some)
+    page = tmp_path / "paper.md"
+    with pytest.raises(SweepError, match=r"paper\.md: no such document .* tinymetafed paper -o "):
+        paper.write(tmp_path, tmp_path / "runs", 1, None, False, Quiet(), Part.RATES)
+    page.write_text(f"before\n{parts.marked(Part.SIZE, 'sizes')}between\n{parts.marked(Part.RATES, 'former')}after\n")
+    paper.write(tmp_path, tmp_path / "runs", 1, None, False, Quiet(), Part.RATES)
+    text = page.read_text()
+    assert asked == ["baselines-omniglot"], "only its own sweep runs"
+    assert text.startswith(f"before\n{parts.marked(Part.SIZE, 'sizes')}between\n") and text.endswith("after\n")
+    assert "former" not in text and "Not run: no archive there" in text
+    with pytest.raises(SweepError, match=r"has no part 'moving'"):
+        paper.write(tmp_path, tmp_path / "runs", 1, None, False, Quiet(), Part.MOVING)
+    assert page.read_text() == text
+
+
+def test_an_unknown_part_and_a_part_of_a_quick_run_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"part = 'tables': there are rates, moving, size"):
+        tmf.paper(tmp_path, part="tables", progress=False)
+    with pytest.raises(UsageError, match="leave out either the part or quick"):
+        tmf.paper(tmp_path, part="rates", quick=True, progress=False)
+
+
+def test_networks_of_both_sizes_stand_beside_each_other_with_what_fits_a_board() -> None:
+    planned = sweep.load(SWEEP.with_name("paper-size.toml"))
+    rows = {cell.name: row(cell, [0.9, 0.91, 0.92], 8000.0) for cell in planned.cells}
+    plan = size.CASES[0].plan
+    outcomes = [
+        Outcome(case, ("dense25",), 17_141, 190_516, 1_000, 0.5 + case.seed / 100, 4000.0 if case.rounds else None)
+        for case in plan.cases()
+    ]
+    found = Measured("", planned, rows)
+    drawings, keywords = size.tables(found, {"omniglot": outcomes})
+    by_name = {line.name: line for line in drawings.lines}
+    whole, fits = by_name["papers' size, TinyReptile f32"], by_name["papers' size, TinyMetaFed P25 i8/f16, 192KB, from a start"]
+    assert (whole.weights, whole.fits, whole.bytes, whole.clients) == ("108,181", "no", "1,500", "4,800")  # of 8 devices
+    assert (fits.weights, fits.fits, fits.bytes, fits.share) == ("17,141", "yes", "500", "0.333")
+    assert (fits.accuracy, fits.clients) == ("52.0 ± 2.5", "1,600 + 800")
+    assert by_name["small, TinyReptile f32"].fits == "yes" and len(keywords.lines) == 4
+    compared = size.tested(found, {"omniglot": outcomes})
+    assert [claim.case for claim in compared].count("Omniglot") == 3
+    assert {claim.verdict for claim in compared} == {"undecided: too few seeds (3 of 8)"}
 
 
 def test_axis_ticks_are_round_numbers() -> None:

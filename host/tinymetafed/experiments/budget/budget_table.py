@@ -87,6 +87,8 @@ class Outcome(StrictJson):
 
     ``layers`` and ``weights`` that train, bytes of ``ram`` with the stack, ``products``: multiply-accumulates of a full step,
     ``accuracy``: mean of unseen clients after adaptation; None if training ended because weights were not finite.
+    ``bytes_of_round``: on the wire, down and up, framing included, all devices together and samples left out; None where no
+    round was counted.
     """
 
     case: Case
@@ -95,6 +97,7 @@ class Outcome(StrictJson):
     ram: int
     products: int
     accuracy: Score
+    bytes_of_round: float | None = None
 
 
 @dataclass(frozen=True)
@@ -166,8 +169,12 @@ class _Runs:
         """Trains and tests. Raises Error."""
         setup = self._setup(case, gains)
         accuracy: Score = None
+        sent: float | None = None
         with suppress(TrainingFailed, Diverged):
             weights, clients = _trained(setup, case.rounds, self._observer)
+            if case.rounds:
+                total = clients.traffic
+                sent = (total.down + total.up - total.samples_down - total.samples_up) / case.rounds
             found = meta_test.meta_test(clients, setup.strategy, setup.task, weights, case.tasks)
             accuracy = math.fsum(found.after) / len(found.after)
         net, manifest = setup.design.graph, setup.design.manifest
@@ -178,6 +185,7 @@ class _Runs:
             manifest.memory.ram_total,
             multiply_accumulates(net, Variant.FULL),
             accuracy if accuracy is not None and math.isfinite(accuracy) else None,
+            sent,
         )
 
     def same_weights(self, budget: str, gains: dict[str, float]) -> dict[str, str]:

@@ -76,7 +76,7 @@ def _line(row: Row, base: Row | None) -> MethodLine:
         name=row.cell.name,
         accuracy=plus_minus(row.after),
         difference="–" if row is base or base is None else points(difference(row, base)),
-        one=score(_mean_at(row, 1), Metric.ACCURACY),
+        one=score(mean_at(row, 1), Metric.ACCURACY),
         online=plus_minus(Spread.of(online)),
         bytes=bytes_text(row),
         share=share_text(row, base),
@@ -93,7 +93,7 @@ def _uses(experiment: Experiment) -> str:
     return f"{support}" if support == query else f"{support}, {query}"
 
 
-def _mean_at(row: Row, d: int) -> Score:
+def mean_at(row: Row, d: int) -> Score:
     """The mean over seeds after adapting with ``d`` samples per class; None where a seed has no such score."""
     curves = [curve(run.result.d_curve) for run in row.runs.values() if run.result is not None]
     found = [one.get(d) for one in curves]

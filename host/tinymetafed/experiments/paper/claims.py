@@ -68,7 +68,12 @@ class Claim:
 def claims(cases: Mapping[str, Measured], sine: Measured) -> list[Claim]:
     """All comparisons of the document that were measured, as one family of tests."""
     found = [each for case in USE_CASES for each in _of_case(case.key, case.short, cases[case.key])]
-    found += [_compared("Sine waves", sine.rows[name], sine.rows[other]) for name, other in _there(sine, _OF_SINE)]
+    found += [compared("Sine waves", sine.rows[name], sine.rows[other]) for name, other in _there(sine, _OF_SINE)]
+    return tested(found)
+
+
+def tested(found: Sequence[Comparison]) -> list[Claim]:
+    """Comparisons as one family of tests; those that have no p value, of fewer than two seeds, are left out."""
     known = [each for each in found if each.difference.p is not None]
     adjusted = holm([each.difference.p for each in known])
     return [_claim(each, p) for each, p in zip(known, adjusted, strict=True)]
@@ -80,24 +85,25 @@ def _of_case(key: str, short: str, measured: Measured) -> list[Comparison]:
         for step, former in _STEP_PAIRS:
             pair = (ablation.STEPS[step] + suffix, ablation.STEPS[former] + suffix)
             published = steps[step].accuracy - steps[former].accuracy
-            found += [_compared(short, measured.rows[a], measured.rows[b], published) for a, b in _there(measured, [pair])]
-    return found + [_compared(short, measured.rows[a], measured.rows[b]) for a, b in _there(measured, _COMPARED)]
+            found += [compared(short, measured.rows[a], measured.rows[b], published) for a, b in _there(measured, [pair])]
+    return found + [compared(short, measured.rows[a], measured.rows[b]) for a, b in _there(measured, _COMPARED)]
 
 
 def _there(measured: Measured, pairs: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
     return [pair for pair in pairs if all(name in measured.rows for name in pair)]
 
 
-def _compared(case: str, row: Row, other: Row, published: float | None = None) -> Comparison:
+def compared(case: str, row: Row, other: Row, published: float | None = None) -> Comparison:
+    """A row beside another one, seed by seed."""
     return Comparison(case, row.cell.name, other.cell.name, row.metric, difference(row, other), published)
 
 
-def _claim(compared: Comparison, adjusted: float | None) -> Claim:
-    found, in_points = compared.difference, compared.metric.higher_is_better
+def _claim(one: Comparison, adjusted: float | None) -> Claim:
+    found, in_points = one.difference, one.metric.higher_is_better
     return Claim(
-        case=compared.case,
-        text=f"{compared.name} against {compared.other}",
-        published="–" if compared.published is None else f"{compared.published:+.1f}",
+        case=one.case,
+        text=f"{one.name} against {one.other}",
+        published="–" if one.published is None else f"{one.published:+.1f}",
         difference=points(found) if in_points else f"{found.mean or 0:+.3f} ± {found.ci95 or 0:.3f}",
         seeds=found.n,
         p=_probability(found.p),

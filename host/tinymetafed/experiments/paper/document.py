@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import jinja2
@@ -17,19 +18,38 @@ from ...federation.observer import Observer
 from ...learn.comparisons import LEVEL
 from ...learn.metric import Metric
 from ...learn.tasks import DataError
-from .. import sweep
+from .. import budget, sweep
 from ..sweep import score, table
-from . import ablation, baselines, claims, hardware, plots, tried_rates
+from . import ablation, baselines, claims, hardware, parts, plots, size, tried_rates
 from .hardware import Estimate
 from .measured import BASE, DEFAULT, ONLINE, USE_CASES, Measured, bytes_of_round, bytes_text, plus_minus, share_text
-from .published import ABLATION, FINE_TUNING, NANO_33_BLE, SHOTS
+from .parts import Part
+from .published import ABLATION, FINE_TUNING, NANO_33_BLE, SHOTS, WEIGHTS
 
 QUICK = 10  # a quick run has this fraction of the rounds: one in QUICK
+_MOVING = "omniglot-moving"
 _TEMPLATES = Path(__file__).parent / "templates"
 _COURSES = (BASE, "TinyReptile P25 i8/f16", DEFAULT, "TinyMetaFed P10 i8/i8")
 
 
-def write(out: Path, runs: Path, jobs: int, data: Path | None, quick: bool, observer: Observer) -> Path:
+@dataclass(frozen=True)
+class _Runs:
+    """How sweeps are run: the folder of the runs, runs at a time, the folder of the data, and the observer of progress."""
+
+    folder: Path
+    jobs: int
+    data: Path | None
+    quick: bool
+    observer: Observer
+
+    def swept(self, title: str, name: str) -> Measured:
+        """The rows of a sweep, which is run as far as it is not finished."""
+        return _measured(title, name, self.folder, self.jobs, self.data, self.quick, self.observer)
+
+
+def write(
+    out: Path, runs: Path, jobs: int, data: Path | None, quick: bool, observer: Observer, part: Part | None = None
+) -> Path:
     """Runs the sweeps as far as they are not finished, and writes paper.md with its plots.
 
     If the data of a sweep are missing, the document says so instead of its figures.
@@ -41,27 +61,34 @@ def write(out: Path, runs: Path, jobs: int, data: Path | None, quick: bool, obse
         data: Folder of the data sets; None for the usual place.
         quick: One seed and a tenth of the rounds.
         observer: Is told of progress.
+        part: The only part of the document that is written again, by its sweeps alone; None for all of it.
 
     Returns:
         Path of the document.
 
     Raises:
+        SweepError: There is no document to write a part into.
         Error: As sweep.execute.
     """
+    how, path = _Runs(runs, jobs, data, quick, observer), out / "paper.md"
+    if part is None:
+        text = _whole(out, how)
+    else:
+        parts.check(path, part)  # before hours of runs
+        text = parts.replaced(path, part, _PARTS[part](how))
+    write_if_changed(path, text)
+    return path
 
-    def swept(title: str, name: str) -> Measured:
-        return _measured(title, name, runs, jobs, data, quick, observer)
 
-    tuned = [(case, swept(f"{case.short}, rates", case.tuning)) for case in USE_CASES if case.tuning]
-    cases = {case.key: swept(case.title, case.sweep) for case in USE_CASES}
-    sine = swept("Sine waves", "sine")
+def _whole(out: Path, how: _Runs) -> str:
+    """The text of the document; its plots are written."""
+    own = {part: parts.marked(part, write_part(how)) for part, write_part in _PARTS.items()}
+    cases = {case.key: how.swept(case.title, case.sweep) for case in USE_CASES}
+    sine = how.swept("Sine waves", "sine")
     try:
-        rounds, unmeasured = hardware.measure(observer), ""
+        rounds, unmeasured = hardware.measure(how.observer), ""
     except BenchError as error:
         rounds, unmeasured = [], str(error)
-    templates = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_TEMPLATES), undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
     pictures = out / "paper"
     compared = baselines.compared(cases["omniglot"])
     omniglot = [row for row in compared if bytes_of_round(row) is not None and row.after.mean is not None]
@@ -70,13 +97,15 @@ def write(out: Path, runs: Path, jobs: int, data: Path | None, quick: bool, obse
         write_if_changed(pictures / "pareto.svg", plots.pareto(omniglot))
         write_if_changed(pictures / "convergence.svg", plots.convergence(courses))
     found, restarts = claims.claims(cases, sine), _variant(cases["omniglot"], ablation.STEPS[2])
-    text = templates.get_template("paper.md.j2").render(
-        quick=QUICK if quick else 0,
+    return _template("paper").render(
+        quick=QUICK if how.quick else 0,
         claims=found,
         level=LEVEL,
         worse=[each for each in found if each.verdict == claims.WORSE],
         methods=[baselines.methods(case, cases[case.key]) for case in USE_CASES],
-        tunings=[tried_rates.table(case, rates, cases[case.key]) for case, rates in tuned],
+        rates=own[Part.RATES],
+        moving=own[Part.MOVING],
+        size=own[Part.SIZE],
         ablations=[each for case in USE_CASES for each in ablation.tables(case, cases[case.key])],
         constant=_variant(cases["omniglot"], ablation.STEPS[1]).strategy,
         restarts=restarts.strategy,
@@ -94,12 +123,72 @@ def write(out: Path, runs: Path, jobs: int, data: Path | None, quick: bool, obse
         sine=f"Not run: {sine.missing}" if sine.missing else table.markdown(list(sine.rows.values())),
         findings=_findings(cases, sine, rounds),
     )
-    write_if_changed(out / "paper.md", text)
-    return out / "paper.md"
+
+
+def _template(name: str) -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_TEMPLATES), undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    return environment.get_template(f"{name}.md.j2")
+
+
+def _rates(how: _Runs) -> str:
+    """The settings that were tried for each method."""
+    tunings = []
+    for case in USE_CASES:
+        if case.tuning:
+            tuned = how.swept(f"{case.short}, rates", case.tuning)
+            used = _cells(case.sweep) | {f"{name}, drawings move": cell for name, cell in _cells(_MOVING).items()}
+            tunings.append(tried_rates.table(case, tuned, used))
+    return _template("rates").render(tunings=tunings)
+
+
+def _moving(how: _Runs) -> str:
+    """All methods with drawings that move."""
+    measured = how.swept("Drawings that move", _MOVING)
+    rows = list(measured.rows.values())
+    found = baselines.methods(USE_CASES[0], measured)
+    return _template("moving").render(
+        missing=found.missing,
+        lines=found.lines,
+        about=found.about,
+        notes=found.notes,
+        comparisons=table.comparisons(rows) if rows else [],
+    )
+
+
+def _size(how: _Runs) -> str:
+    """Networks of the papers' size."""
+    measured, fitting = how.swept("The papers' size", size.SWEEP), {}
+    plans = {case.key: size.shortened(case.plan, QUICK) if how.quick else case.plan for case in size.CASES}
+    if not measured.missing:
+        for case in size.CASES:
+            file = size.file_of(case, how.folder, quick=how.quick)
+            fitting[case.key] = budget.run_all(plans[case.key], file, file.with_suffix(""), how.data, how.observer).outcomes
+    return _template("size").render(
+        published=WEIGHTS,
+        starting=" and ".join(f"{plan.start_rounds} ({size.NAMES[key]})" for key, plan in plans.items()),
+        budget=size.BUDGET,
+        missing=measured.missing,
+        tables=[] if measured.missing else size.tables(measured, fitting),
+        tested=size.tested(measured, fitting),
+    )
+
+
+_PARTS: Mapping[Part, Callable[[_Runs], str]] = {Part.RATES: _rates, Part.MOVING: _moving, Part.SIZE: _size}
+
+
+def _cells(name: str) -> dict[str, sweep.Cell]:
+    """The rows of a sweep as planned, by name."""
+    return {cell.name: cell for cell in sweep.load(_file(name)).cells}
+
+
+def _file(name: str) -> Path:
+    return find("examples") / "sweeps" / f"{name}.toml"
 
 
 def _measured(title: str, name: str, runs: Path, jobs: int, data: Path | None, quick: bool, observer: Observer) -> Measured:
-    planned = sweep.load(find("examples") / "sweeps" / f"{name}.toml")
+    planned = sweep.load(_file(name))
     folder = runs / (f"{name}-quick" if quick else name)
     planned = planned.shortened(QUICK) if quick else planned
     observer.event(f"{title}: {len(planned.runs)} runs in {folder}")

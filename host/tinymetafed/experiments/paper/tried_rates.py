@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ..sweep import Row
+from ..sweep import Cell, Row
 from .measured import Measured, UseCase, plus_minus
 
 
@@ -29,13 +29,13 @@ class TuningTable:
     lines: list[TuningLine]
 
 
-def table(case: UseCase, tuned: Measured, measured: Measured) -> TuningTable:
+def table(case: UseCase, tuned: Measured, used: Mapping[str, Cell]) -> TuningTable:
     """The table of a tuning sweep.
 
     Args:
         case: The use case.
         tuned: Its tuning sweep, whose rows are named "METHOD, KEY=VALUE, KEY=VALUE".
-        measured: Its sweep, which has a row for each method.
+        used: The rows of the tables, by method.
     """
     by_method: dict[str, list[Row]] = {}
     for name, row in tuned.rows.items():
@@ -44,7 +44,7 @@ def table(case: UseCase, tuned: Measured, measured: Measured) -> TuningTable:
         title=case.short,
         about=_about(tuned),
         missing=tuned.missing,
-        lines=[_line(method, rows, measured.rows) for method, rows in by_method.items()],
+        lines=[_line(method, rows, used) for method, rows in by_method.items()],
     )
 
 
@@ -63,7 +63,7 @@ def _about(tuned: Measured) -> str:
     return f"{rounds} rounds, {len(tuned.sweep.seeds)} seed(s), {tasks} tasks of validation clients each"
 
 
-def _line(method: str, rows: Sequence[Row], used: Mapping[str, Row]) -> TuningLine:
+def _line(method: str, rows: Sequence[Row], used: Mapping[str, Cell]) -> TuningLine:
     means = [row.after.mean for row in rows if row.after.mean is not None]
     highest = max if rows[0].metric.higher_is_better else min
     best = [_setting(row.cell.name) for row in rows if means and row.after.mean == highest(means)]
@@ -77,10 +77,10 @@ def _line(method: str, rows: Sequence[Row], used: Mapping[str, Row]) -> TuningLi
     )
 
 
-def _has(final: Row, tried: Row) -> bool:
+def _has(final: Cell, tried: Row) -> bool:
     """Whether a row of the tables has the settings that a row of a tuning sweep names."""
     for section in ("strategy", "adaptation"):
-        one, other = (getattr(row.cell.experiment, section) for row in (final, tried))
+        one, other = (getattr(cell.experiment, section) for cell in (final, tried.cell))
         if one.model_dump() != other.model_dump():
             return False
     return True
