@@ -17,7 +17,7 @@ from pydantic import TypeAdapter
 from .errors import Error
 from .flash_store import StoreFacts
 from .ops.op import NumberType
-from .protocol import Dtype, Phase
+from .protocol import Phase
 from .section import StrictJson
 from .sensor import SensorFacts
 
@@ -243,11 +243,6 @@ class ModelManifest(StrictJson):
     def streamed(self) -> bool:
         """Whether the host streams the samples that devices train on."""
         return self.sample_source == "streamed"
-
-    @property
-    def downlink_dtype(self) -> Dtype:
-        """The dtype in which devices receive the global weights."""
-        return Dtype[self.downlink]
 
     def require_consistent(self, source: str) -> None:
         """Raises ManifestError if the weights do not fit each other: anybody may have made a file with a manifest.

@@ -93,7 +93,7 @@ class Board:
         random = np.random.default_rng(3)
         self.levels = random.integers(0, 256, (COUNT, *SHAPE)).astype(np.uint8)
         start = random.normal(0, 0.2, manifest.n_global).astype(np.float32)
-        self.weights = downlink.encode(start, manifest.downlink_dtype, [t.size for t in manifest.global_tensors])
+        self.weights = downlink.encode(start, Dtype[manifest.downlink], [t.size for t in manifest.global_tensors])
         self.token = 0
 
     def begin(self) -> None:

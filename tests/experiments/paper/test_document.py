@@ -181,7 +181,7 @@ def test_a_part_is_written_into_the_document_and_the_rest_of_it_stays(tmp_path: 
 
 
 def test_an_unknown_part_and_a_part_of_a_quick_run_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"part = 'tables': there are rates, moving, size"):
+    with pytest.raises(UsageError, match=r"--part tables: expected one of rates, moving, size"):
         tmf.paper(tmp_path, part="tables", progress=False)
     with pytest.raises(UsageError, match="leave out either the part or quick"):
         tmf.paper(tmp_path, part="rates", quick=True, progress=False)
