@@ -37,6 +37,42 @@ bool covers() {
   return right;
 }
 
+// Whether a pixel uses an element either in all tiles, or where two tiles meet: at the end of the one or the start of the next.
+template <typename Of>
+struct MeetingVisitor {
+  bool* right;
+
+  template <int kWidth, typename Tile>
+  void visit(const Tile& tile) const {
+    for (int t = 0; t < kWidth; ++t) {
+      for (int element = 0; element <= Of::kReach; ++element) {
+        const bool always = Tile::always_uses(t, element);
+        const bool at_end = Tile::uses_where_met(t, element) && !tile.is_last();
+        const bool at_start = Tile::uses_where_met(kWidth + t, element) && tile.place > 0;
+        if (always + at_end + at_start != Of::uses(tile.place + t, element)) *right = false;
+        if (at_start && Tile::partner(kWidth + t, element) - Tile::partner(t, element) != kWidth / Of::kNext * Of::kMoves)
+          *right = false;
+      }
+    }
+  }
+};
+
+int rows_of_equal_tiles = 0;
+
+template <typename Of, int kMost>
+bool equal_tiles_cover() {
+  using Tiles = EqualTiles<Of, kMost>;
+  bool right = true;
+  if constexpr (Tiles::kPossible) {
+    ++rows_of_equal_tiles;
+    int seen[Of::kCount] = {};
+    Tiles::for_each(Visitor<Of>{seen, &right});
+    for (int count : seen) right = right && count == 1;
+    Tiles::for_each(MeetingVisitor<Of>{&right});
+  }
+  return right;
+}
+
 // Whether groups along an axis cover each pixel once, and all of a group use the same elements.
 template <typename Of, int kSize>
 bool groups_cover() {
@@ -86,7 +122,8 @@ void check() {
   ++axes;
   if (!(covers<Outputs<Columns>, 1>() && covers<Outputs<Columns>, 2>() && covers<Outputs<Columns>, 4>() &&
         covers<Outputs<Columns>, 12>() && covers<Inputs<Columns>, 1>() && covers<Inputs<Columns>, 6>() &&
-        covers<Inputs<Columns>, 12>() && groups_cover<Outputs<Columns>, 3>() && groups_cover<Inputs<Columns>, 3>() &&
+        covers<Inputs<Columns>, 12>() && equal_tiles_cover<Outputs<Columns>, 8>() && equal_tiles_cover<Inputs<Columns>, 8>() &&
+        equal_tiles_cover<Inputs<Columns>, 6>() && groups_cover<Outputs<Columns>, 3>() && groups_cover<Inputs<Columns>, 3>() &&
         counts_whole<Columns>() && ranges_hold<Outputs<Columns>>() && ranges_hold<Inputs<Columns>>()))
     std::printf("wrong: %d inputs, %d elements, stride %d, padding %d\n", kIn, kKernel, kStride, kPad);
 }
@@ -108,6 +145,6 @@ void lengths() {
 }  // namespace
 
 int main() {
-  lengths<1, 4, 7, 13, 24, 48>();
-  std::printf("%d axes\n", axes);
+  lengths<1, 4, 7, 12, 13, 24, 48>();
+  std::printf("%d axes, %d rows of equal tiles\n", axes, rows_of_equal_tiles);
 }

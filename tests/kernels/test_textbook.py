@@ -64,6 +64,21 @@ SHAPES: dict[str, dict[str, Any]] = {
             dense(2, local=True),
         ],
     },
+    "depthwise equal tiles": {
+        "input": [7, 24, 3],
+        "loss": "mse",
+        "layers": [
+            {"op": "affine"},
+            {"op": "relu"},
+            depthwise(3, activation="relu"),
+            depthwise([3, 2], padding=[[1, 1], [1, 0]]),
+            depthwise(3, stride=2, activation="relu"),
+            depthwise([1, 5]),
+            depthwise([2, 1], activation="relu"),
+            FLATTEN,
+            dense(2, local=True),
+        ],
+    },
     "depthwise small": {
         "input": [8, 21, 3],
         "loss": "mse",
@@ -97,7 +112,8 @@ SHAPES: dict[str, dict[str, Any]] = {
 
 
 # With 32 registers for floats, small depthwise kernels stay in registers.
-REGISTERS = [*((shape, 16) for shape in sorted(SHAPES)), ("depthwise small", 32), ("depthwise wide", 32)]
+HELD = ("depthwise equal tiles", "depthwise small", "depthwise wide")
+REGISTERS = [*((shape, 16) for shape in sorted(SHAPES)), *((shape, 32) for shape in HELD)]
 
 
 @pytest.fixture(params=REGISTERS, ids=lambda of: f"{of[0]}, {of[1]} registers", scope="module")

@@ -75,4 +75,53 @@ struct ColumnTiles {
   static constexpr int kRight = kRest - kLeft;
 };
 
+// A tile among others of kWidth pixels. All run the same code: what only some of them use has a condition.
+template <typename Of, int kWidth>
+struct EqualTile {
+  int place;
+
+  constexpr bool uses(int t, int element) const {
+    return Of::shares(t, element) && (in_first(t, element) || place > 0) && (in_last(t, element) || !is_last());
+  }
+  constexpr bool is_last() const { return place >= kLast; }
+  // What every tile uses; and what two neighbours use beyond that where they meet, the next one's pixels counted on from kWidth.
+  static constexpr bool always_uses(int t, int element) {
+    return Of::shares(t, element) && in_first(t, element) && in_last(t, element);
+  }
+  static constexpr bool uses_where_met(int t, int element) {
+    return Of::shares(t, element) && (t < kWidth ? !in_last(t, element) : !in_first(t - kWidth, element));
+  }
+  static constexpr int partner(int t, int element) { return Of::partner(kFar + t, element) - Of::partner(kFar, 0); }
+  constexpr int from() const { return place / Of::kNext * Of::kMoves + Of::partner(kFar, 0) - kFar / Of::kNext * Of::kMoves; }
+
+ private:
+  static constexpr int kLast = Of::kCount - kWidth;
+  static constexpr int kFar = Of::kNext * (Of::kReach + 1);  // all of its partners have a number of at least 0
+  static constexpr bool in_first(int t, int element) { return Of::uses(t, element); }
+  static constexpr bool in_last(int t, int element) { return Of::uses(kLast + t, element); }
+};
+
+// Tiles of one width: the widest of at most kMost pixels, but no less than five, that a row is a multiple of.
+template <typename Of, int kMost>
+struct EqualTiles {
+ private:
+  // Only the first and the last tile may have pixels whose windows are not whole, and these at different ends.
+  static constexpr bool fits(int width) {
+    return Of::kCount > width && Of::kCount % width == 0 && width % Of::kNext == 0 && width > Of::kReach &&
+           (Of::kCount == 2 * width || (Of::whole(width) && Of::whole(Of::kCount - width - 1))) &&
+           (Of::kCount - width) * Of::kMoves <= Of::kPartners * Of::kNext;
+  }
+  static constexpr int widest(int width) { return width == 0 || fits(width) ? width : widest(width - 1); }
+  static constexpr int kWidth = widest(kMost);
+
+ public:
+  static constexpr bool kPossible = kWidth >= 5;
+
+  // Calls visit<number of pixels>(tile) for every tile, from left to right.
+  template <typename Visitor>
+  [[gnu::always_inline]] static void for_each(const Visitor& visitor) {
+    for (int place = 0; place < Of::kCount; place += kWidth) visitor.template visit<kWidth>(EqualTile<Of, kWidth>{place});
+  }
+};
+
 }  // namespace tmf::kernels

@@ -44,15 +44,15 @@ struct DepthwiseConv2d {
     if constexpr (Update::kMoves) {
       constexpr int kCount = updated_together<T>();
       T* const weights = Update::template writable<T>(kernel);
+      T* const biases = Update::template writable<T>(bias);
       if constexpr (is_held<T, Rows, Columns>()) {
-        HeldGradient<Rows, Columns, kChannels, Update, T>{x, dy}.move(weights, rate);
+        HeldGradient<Rows, Columns, kChannels, Update, T>{x, dy}.move(weights, biases, rate);
       } else {
         int c = 0;
         for (; c + kCount <= kChannels; c += kCount) update<kCount, Update>(x + c, dy + c, weights + c, rate);
         if constexpr (kChannels % kCount != 0) update<kChannels % kCount, Update>(x + c, dy + c, weights + c, rate);
+        move_bias<at_most(kTile, 4), Update, Rows::kOut * Columns::kOut, kChannels>(dy, biases, rate);
       }
-      T* const biases = Update::template writable<T>(bias);
-      move_bias<at_most(kTile, 4), Update, Rows::kOut * Columns::kOut, kChannels>(dy, biases, rate);
     }
   }
 
@@ -83,6 +83,7 @@ struct DepthwiseConv2d {
   // The passes with a kernel in registers.
   template <typename T, typename W>
   struct Forwards {
+    static constexpr int kMost = kMostHeld;
     const W* bias;
     T* y;
 
@@ -92,6 +93,7 @@ struct DepthwiseConv2d {
   };
   template <bool kMask, typename T>
   struct Backwards {
+    static constexpr int kMost = 6;  // two more would save few loads for their code
     const T* x;
     T* dx;
 

@@ -13,6 +13,23 @@ constexpr bool is_held() {
   return run_of<T>(4) > 1 && Rows::kKernel * Columns::kKernel <= 9 && Rows::kStride <= 2 && Columns::kStride <= 2;
 }
 
+constexpr int kMostHeld = 8;  // sums of a tile, beside nine weights
+
+// The tiles of a row: of one width, hence with one code, where that is possible, preferably of at most kMost pixels.
+template <typename Of, int kMost>
+struct HeldTiles {
+  template <typename Visitor>
+  [[gnu::always_inline]] static void for_each(const Visitor& visitor) {
+    if constexpr (EqualTiles<Of, kMost>::kPossible) {
+      EqualTiles<Of, kMost>::for_each(visitor);
+    } else if constexpr (EqualTiles<Of, kMostHeld>::kPossible) {
+      EqualTiles<Of, kMostHeld>::for_each(visitor);
+    } else {
+      ColumnTiles<Of, kMostHeld>::for_each(visitor);
+    }
+  }
+};
+
 // What a pass adds up: each place starts from Pass::start(channel), adds the products of its partners in `from` with the
 // kernel, and is stored by Pass::store. RowsOf and ColumnsOf are Outputs<Axis> or Inputs<Axis>. from is [partners of the rows,
 // partners of the columns, channels], kernel [kRows, kColumns, channels].
@@ -28,9 +45,8 @@ struct HeldKernel {
   }
 
  private:
-  static constexpr int kMost = 8;  // sums of a tile, beside nine weights
   static constexpr int kLine = ColumnsOf::kPartners * kChannels;
-  using Tiles = ColumnTiles<ColumnsOf, kMost>;
+  using Tiles = HeldTiles<ColumnsOf, Pass::kMost>;
 
   // The rows kClass, kClass + kNext, … use the same rows of the kernel, but for those at the borders.
   template <int kClass>
@@ -38,7 +54,7 @@ struct HeldKernel {
     const HeldKernel& of;
 
     template <int kWidth, typename Tile>
-    void visit(const Tile& tile) const {
+    [[gnu::always_inline]] void visit(const Tile& tile) const {
       for (int channel = 0; channel < kChannels; ++channel) {
         T weight[kRows * kColumns];
 #pragma GCC unroll 9
@@ -71,51 +87,80 @@ struct HeldKernel {
   };
 };
 
-// The gradient of a small kernel, one channel after the other: all of its sums are in registers.
+// The gradients of a small kernel and of its bias, one channel after the other: all of their sums are in registers.
 template <typename Rows, typename Columns, int kChannels, typename Update, typename T>
 struct HeldGradient {
   const T* x;
   const T* dy;
 
-  void move(T* kernel, T rate) const {
+  [[gnu::always_inline]] void move(T* kernel, T* bias, T rate) const {
     for (int channel = 0; channel < kChannels; ++channel) {
-      T sum[kElements];
+      T sum[kElements], of_bias = T{};
 #pragma GCC unroll 9
       for (int i = 0; i < kElements; ++i) sum[i] = T{};
       for (int row = 0; row < Rows::kOut; ++row)
-        Tiles::for_each(OfRow{x + channel, dy + row * Columns::kOut * kChannels + channel, row, sum});
+        Tiles::for_each(OfRow{x + channel, dy + row * Columns::kOut * kChannels + channel, row, sum, &of_bias});
 #pragma GCC unroll 9
       for (int i = 0; i < kElements; ++i) {
         T* const weight = kernel + i * kChannels + channel;
         Update::move(weight, *weight, rate * sum[i], rate);
       }
+      Update::move(bias + channel, bias[channel], rate * of_bias, rate);
     }
   }
 
  private:
   static constexpr int kElements = Rows::kKernel * Columns::kKernel;
-  using Tiles = ColumnTiles<Outputs<Columns>, 8>;
+  using Tiles = HeldTiles<Outputs<Columns>, kMostHeld>;
 
   struct OfRow {
     const T* x;
     const T* dy;
     int row;
     T* sum;
+    T* of_bias;
 
     template <int kWidth, typename Tile>
     [[gnu::always_inline]] void visit(const Tile& tile) const {
       T gradient[kWidth];
+      load<kWidth>(tile.place, gradient);
+      add<kWidth>(tile, gradient, [&tile](int t, int c) { return tile.uses(t, c); });
+    }
+
+    // The pixels where tiles meet wait for the next tile, so that they need one condition for all rows of the kernel.
+    template <int kWidth>
+    [[gnu::always_inline]] void visit(const EqualTile<Outputs<Columns>, kWidth>& tile) const {
+      using Tile = EqualTile<Outputs<Columns>, kWidth>;
+      T gradient[2 * kWidth];
+      load<kWidth>(tile.place, gradient);
+      add<kWidth>(tile, gradient, &Tile::always_uses);
+      if (tile.is_last()) return;
 #pragma GCC unroll 12
-      for (int t = 0; t < kWidth; ++t) gradient[t] = dy[(tile.place + t) * kChannels];
+      for (int t = kWidth; t < 2 * kWidth; ++t) gradient[t] = dy[(tile.place + t) * kChannels];
+      add<2 * kWidth>(tile, gradient, &Tile::uses_where_met);
+    }
+
+   private:
+    template <int kWidth>
+    [[gnu::always_inline]] void load(int place, T* gradient) const {
+#pragma GCC unroll 12
+      for (int t = 0; t < kWidth; ++t) gradient[t] = dy[(place + t) * kChannels];
+#pragma GCC unroll 12
+      for (int t = 0; t < kWidth; ++t) *of_bias += gradient[t];
+    }
+
+    // Adds the products of the pixels and the kernel columns for which uses(pixel, column), in each row of the kernel.
+    template <int kPixels, typename Tile, typename Uses>
+    [[gnu::always_inline]] void add(const Tile& tile, const T* gradient, const Uses& uses) const {
 #pragma GCC unroll 9
       for (int r = 0; r < Rows::kKernel; ++r) {
         if (__builtin_expect(row < Rows::first_out(r) || row >= Rows::last_out(r), false)) continue;
         const T* const pixel = x + ((Rows::start(row) + r) * Columns::kIn + tile.from()) * kChannels;
-#pragma GCC unroll 12
-        for (int t = 0; t < kWidth; ++t) {
+#pragma GCC unroll 16
+        for (int t = 0; t < kPixels; ++t) {
 #pragma GCC unroll 9
           for (int c = 0; c < Columns::kKernel; ++c)
-            if (tile.uses(t, c)) sum[r * Columns::kKernel + c] += pixel[tile.partner(t, c) * kChannels] * gradient[t];
+            if (uses(t, c)) sum[r * Columns::kKernel + c] += pixel[tile.partner(t, c) * kChannels] * gradient[t];
         }
       }
     }
