@@ -29,7 +29,7 @@ class DepthwiseConv2d(Op):
     kind: ClassVar[str] = "depthwise_conv2d"
     spec: ClassVar[type[LayerSpec]] = DepthwiseConv2dSpec
     header: ClassVar[str] = "depthwise_conv2d.hpp"
-    flash_bytes: ClassVar[tuple[int, ...]] = (1_800, 1_800, 1_650)
+    flash_bytes: ClassVar[tuple[int, ...]] = (2_000, 1_900, 1_700)
     template: ClassVar[str] = "weighted.hpp.j2"
     can_fuse_relu: ClassVar[bool] = True
     can_mask_input: ClassVar[bool] = True
@@ -59,5 +59,7 @@ class DepthwiseConv2d(Op):
         )
 
     def code_bytes(self) -> tuple[int, ...]:
-        """Rows of up to eight pixels are a single tile; longer ones have two or three, each with code of its own."""
-        return (1_100, 1_100, 1_050) if self.columns.length <= 8 else self.flash_bytes
+        """A row that is one tile, or tiles of one width, has one code, which grows with the width; others have three."""
+        length = self.columns.length
+        width = length if length <= 8 else next((width for width in (8, 7, 6, 5) if length % width == 0), None)
+        return self.flash_bytes if width is None else (440 + 80 * width, 440 + 80 * width, 600 + 75 * width)
