@@ -5,13 +5,13 @@ from __future__ import annotations
 import resource
 import subprocess
 import sys
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from tinymetafed_codegen.design import Design
 from tinymetafed_codegen.locate import find
 from tinymetafed_codegen.spec import load
+from tinymetafed_codegen.temporary import temporary_folder
 
 from ..devices.running import build_firmware
 from ..federation.observer import Observer
@@ -36,10 +36,10 @@ def measure(observer: Observer) -> CommandCost:
     observer.stage("commands of the host", 3)
     design = measured_design(load(find("examples/sine.toml")), "sine", BOARD)
     build_firmware(design, BOARD)
-    with tempfile.TemporaryDirectory() as folder:
-        help_seconds = _command(Path(folder), "--help")
+    with temporary_folder("bench") as folder:
+        help_seconds = _command(folder, "--help")
         observer.advance()
-        doctor_seconds = _command(Path(folder), "doctor")
+        doctor_seconds = _command(folder, "doctor")
         observer.advance()
     unchanged = min(_build(design) for _ in range(REPEATS))
     observer.advance()
