@@ -153,8 +153,9 @@ def test_every_method_that_is_tuned_has_six_settings_of_which_the_tables_use_one
         tuned, used = (sweep.load(SWEEP.with_name(f"{name}.toml")) for name in (case.tuning, case.sweep))
         assert (tuned.group, used.group, len(used.seeds)) == ("validation", "test", 8)
         rows = {cell.name: row(cell, [0.9, 0.9, 0.9], 0.0) for cell in tuned.cells}
-        lines = tried_rates.table(case, Measured("", tuned, rows), {cell.name: cell for cell in used.cells}).lines
-        assert len(lines) == 10 and {len(line.settings) for line in lines} == {6}
+        moving = {f"{cell.name}, drawings move": cell for cell in sweep.load(SWEEP.with_name("omniglot-moving.toml")).cells}
+        lines = tried_rates.table(case, Measured("", tuned, rows), {cell.name: cell for cell in used.cells} | moving).lines
+        assert len(lines) == 11 and {len(line.settings) for line in lines} == {6}
         assert [line.method for line in lines if line.used == "–"] == []
 
 
