@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import gc
+import threading
 from collections import deque
 from itertools import islice
 
 import pytest
 from allocations import kept
-from clocks import wait_until
+from clocks import HUNG_SECONDS, wait_until
 from small_runs import SINE, Quiet, sine
 
 from tinymetafed.devices.device_clients import DeviceClients
@@ -23,6 +24,19 @@ from tinymetafed.runs.setup import set_up
 
 def all_back(fleet: Fleet) -> bool:
     return all(member.presence in (Presence.UP, Presence.DROPPED) for member in fleet.roster.members)
+
+
+def started_threads(fleet: Fleet) -> None:
+    """Has the fleet start all its threads, one for each device: how many a round needs depends on the load."""
+    members = len(fleet.roster.members)
+    together = threading.Barrier(members)
+    for waits in [fleet._pool.submit(together.wait, HUNG_SECONDS) for _ in range(members)]:
+        waits.result()
+
+
+def read_announcements() -> bool:
+    """Whether no thread still reads what a restarted board says at its start."""
+    return not any("_read_announcement" in thread.name for thread in threading.enumerate())
 
 
 @pytest.mark.usefixtures("built_once")
@@ -58,6 +72,8 @@ def test_objects_threads_and_descriptors_are_as_many_after_40_rounds_as_after_10
             wait_until(lambda: all_back(fleet))
             for search in fleet.roster._searches:
                 search.join()
+            started_threads(fleet)
+            wait_until(read_announcements)
             counted.append(kept())
             retries = fleet.traffic.retries
     assert last[0].index == 39 and retries > 10

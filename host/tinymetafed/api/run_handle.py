@@ -285,7 +285,16 @@ class Run:
         """Continues the run after its last finished round.
 
         Args:
-            devices, test_device, threads, data, fault, record, rounds, insecure, log, progress: As for ``tinymetafed.resume``.
+            devices: Device URLs; empty for those that the run was begun with.
+            test_device: URL of the devices to test on; None for the one that the run was begun with.
+            threads: Threads to simulate on; None for all processors.
+            data: Folder of the task's data; None for the one that the run was begun with.
+            fault: Faults to inject into the lines, as in ``train``.
+            record: File to record every byte of the lines in.
+            rounds: Rounds after which the run now ends; None for the run's own number.
+            insecure: Accept lines that leave this machine without TLS to boards that are not authenticated.
+            log: As in ``simulate``.
+            progress: As in ``simulate``.
 
         Returns:
             The run, with the rounds that were added.
