@@ -74,6 +74,8 @@ def test_objects_threads_and_descriptors_are_as_many_after_40_rounds_as_after_10
                 search.join()
             started_threads(fleet)
             wait_until(read_announcements)
+            if counted:  # threads of lines that were closed may still be ending
+                wait_until(lambda: threading.active_count() <= counted[0]["threads"])
             counted.append(kept())
             retries = fleet.traffic.retries
     assert last[0].index == 39 and retries > 10
