@@ -51,18 +51,6 @@ class SweepTable:
         """The rows as text: name, seeds, before, after, SD, confidence interval, each seed, bytes down, up, samples, cost."""
         return [table.cells(row) for row in self.rows]
 
-    def curve_headings(self) -> list[str]:
-        """The headings of ``curve_cells``: the row, numbers of samples, and what adapting gains."""
-        return curve_table.headings(self.curves)
-
-    def curve_cells(self) -> list[list[str]]:
-        """The scores of each row by number of samples, as text; with clients left out, those of each variant."""
-        return curve_table.cells(self.curves)
-
-    def curve_legend(self) -> str:
-        """A sentence that explains the figures by number of samples."""
-        return curve_table.legend(self.curves)
-
     def legend(self) -> str:
         """A sentence that explains the figures."""
         return table.legend(self.rows)

@@ -70,7 +70,7 @@ def test_a_sweep_scores_validation_clients_and_compares_with_its_baseline(tmp_pa
     assert (curve.name, curve.unit, len(others)) == (BASELINE, "seeds", 2) and len(found) == 2
     assert curve.at(4).mean == pytest.approx(sum(at_4) / 2) and curve.at(4).ci95 == pytest.approx(confidence(at_4))
     gains = [(final.after or 0) - (final.before or 0) for final in base.finals.values()]
-    assert curve.gain.mean == pytest.approx(sum(gains) / 2) and "over seeds" in table.curve_legend()
+    assert curve.gain.mean == pytest.approx(sum(gains) / 2) and "over seeds" in text
     assert json.loads(json.dumps(curve.as_json()))["scores"]["1"]["4"] == at_4[0]
 
 
