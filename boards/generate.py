@@ -41,9 +41,10 @@ if sys.version_info < (3, 11) or importlib.util.find_spec("jinja2") is None:
     )
     env.Exit(1)
 
-from tinymetafed_codegen import board_file, locate, network_header, toolchain  # noqa: E402  # needs the lines above
-from tinymetafed_codegen.board_errors import BoardError  # noqa: E402
-from tinymetafed_codegen.board_requirements import missing_message  # noqa: E402
+from tinymetafed_codegen import locate, toolchain  # noqa: E402  # needs the lines above
+from tinymetafed_codegen.board import board_file, network_header  # noqa: E402
+from tinymetafed_codegen.board.board_errors import BoardError  # noqa: E402
+from tinymetafed_codegen.board.board_requirements import missing_message  # noqa: E402
 
 if any(map(os.environ.get, (toolchain.BOARD_KEY_VARIABLE, toolchain.NETWORK_VARIABLE))):
     os.umask(0o077)  # for this build, whose object files and program may have the key or the network's password

@@ -79,7 +79,7 @@ def run(command: "list[str]", trouble: str) -> None:
 
 def missing_packages() -> "dict[str, list[str]]":
     """Debian packages that this machine lacks, by what needs them: Python's venv module, a board, or tests."""
-    from tinymetafed_codegen import boards
+    from tinymetafed_codegen.board import boards
 
     found = {
         f"board {board.name}": list(

@@ -16,7 +16,8 @@ from tinymetafed.bench import keeping_nothing, kernel_cost, layer_grid
 from tinymetafed.bench.costs import compiler
 from tinymetafed.devices.running import build_firmware
 from tinymetafed.runs.setup import design_of
-from tinymetafed_codegen import boards, spec
+from tinymetafed_codegen import spec
+from tinymetafed_codegen.board import boards
 from tinymetafed_codegen.locate import find
 
 BOARD = "mps2"

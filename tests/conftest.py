@@ -22,8 +22,8 @@ from hypothesis import HealthCheck, settings
 from tinymetafed.bench import kernel_cost
 from tinymetafed.devices import firmware, running, serial_port
 from tinymetafed.devices.firmware import Deviation, Firmware
-from tinymetafed_codegen import board_environments, board_facts, board_file, boards
-from tinymetafed_codegen.board_facts import Board
+from tinymetafed_codegen.board import board_environments, board_facts, board_file, boards
+from tinymetafed_codegen.board.board_facts import Board
 from tinymetafed_codegen.files import locked
 from tinymetafed_codegen.locate import find
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tinymetafed_codegen import boards
+from tinymetafed_codegen.board import boards
 from tinymetafed_codegen.locate import find
 
 STRICT = ["-Wall", "-Wextra", "-Werror"]

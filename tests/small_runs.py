@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from tinymetafed.runs.setup import design_of
-from tinymetafed_codegen import boards, spec
+from tinymetafed_codegen import spec
+from tinymetafed_codegen.board import boards
 from tinymetafed_codegen.locate import find, root
 from tinymetafed_codegen.manifest import ModelManifest
 from tinymetafed_codegen.spec import Experiment

@@ -26,7 +26,7 @@ from clocks import HUNG_SECONDS
 from processor import share
 
 from tinymetafed.devices.board_process import announced, command
-from tinymetafed_codegen import board_errors, board_facts, board_requirements, boards
+from tinymetafed_codegen.board import board_errors, board_facts, board_requirements, boards
 from tinymetafed_codegen.locate import find
 from tinymetafed_codegen.protocol import MIN_RECEIVE_WINDOW
 from tinymetafed_codegen.rendering import render

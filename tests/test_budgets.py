@@ -7,7 +7,8 @@ import pytest
 from small_runs import needs_qemu
 
 from tinymetafed.bench import kernel_cost
-from tinymetafed_codegen import boards, spec
+from tinymetafed_codegen import spec
+from tinymetafed_codegen.board import boards
 from tinymetafed_codegen.design import design
 from tinymetafed_codegen.locate import find
 

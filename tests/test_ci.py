@@ -13,7 +13,8 @@ from exhaustive import EXHAUSTIVE
 from test_docs import ROOT, command_fault, split_commands
 
 from tinymetafed.projects.new import starters
-from tinymetafed_codegen import __version__, boards
+from tinymetafed_codegen import __version__
+from tinymetafed_codegen.board import boards
 
 yaml = pytest.importorskip("yaml", reason="PyYAML is not installed: `make setup` brings it")
 

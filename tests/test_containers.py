@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from dockerfile import ignored, instructions, patterns
 
-from tinymetafed_codegen import boards
+from tinymetafed_codegen.board import boards
 from tinymetafed_codegen.locate import root
 
 DOCKERFILES = [root() / "Dockerfile", root() / ".devcontainer" / "Dockerfile"]

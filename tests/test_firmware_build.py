@@ -17,7 +17,8 @@ from small_runs import sine
 from tinymetafed.devices import firmware
 from tinymetafed.devices.running import build_firmware
 from tinymetafed.runs.setup import design_of
-from tinymetafed_codegen import board_key, board_requirements, boards, emit
+from tinymetafed_codegen import emit
+from tinymetafed_codegen.board import board_key, board_requirements, boards
 from tinymetafed_codegen.locate import find, root
 from tinymetafed_codegen.toolchain import BOARD_KEY_VARIABLE
 

@@ -10,7 +10,7 @@ from small_runs import needs_board, needs_qemu, sine
 
 from tinymetafed.devices.running import build_firmware
 from tinymetafed.runs.setup import design_of
-from tinymetafed_codegen.board_facts import STACK_BYTES
+from tinymetafed_codegen.board.board_facts import STACK_BYTES
 
 FURTHER = ("rv32", "esp32isa")
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from clocks import HUNG_SECONDS
 
-from tinymetafed_codegen import boards
+from tinymetafed_codegen.board import boards
 from tinymetafed_codegen.locate import find, root
 
 TESTS = Path(__file__).parent / "firmware"

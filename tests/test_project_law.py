@@ -11,7 +11,8 @@ import pytest
 from jinja2 import nodes
 
 import tinymetafed
-from tinymetafed_codegen import boards, emit
+from tinymetafed_codegen import emit
+from tinymetafed_codegen.board import boards
 from tinymetafed_codegen.toolchain import compiler_flags
 
 ROOT = Path(__file__).parents[1]

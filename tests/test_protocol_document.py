@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tinymetafed_codegen import emit, protocol, protocol_document
+from tinymetafed_codegen import emit, protocol
+from tinymetafed_codegen.messages import protocol_document
 from tinymetafed_codegen.protocol import Record, State, Status
 
 ROOT = Path(__file__).parents[1]
@@ -36,7 +37,7 @@ def heading(record: type[Record]) -> str:
 
 
 def test_tables_are_the_wire_tables_own() -> None:
-    assert protocol_document.filled(TEXT) == TEXT, "write them again: python -m tinymetafed_codegen.protocol_document"
+    assert protocol_document.filled(TEXT) == TEXT, "write them again: python -m tinymetafed_codegen.messages.protocol_document"
 
 
 @pytest.mark.parametrize("record", protocol.records(), ids=lambda record: record.__name__)
@@ -119,4 +120,4 @@ def test_invariants_are_numbered_and_asserted_under_their_numbers() -> None:
 )
 def test_other_pages_have_the_messages_of_their_firmware(name: str, tables: dict[str, str]) -> None:
     page = (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8")
-    assert protocol_document.filled(page, tables) == page, "run python -m tinymetafed_codegen.protocol_document"
+    assert protocol_document.filled(page, tables) == page, "run python -m tinymetafed_codegen.messages.protocol_document"

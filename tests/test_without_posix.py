@@ -15,8 +15,9 @@ import tinymetafed as tmf
 from tinymetafed.devices.device_urls import parse
 from tinymetafed.devices.launch import require
 from tinymetafed.devices.link.link_errors import LaunchError
-from tinymetafed_codegen import boards, emit
-from tinymetafed_codegen.board_requirements import remedy
+from tinymetafed_codegen import emit
+from tinymetafed_codegen.board import boards
+from tinymetafed_codegen.board.board_requirements import remedy
 from tinymetafed_codegen.design import design
 from tinymetafed_codegen.locate import find
 from tinymetafed_codegen.toolchain import compiler_flags

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from . import board_errors, board_key, boards, emit, spec
+from . import emit, spec
+from .board import board_errors, board_key, boards
 from .design import design
 from .errors import Error
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 
-from . import augmentation, log_mel_facts, private_update, sample_parts, secure_sum
-from .board_facts import STACK_BYTES, Board
+from .board.board_facts import STACK_BYTES, Board
 from .calls import Call
 from .graph import Graph
-from .level_format import wire_dtype
 from .manifest import STACK, Memory, RamUse
+from .messages.level_format import wire_dtype
 from .ops import Int8Op, Op
+from .options import augmentation, log_mel_facts, private_update, sample_parts, secure_sum
 from .plan import Plan
 from .protocol import Dtype, Variant
 from .spec import Experiment, SpecError

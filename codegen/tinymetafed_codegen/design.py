@@ -9,31 +9,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from . import (
-    budget,
-    byte_input,
-    flash_store,
-    graph,
-    hash,
-    kept_activations,
-    layer_chain,
-    plan,
-    private_update,
-    protocol,
-    sample_parts,
-    sample_source,
-    secure_sum,
-    sensor,
-    stored_activations,
-    trainable,
-    weights_file,
-)
-from .board_facts import Board
-from .boards import INSTALLED, Catalogue
-from .level_format import wire_dtype
+from . import budget, graph, hash, layer_chain, plan, protocol, weights_file
+from .board.board_facts import Board
+from .board.boards import INSTALLED, Catalogue
 from .manifest import ArenaMap, ArenaTensor, FrozenTensor, LayerFacts, ModelManifest, WeightTensor
+from .memory import kept_activations, stored_activations, trainable
+from .messages.level_format import wire_dtype
 from .optional_messages.authentication_messages import MAC_BYTES
 from .optional_messages.sensor_messages import Columns, Rows
+from .options import byte_input, flash_store, private_update, sample_parts, sample_source, secure_sum, sensor
 from .spec import TARGETS, Experiment, SpecError
 
 

@@ -7,14 +7,17 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from . import adaptation, board_key, optional_headers, protocol_cpp, sample_source, work
-from .board_facts import Board
+from .board import board_key
+from .board.board_facts import Board
 from .cpp_literals import float_literal
 from .design import Design
 from .files import OWNER_ONLY, write_if_changed
+from .memory import work
+from .messages import protocol_cpp
+from .messages.protocol_cpp import cpp_constant
 from .model_cpp import frozen_header, model_header, op_headers
+from .options import adaptation, optional_headers, sample_source
 from .protocol import Phase, SampleSet, Status
-from .protocol_cpp import cpp_constant
 from .rendering import render
 from .section import SpecError
 

@@ -12,10 +12,10 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from . import augmentation, included, ops, private_update, sample_source, secure_sum, sensor, weights_file
+from . import included, ops, weights_file
 from .calls import Call
 from .graph import Graph
-from .level_format import LevelFormat
+from .messages.level_format import LevelFormat
 from .ops import Op, Sgd
 from .optional_messages import (
     authentication_messages,
@@ -25,6 +25,7 @@ from .optional_messages import (
     secure_messages,
     store_messages,
 )
+from .options import augmentation, private_update, sample_source, secure_sum, sensor
 from .spec import Experiment
 
 # Raise it when a change makes the same model train to other bits: kernels, exp, sin, random numbers, order of sums, or the

@@ -15,11 +15,11 @@ import pydantic
 from pydantic import TypeAdapter
 
 from .errors import Error
-from .flash_store import StoreFacts
 from .ops.op import NumberType
+from .options.flash_store import StoreFacts
+from .options.sensor import SensorFacts
 from .protocol import Phase
 from .section import StrictJson
-from .sensor import SensorFacts
 
 STACK = "stack"  # the purpose of the RamUse that is Memory.stack
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from . import included, kept_activations, ops
+from . import included, ops
 from .calls import BackwardCall, Call, Tensor
 from .cpp_literals import float_literal, in_lines
 from .design import Design
 from .graph import Graph, PlacedParameter
+from .memory import kept_activations
+from .messages.protocol_cpp import cpp_constant
 from .ops import Conv2dOfBytes, Op, Parameter
 from .plan import HISTOGRAM_BINS
 from .protocol import Variant
-from .protocol_cpp import cpp_constant
 from .rendering import render
 
 FIRMWARE = "model.hpp.j2"  # the template of firmware

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from . import placement
 from .calls import BackwardCall, Call, Tensor
 from .graph import Graph
+from .memory import placement
 from .protocol import Variant
 
 ALIGNMENT = 4  # floats: 16 bytes, so that vector loads are aligned

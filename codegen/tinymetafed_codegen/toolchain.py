@@ -6,7 +6,7 @@ import json
 import os
 from pathlib import Path
 
-from . import board_facts, board_requirements, boards
+from .board import board_facts, board_requirements, boards
 from .errors import Error
 from .files import own_folder
 from .locate import find, is_checkout, root, temporary_cache, user_cache

@@ -13,11 +13,11 @@ from tinymetafed_codegen import __version__
 from tinymetafed_codegen.errors import Error, UsageError
 
 if TYPE_CHECKING:
-    from tinymetafed_codegen.board_errors import BoardError, BoardWarning
-    from tinymetafed_codegen.board_facts import Board
+    from tinymetafed_codegen.board.board_errors import BoardError, BoardWarning
+    from tinymetafed_codegen.board.board_facts import Board
     from tinymetafed_codegen.budget import BudgetError
     from tinymetafed_codegen.manifest import ArenaMap, ModelManifest
-    from tinymetafed_codegen.memory_prices import MemoryPrice
+    from tinymetafed_codegen.memory.memory_prices import MemoryPrice
     from tinymetafed_codegen.protocol import Phase, SampleSet, Stream, Variant
     from tinymetafed_codegen.spec import SpecError, TaskFacts, TaskOptions
     from tinymetafed_codegen.toolchain import BuildError
@@ -259,14 +259,14 @@ _WHERE = {
     ".runs.verification": ("Verification",),
     ".trackers": ("TrackerError",),
     ".trackers.tracker": ("TrackedEnd", "TrackedRound", "TrackedRun", "Tracker"),
-    "tinymetafed_codegen.board_errors": ("BoardError", "BoardWarning"),
-    "tinymetafed_codegen.board_facts": ("Board",),
+    "tinymetafed_codegen.board.board_errors": ("BoardError", "BoardWarning"),
+    "tinymetafed_codegen.board.board_facts": ("Board",),
     "tinymetafed_codegen.budget": ("BudgetError",),
     "tinymetafed_codegen.manifest": (
         "ArenaMap",
         "ModelManifest",
     ),
-    "tinymetafed_codegen.memory_prices": ("MemoryPrice",),
+    "tinymetafed_codegen.memory.memory_prices": ("MemoryPrice",),
     "tinymetafed_codegen.protocol": (
         "Phase",
         "SampleSet",

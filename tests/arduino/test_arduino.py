@@ -33,11 +33,13 @@ from tinymetafed.projects import new
 from tinymetafed.projects.new import starters
 from tinymetafed.runs import training
 from tinymetafed.runs.setup import set_up
-from tinymetafed_codegen import boards, emit, spec, work
-from tinymetafed_codegen.board_facts import Board
-from tinymetafed_codegen.boards import Catalogue
+from tinymetafed_codegen import emit, spec
+from tinymetafed_codegen.board import boards
+from tinymetafed_codegen.board.board_facts import Board
+from tinymetafed_codegen.board.boards import Catalogue
 from tinymetafed_codegen.design import design
 from tinymetafed_codegen.locate import find
+from tinymetafed_codegen.memory import work
 from tinymetafed_codegen.protocol import Dtype, Program, Recipe
 from tinymetafed_codegen.toolchain import compiler_flags
 

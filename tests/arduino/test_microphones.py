@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tinymetafed_codegen import boards, emit, spec
+from tinymetafed_codegen import emit, spec
+from tinymetafed_codegen.board import boards
 from tinymetafed_codegen.design import design
 from tinymetafed_codegen.locate import find
 from tinymetafed_codegen.toolchain import compiler_flags

@@ -22,7 +22,8 @@ from tinymetafed.devices.link.session import Session
 from tinymetafed.devices.link.transport import open_transport
 from tinymetafed.runs import training
 from tinymetafed.runs.setup import set_up
-from tinymetafed_codegen import boards, emit, network_header
+from tinymetafed_codegen import emit
+from tinymetafed_codegen.board import boards, network_header
 from tinymetafed_codegen.design import design
 from tinymetafed_codegen.locate import find
 from tinymetafed_codegen.toolchain import NETWORK_VARIABLE, compiler_flags

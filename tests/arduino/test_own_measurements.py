@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from small_runs import sine
 
-from tinymetafed_codegen import boards, emit
+from tinymetafed_codegen import emit
+from tinymetafed_codegen.board import boards
 from tinymetafed_codegen.design import design
 from tinymetafed_codegen.errors import Error
 from tinymetafed_codegen.locate import find

@@ -31,7 +31,7 @@ from tinymetafed.runs.exported_weights import library_design, trained
 from tinymetafed.simulation.batches import Batch
 from tinymetafed.simulation.kernels import ClientRound, TrainingClients, open_kernels
 from tinymetafed.wire.frame import Decoder, encode
-from tinymetafed_codegen import boards
+from tinymetafed_codegen.board import boards
 from tinymetafed_codegen.design import Design
 from tinymetafed_codegen.locate import find
 from tinymetafed_codegen.protocol import Program, Recipe, SampleSet, State, Status, Train

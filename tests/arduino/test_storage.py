@@ -16,7 +16,8 @@ from test_arduino import HERE, check_syntax, running
 from tinymetafed.devices.link.session import Session
 from tinymetafed.devices.link.transport import open_transport
 from tinymetafed.learn.strategies import open_strategy
-from tinymetafed_codegen import boards, emit
+from tinymetafed_codegen import emit
+from tinymetafed_codegen.board import boards
 from tinymetafed_codegen.design import design
 from tinymetafed_codegen.locate import find
 from tinymetafed_codegen.manifest import ModelManifest

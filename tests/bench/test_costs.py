@@ -23,7 +23,7 @@ from tinymetafed.bench.sample_cost import SampleCost
 from tinymetafed.bench.simulation_cost import ManyClients, SimulationCost
 from tinymetafed.bench.uplink_cost import UpdateBytes, UplinkCost, UplinkRound
 from tinymetafed_codegen.locate import root
-from tinymetafed_codegen.memory_prices import MemoryPrice
+from tinymetafed_codegen.memory.memory_prices import MemoryPrice
 
 
 def rows(document: str, heading: str) -> list[list[str]]:

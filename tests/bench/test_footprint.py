@@ -13,7 +13,8 @@ from tinymetafed.bench import BenchError, BoardCannotMeasure, footprint, stack
 from tinymetafed.bench.footprint import Footprint
 from tinymetafed.devices.running import build_firmware
 from tinymetafed.runs.setup import design_of
-from tinymetafed_codegen import board_facts, board_requirements, boards, graph
+from tinymetafed_codegen import graph
+from tinymetafed_codegen.board import board_facts, board_requirements, boards
 from tinymetafed_codegen.design import design_graph
 from tinymetafed_codegen.manifest import ModelManifest
 from tinymetafed_codegen.spec import Experiment

@@ -13,7 +13,8 @@ from tinymetafed.bench.cycles.executions import Uncountable
 from tinymetafed.devices.firmware import Deviation
 from tinymetafed.devices.running import build_firmware
 from tinymetafed.runs.setup import design_of
-from tinymetafed_codegen import board_facts, boards, spec
+from tinymetafed_codegen import spec
+from tinymetafed_codegen.board import board_facts, boards
 from tinymetafed_codegen.locate import find
 from tinymetafed_codegen.spec import Experiment
 

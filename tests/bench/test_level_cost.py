@@ -12,8 +12,8 @@ from tinymetafed.learn.codecs.level_load import LeveledWeights
 from tinymetafed.learn.weights import initial
 from tinymetafed.runs.setup import set_up
 from tinymetafed.simulation.kernels import open_kernels
-from tinymetafed_codegen.level_format import LevelFormat
 from tinymetafed_codegen.locate import root
+from tinymetafed_codegen.messages.level_format import LevelFormat
 from tinymetafed_codegen.protocol import Dtype
 
 MOST = 0.05  # of a round's instructions, to read 5,888 weights and to write an update with four bits in a range code

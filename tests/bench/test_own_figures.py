@@ -9,7 +9,7 @@ from small_runs import Quiet, sine
 
 from tinymetafed.bench import board_speed
 from tinymetafed.runs.setup import design_of
-from tinymetafed_codegen import board_requirements, boards
+from tinymetafed_codegen.board import board_requirements, boards
 
 
 @pytest.fixture(autouse=True)

@@ -8,8 +8,9 @@ import pytest
 from small_runs import Quiet, needs_qemu, sine
 
 from tinymetafed.bench import BenchError, sound_cost
-from tinymetafed_codegen import log_mel_facts, spec
+from tinymetafed_codegen import spec
 from tinymetafed_codegen.locate import find, root
+from tinymetafed_codegen.options import log_mel_facts
 
 TOLERANCE = 0.02
 

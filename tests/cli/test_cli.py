@@ -20,7 +20,7 @@ from tinymetafed import cli
 from tinymetafed.bench import stack
 from tinymetafed.learn.weights import sha256 as weights_sha256
 from tinymetafed.runs import run_figures, store
-from tinymetafed_codegen import board_facts, board_requirements
+from tinymetafed_codegen.board import board_facts, board_requirements
 
 RUN_FILES = {"experiment.toml", "run.db", "lock", "weights.npz", "report.html"}
 

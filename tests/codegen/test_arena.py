@@ -11,16 +11,18 @@ from generated_nets import KINDS, drawn, two_heads
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tinymetafed_codegen import boards, graph, placement, plan, spec, stored_activations, work
+from tinymetafed_codegen import graph, plan, spec
+from tinymetafed_codegen.board import boards
 from tinymetafed_codegen.calls import Tensor
 from tinymetafed_codegen.design import design
 from tinymetafed_codegen.graph import Graph
 from tinymetafed_codegen.locate import find
-from tinymetafed_codegen.memory_prices import prices
-from tinymetafed_codegen.placement import Block
+from tinymetafed_codegen.memory import placement, stored_activations, work
+from tinymetafed_codegen.memory.memory_prices import prices
+from tinymetafed_codegen.memory.placement import Block
+from tinymetafed_codegen.memory.stored_activations import Storage
 from tinymetafed_codegen.plan import Plan, Slot
 from tinymetafed_codegen.protocol import Variant
-from tinymetafed_codegen.stored_activations import Storage
 
 EXAMPLES = find("examples")
 CLOSE = 1.03  # the most that an arena may take, in what is in use at once

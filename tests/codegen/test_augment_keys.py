@@ -8,7 +8,8 @@ import pytest
 from small_runs import omniglot, sine
 
 from tinymetafed.runs.setup import design_of
-from tinymetafed_codegen import augmentation, hash, spec
+from tinymetafed_codegen import hash, spec
+from tinymetafed_codegen.options import augmentation
 from tinymetafed_codegen.protocol import Phase, SampleSet, Variant
 from tinymetafed_codegen.spec import Experiment, SpecError
 

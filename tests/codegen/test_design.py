@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tinymetafed_codegen import board_errors, boards, emit, protocol, spec
+from tinymetafed_codegen import emit, protocol, spec
+from tinymetafed_codegen.board import board_errors, boards
 from tinymetafed_codegen.budget import BudgetError
 from tinymetafed_codegen.design import Design, design
 from tinymetafed_codegen.locate import find

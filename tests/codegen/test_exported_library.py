@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 from compiled_model import MODELS, compiled
 
-from tinymetafed_codegen import exported_library, ops
-from tinymetafed_codegen.cpp11 import lowered
+from tinymetafed_codegen import ops
 from tinymetafed_codegen.cpp_literals import float_literal
-from tinymetafed_codegen.exported_library import Library, LibraryError, SelfTest, class_name
+from tinymetafed_codegen.libraries import exported_library
+from tinymetafed_codegen.libraries.cpp11 import lowered
+from tinymetafed_codegen.libraries.exported_library import Library, LibraryError, SelfTest, class_name
 from tinymetafed_codegen.protocol import Variant
 
 

@@ -8,11 +8,12 @@ import json
 import pytest
 from small_runs import sine
 
-from tinymetafed_codegen import boards, graph, spec
-from tinymetafed_codegen.board_facts import Board, Storage
+from tinymetafed_codegen import graph, spec
+from tinymetafed_codegen.board import boards
+from tinymetafed_codegen.board.board_facts import Board, Storage
 from tinymetafed_codegen.design import design
-from tinymetafed_codegen.flash_store import HEADER_BYTES, StoreFacts, layout
 from tinymetafed_codegen.locate import find
+from tinymetafed_codegen.options.flash_store import HEADER_BYTES, StoreFacts, layout
 
 KEEPING = ("board.store=true", "strategy.error_feedback=true", "model.local_start=kept")
 

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tinymetafed_codegen import boards, emit, spec
+from tinymetafed_codegen import emit, spec
+from tinymetafed_codegen.board import boards
 from tinymetafed_codegen.design import Design, design
 from tinymetafed_codegen.locate import find
 

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tinymetafed_codegen import boards, hash, ops
+from tinymetafed_codegen import hash, ops
+from tinymetafed_codegen.board import boards
 from tinymetafed_codegen.design import design
 from tinymetafed_codegen.ops import Op, conv2d, dense, depthwise_conv2d
 from tinymetafed_codegen.spec import parse

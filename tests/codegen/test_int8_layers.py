@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tinymetafed_codegen import boards, graph, spec
+from tinymetafed_codegen import graph, spec
+from tinymetafed_codegen.board import boards
 from tinymetafed_codegen.design import Design, design_graph
 from tinymetafed_codegen.spec import SpecError
 

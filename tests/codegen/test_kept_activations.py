@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 
-from tinymetafed_codegen import boards, graph, kept_activations, spec
-from tinymetafed_codegen.board_facts import Board
+from tinymetafed_codegen import graph, spec
+from tinymetafed_codegen.board import boards
+from tinymetafed_codegen.board.board_facts import Board
 from tinymetafed_codegen.design import Design, design
 from tinymetafed_codegen.locate import find
 from tinymetafed_codegen.manifest import ModelManifest
+from tinymetafed_codegen.memory import kept_activations
 from tinymetafed_codegen.protocol import Variant
 
 CONV: dict[str, Any] = {"op": "conv2d", "filters": 16, "kernel": 3}

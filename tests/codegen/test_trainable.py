@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tinymetafed_codegen import boards, graph, spec
+from tinymetafed_codegen import graph, spec
+from tinymetafed_codegen.board import boards
 from tinymetafed_codegen.design import Design, chosen_layers, design
+from tinymetafed_codegen.memory.trainable import LayerChoice
 from tinymetafed_codegen.spec import SpecError
-from tinymetafed_codegen.trainable import LayerChoice
 
 LAYERS = [
     {"op": "conv2d", "name": "stem", "filters": 6, "kernel": 3, "stride": 2, "activation": "relu"},

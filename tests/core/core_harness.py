@@ -13,12 +13,13 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from tinymetafed_codegen import emit, optional_headers
-from tinymetafed_codegen.level_format import LevelFormat
-from tinymetafed_codegen.log_mel_cpp import log_mel_header
-from tinymetafed_codegen.log_mel_facts import facts
+from tinymetafed_codegen import emit
+from tinymetafed_codegen.messages.level_format import LevelFormat
 from tinymetafed_codegen.optional_messages.coded_messages import CodedDelta
 from tinymetafed_codegen.optional_messages.level_messages import LevelDelta, LoadLevels
+from tinymetafed_codegen.options import optional_headers
+from tinymetafed_codegen.options.log_mel_cpp import log_mel_header
+from tinymetafed_codegen.options.log_mel_facts import facts
 from tinymetafed_codegen.protocol import Delta, Dtype, Recipe, Selection, Status
 from tinymetafed_codegen.spec import SoundOptions
 from tinymetafed_codegen.toolchain import compiler_flags

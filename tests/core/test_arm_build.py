@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from core_harness import CORE, UNITS, write_protocol_header
 
-from tinymetafed_codegen import boards
+from tinymetafed_codegen.board import boards
 from tinymetafed_codegen.toolchain import compiler_flags
 
 BOARD = boards.load("mps2")

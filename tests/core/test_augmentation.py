@@ -14,8 +14,9 @@ from small_runs import omniglot
 
 from tinymetafed.learn import prng
 from tinymetafed.runs.setup import design_of
-from tinymetafed_codegen import augmentation, emit, optional_headers, spec
+from tinymetafed_codegen import emit, spec
 from tinymetafed_codegen.locate import find
+from tinymetafed_codegen.options import augmentation, optional_headers
 from tinymetafed_codegen.spec import Experiment
 from tinymetafed_codegen.toolchain import compiler_flags
 

@@ -14,7 +14,7 @@ from test_delta_codec import deltas
 
 from tinymetafed.learn.codecs import delta, downlink, level_update
 from tinymetafed.learn.codecs.level_load import LeveledWeights
-from tinymetafed_codegen.level_format import LevelFormat
+from tinymetafed_codegen.messages.level_format import LevelFormat
 from tinymetafed_codegen.optional_messages.level_messages import LevelCoding, LevelDelta, LoadLevels
 from tinymetafed_codegen.protocol import Coding, Dtype, Selection, Status
 

@@ -13,8 +13,8 @@ from core_harness import REPOSITORY, SOUND, Core
 from tinymetafed.learn.tasks.board_log_mel import BoardLogMel
 from tinymetafed.learn.tasks.log_mel import log_mel
 from tinymetafed_codegen.errors import Error
-from tinymetafed_codegen.log_mel_cpp import log_mel_header
-from tinymetafed_codegen.log_mel_facts import FULL_SCALE, LogMelFacts, facts
+from tinymetafed_codegen.options.log_mel_cpp import log_mel_header
+from tinymetafed_codegen.options.log_mel_facts import FULL_SCALE, LogMelFacts, facts
 from tinymetafed_codegen.spec import SoundOptions
 
 Samples = npt.NDArray[np.int16]

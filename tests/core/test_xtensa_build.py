@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tinymetafed.devices import firmware
-from tinymetafed_codegen import boards
+from tinymetafed_codegen.board import boards
 from tinymetafed_codegen.locate import find
 
 FACTS = json.loads(find("boards/esp32isa.json").read_text())["tinymetafed"]

@@ -14,7 +14,8 @@ from reference import run
 from test_sample_parts import COUNT, EXPERIMENT, SCALE, SHAPE, Board, built
 
 from tinymetafed.learn.strategies import open_strategy
-from tinymetafed_codegen import boards, spec
+from tinymetafed_codegen import spec
+from tinymetafed_codegen.board import boards
 from tinymetafed_codegen.design import Design, design
 from tinymetafed_codegen.protocol import Program, Status
 

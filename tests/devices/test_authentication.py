@@ -20,7 +20,8 @@ from tinymetafed.learn.strategies import open_strategy
 from tinymetafed.learn.weights import initial
 from tinymetafed.wire.authentication import Handshake, SessionKeys
 from tinymetafed.wire.frame import Decoder, Frame, encode
-from tinymetafed_codegen import boards, protocol, spec
+from tinymetafed_codegen import protocol, spec
+from tinymetafed_codegen.board import boards
 from tinymetafed_codegen.design import design
 from tinymetafed_codegen.locate import find
 from tinymetafed_codegen.optional_messages.authentication_messages import MAC_BYTES, AskRefusals

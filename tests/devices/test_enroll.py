@@ -28,7 +28,8 @@ from tinymetafed.devices.running import build_firmware, running
 from tinymetafed.runs.setup import design_of
 from tinymetafed.wire.frame import Decoder, encode
 from tinymetafed_codegen import __main__ as generator
-from tinymetafed_codegen import board_key, boards, emit, spec
+from tinymetafed_codegen import emit, spec
+from tinymetafed_codegen.board import board_key, boards
 from tinymetafed_codegen.toolchain import BOARD_KEY_VARIABLE
 
 PAGE_KEYS = 4096 // 40  # of a native board

@@ -20,10 +20,12 @@ from tinymetafed.learn.codecs import downlink
 from tinymetafed.learn.tasks import Samples
 from tinymetafed.wire.frame import Decoder
 from tinymetafed.wire.messages import Example
-from tinymetafed_codegen import boards, emit, graph, kept_activations, spec
+from tinymetafed_codegen import emit, graph, spec
+from tinymetafed_codegen.board import boards
 from tinymetafed_codegen.design import Design, design_graph
 from tinymetafed_codegen.locate import find
 from tinymetafed_codegen.manifest import KeptActivations
+from tinymetafed_codegen.memory import kept_activations
 from tinymetafed_codegen.protocol import Dtype, Phase, Program, Recipe, Sample, SampleSet, Variant
 from tinymetafed_codegen.toolchain import compiler_flags
 

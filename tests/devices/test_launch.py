@@ -21,7 +21,7 @@ from tinymetafed.devices.device_urls import DeviceSpec, DeviceUrlError, parse
 from tinymetafed.devices.launch import EmulatorMissing, LaunchError, launch, start_seconds
 from tinymetafed.devices.link.link_errors import DeviceSilent, PortError
 from tinymetafed.devices.link.session import Session
-from tinymetafed_codegen import boards
+from tinymetafed_codegen.board import boards
 from tinymetafed_codegen.protocol import HelloAnswer
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="emulated devices need pseudo-terminals")

@@ -23,7 +23,8 @@ NOBODY = 65534
 CAP_DAC_OVERRIDE, PR_CAPBSET_DROP = 1, 24
 BUILD = """
 import os
-from tinymetafed_codegen import boards, design, locate, spec
+from tinymetafed_codegen import design, locate, spec
+from tinymetafed_codegen.board import boards
 from tinymetafed.devices import firmware, running
 assert locate.is_checkout() and not os.access(locate.root(), os.W_OK)
 file = locate.find("examples/sine.toml")

@@ -22,8 +22,9 @@ from tinymetafed.devices.link.session import Session
 from tinymetafed.learn.codecs import downlink
 from tinymetafed.wire.frame import Decoder, encode
 from tinymetafed.wire.messages import Example
-from tinymetafed_codegen import boards, emit, spec
-from tinymetafed_codegen.boards import Catalogue
+from tinymetafed_codegen import emit, spec
+from tinymetafed_codegen.board import boards
+from tinymetafed_codegen.board.boards import Catalogue
 from tinymetafed_codegen.calls import Call
 from tinymetafed_codegen.design import Design, design
 from tinymetafed_codegen.locate import find

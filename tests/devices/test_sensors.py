@@ -21,7 +21,7 @@ from tinymetafed.learn.strategies import open_strategy
 from tinymetafed.learn.tasks.own_data.reading import read_folder
 from tinymetafed.learn.weights import initial
 from tinymetafed.runs.setup import design_of
-from tinymetafed_codegen import boards
+from tinymetafed_codegen.board import boards
 from tinymetafed_codegen.design import Design
 from tinymetafed_codegen.optional_messages.sensor_messages import SensorState
 from tinymetafed_codegen.protocol import Program, Recipe

@@ -23,8 +23,8 @@ from tinymetafed.devices.link.link_errors import LinkError, WrongFirmware
 from tinymetafed.devices.link.session import Session
 from tinymetafed.devices.link.transport import discard_input, open_transport
 from tinymetafed.devices.serial_port import UsbBus
-from tinymetafed_codegen import boards
-from tinymetafed_codegen.board_facts import Line
+from tinymetafed_codegen.board import boards
+from tinymetafed_codegen.board.board_facts import Line
 from tinymetafed_codegen.protocol import Dtype
 
 Plug = Callable[..., tuple[FakeDevice, SerialShim]]

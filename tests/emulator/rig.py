@@ -33,7 +33,8 @@ from tinymetafed.devices.running import running
 from tinymetafed.learn.codecs import coded_delta, delta, downlink
 from tinymetafed.learn.strategies import Strategy, open_strategy
 from tinymetafed.runs.setup import design_of
-from tinymetafed_codegen import boards, emit, graph, protocol, spec
+from tinymetafed_codegen import emit, graph, protocol, spec
+from tinymetafed_codegen.board import boards
 from tinymetafed_codegen.design import design
 from tinymetafed_codegen.locate import find
 from tinymetafed_codegen.protocol import Dtype, Program, Recipe, Selection, Status

@@ -25,8 +25,9 @@ from tinymetafed.learn.tasks.own_data.replayed import sound_rows
 from tinymetafed.learn.weights import initial
 from tinymetafed.runs.setup import design_of
 from tinymetafed.wire.messages import Example
-from tinymetafed_codegen import adaptation, log_mel_facts, spec
+from tinymetafed_codegen import spec
 from tinymetafed_codegen.optional_messages.sensor_messages import SensorState
+from tinymetafed_codegen.options import adaptation, log_mel_facts
 from tinymetafed_codegen.protocol import Program, Recipe
 from tinymetafed_codegen.spec import Experiment
 

@@ -29,9 +29,10 @@ from tinymetafed.learn.tasks.own_data.reading import read_folder
 from tinymetafed.learn.weights import initial
 from tinymetafed.runs.setup import design_of
 from tinymetafed.wire.messages import Example
-from tinymetafed_codegen import adaptation, spec
+from tinymetafed_codegen import spec
 from tinymetafed_codegen.locate import find, root
 from tinymetafed_codegen.optional_messages.sensor_messages import SensorReport, SensorState
+from tinymetafed_codegen.options import adaptation
 from tinymetafed_codegen.protocol import Phase, Program, Recipe
 
 WATCHES = DATA / "sp_sw_har_watch.zip"

@@ -9,7 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tinymetafed_codegen import boards, emit, spec
+from tinymetafed_codegen import emit, spec
+from tinymetafed_codegen.board import boards
 from tinymetafed_codegen.design import Design, design
 from tinymetafed_codegen.locate import find
 from tinymetafed_codegen.toolchain import compiler_flags

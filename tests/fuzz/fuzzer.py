@@ -8,9 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tinymetafed_codegen import boards, emit, graph, optional_headers, spec
+from tinymetafed_codegen import emit, graph, spec
+from tinymetafed_codegen.board import boards
 from tinymetafed_codegen.design import design_graph
 from tinymetafed_codegen.locate import find
+from tinymetafed_codegen.options import optional_headers
 from tinymetafed_codegen.toolchain import compiler_flags
 
 HARNESS = Path(__file__).with_name("fuzz.cpp")

@@ -19,7 +19,8 @@ from tinymetafed.learn.weights import initial
 from tinymetafed.runs.exported_weights import learning_phase, trained
 from tinymetafed.simulation.kernels import open_kernels
 from tinymetafed.wire.class_names import decode
-from tinymetafed_codegen import boards, graph, spec
+from tinymetafed_codegen import graph, spec
+from tinymetafed_codegen.board import boards
 from tinymetafed_codegen.design import Design, design_graph
 from tinymetafed_codegen.optional_messages.store_messages import StoreState
 from tinymetafed_codegen.protocol import Program, Status

@@ -11,7 +11,8 @@ from typing import Any
 import int8_reference
 import numpy as np
 
-from tinymetafed_codegen import boards, emit, graph, spec
+from tinymetafed_codegen import emit, graph, spec
+from tinymetafed_codegen.board import boards
 from tinymetafed_codegen.design import Design, design_graph
 from tinymetafed_codegen.locate import find
 from tinymetafed_codegen.ops import Int8Op

@@ -12,7 +12,8 @@ import recorded_int8
 from compiled_model import MODELS, design
 from int8_model import compile_apart
 
-from tinymetafed_codegen import boards, spec
+from tinymetafed_codegen import spec
+from tinymetafed_codegen.board import boards
 from tinymetafed_codegen.design import design as designed
 
 

@@ -16,7 +16,8 @@ from with_tensorflow import needs_tensorflow
 
 from tinymetafed.projects.importing import written_experiment as importing
 from tinymetafed.projects.importing.network import INT8_WEIGHTED, Layer
-from tinymetafed_codegen import boards, design, protocol, spec
+from tinymetafed_codegen import design, protocol, spec
+from tinymetafed_codegen.board import boards
 
 pytestmark = needs_tensorflow
 MODELS = Path(os.environ.get("TINYMETAFED_TEST_DATA", ".")) / "models"

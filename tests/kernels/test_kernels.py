@@ -16,7 +16,7 @@ from compiled_model import CHECKS_ARE_CALLS, GRADIENTS, MODELS, Compiled, compil
 
 from tinymetafed.learn.weights import initial, local_start
 from tinymetafed.simulation.vector_units import choose
-from tinymetafed_codegen import boards
+from tinymetafed_codegen.board import boards
 from tinymetafed_codegen.calls import trains
 from tinymetafed_codegen.protocol import Variant
 

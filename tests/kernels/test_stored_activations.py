@@ -11,11 +11,13 @@ import pytest
 from compiled_model import compile_with
 from test_kernels import aligned, pointer
 
-from tinymetafed_codegen import boards, emit, graph, spec, stored_activations
+from tinymetafed_codegen import emit, graph, spec
+from tinymetafed_codegen.board import boards
 from tinymetafed_codegen.calls import Call
 from tinymetafed_codegen.design import Design, design_graph
+from tinymetafed_codegen.memory import stored_activations
+from tinymetafed_codegen.memory.stored_activations import Storage
 from tinymetafed_codegen.protocol import Variant
-from tinymetafed_codegen.stored_activations import Storage
 
 LANES, STEPS = 4, 3
 # Two branches over one depthwise convolution: steps of local layers alone come to its output later than others.

@@ -13,9 +13,11 @@ from tinymetafed.learn.tasks import HELD_OUT
 from tinymetafed.learn.tasks.board_log_mel import BoardLogMel
 from tinymetafed.learn.tasks.keywords import Keywords
 from tinymetafed.learn.tasks.own_data.reading import read_folder
-from tinymetafed_codegen import boards, emit, log_mel_facts, spec
+from tinymetafed_codegen import emit, spec
+from tinymetafed_codegen.board import boards
 from tinymetafed_codegen.design import design
 from tinymetafed_codegen.locate import find
+from tinymetafed_codegen.options import log_mel_facts
 from tinymetafed_codegen.spec import FolderTask, KeywordsTask, SoundOptions, SpecError
 
 BOARD = SoundOptions(arithmetic="board", rate=8000)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tinymetafed.learn.codecs import difference, downlink
 from tinymetafed.learn.codecs.difference import Version, Versions, encode
-from tinymetafed_codegen.level_format import LevelFormat
+from tinymetafed_codegen.messages.level_format import LevelFormat
 from tinymetafed_codegen.optional_messages.difference_messages import (
     FINGERPRINT_FACTOR,
     STEP_ESCAPE,

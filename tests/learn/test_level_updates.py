@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tinymetafed.learn.codecs import downlink, level_update
 from tinymetafed.learn.codecs.delta import DeltaError, quantise
-from tinymetafed_codegen.level_format import LevelFormat
+from tinymetafed_codegen.messages.level_format import LevelFormat
 from tinymetafed_codegen.optional_messages.level_messages import LevelCoding, LevelDelta
 from tinymetafed_codegen.protocol import Coding
 

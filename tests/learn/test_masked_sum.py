@@ -17,10 +17,10 @@ from tinymetafed.learn.strategies import StrategyError
 from tinymetafed.runs import training
 from tinymetafed.runs.setup import set_up
 from tinymetafed.runs.store import read_run
-from tinymetafed_codegen import boards
-from tinymetafed_codegen import secure_sum as integers
+from tinymetafed_codegen.board import boards
 from tinymetafed_codegen.design import design
-from tinymetafed_codegen.secure_sum import SecureSumFacts
+from tinymetafed_codegen.options import secure_sum as integers
+from tinymetafed_codegen.options.secure_sum import SecureSumFacts
 from tinymetafed_codegen.spec import SpecError
 
 SECURE = ["privacy.secure_aggregation=true", "strategy.selection=random", "run.devices_per_round=3"]

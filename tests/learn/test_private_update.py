@@ -19,9 +19,11 @@ from tinymetafed.learn.codecs.delta import Sparse
 from tinymetafed.learn.strategies import open_strategy
 from tinymetafed.runs.setup import design_of
 from tinymetafed.simulation.kernels import ClientRound, Kernels, TrainingClients, open_kernels
-from tinymetafed_codegen import boards, private_update, spec
+from tinymetafed_codegen import spec
+from tinymetafed_codegen.board import boards
 from tinymetafed_codegen.design import design
-from tinymetafed_codegen.private_update import PrivateUpdateFacts
+from tinymetafed_codegen.options import private_update
+from tinymetafed_codegen.options.private_update import PrivateUpdateFacts
 from tinymetafed_codegen.protocol import Recipe, Status
 from tinymetafed_codegen.spec import Experiment, SpecError
 

@@ -16,7 +16,7 @@ from tinymetafed.learn.codecs import downlink
 from tinymetafed.learn.strategies import open_strategy
 from tinymetafed.runs.setup import design_of
 from tinymetafed.wire.frame import Decoder, encode
-from tinymetafed_codegen import board_requirements, boards
+from tinymetafed_codegen.board import board_requirements, boards
 from tinymetafed_codegen.optional_messages.store_messages import StoreState
 from tinymetafed_codegen.protocol import Delta, Dtype, Hello, Program, Recipe, Status
 

@@ -18,9 +18,9 @@ from tinymetafed.devices.launch import LaunchError, require
 from tinymetafed.projects import doctor, new
 from tinymetafed.runs import store, training
 from tinymetafed.runs.setup import design_of, set_up
-from tinymetafed_codegen import board_file, boards
-from tinymetafed_codegen.board_errors import BoardError, BoardWarning
-from tinymetafed_codegen.boards import Catalogue
+from tinymetafed_codegen.board import board_file, boards
+from tinymetafed_codegen.board.board_errors import BoardError, BoardWarning
+from tinymetafed_codegen.board.boards import Catalogue
 from tinymetafed_codegen.budget import BudgetError
 from tinymetafed_codegen.locate import find, root
 

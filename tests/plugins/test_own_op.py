@@ -19,7 +19,8 @@ from tinymetafed.runs import export, store, training
 from tinymetafed.runs.export import ExportError
 from tinymetafed.runs.run_data import StoreError
 from tinymetafed.runs.setup import set_up
-from tinymetafed_codegen import boards, emit
+from tinymetafed_codegen import emit
+from tinymetafed_codegen.board import boards
 from tinymetafed_codegen.design import Design, design
 from tinymetafed_codegen.locate import find, root
 from tinymetafed_codegen.ops import LAYERS

@@ -14,7 +14,7 @@ from serial.tools.list_ports_common import ListPortInfo
 
 from tinymetafed.projects import doctor
 from tinymetafed.projects.doctor import Finding
-from tinymetafed_codegen import boards
+from tinymetafed_codegen.board import boards
 from tinymetafed_codegen.locate import find
 
 

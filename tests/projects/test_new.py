@@ -20,7 +20,8 @@ from tinymetafed.projects import new as project
 from tinymetafed.runs import training
 from tinymetafed.runs.journal import RunResult
 from tinymetafed.runs.setup import measured_design, set_up
-from tinymetafed_codegen import board_errors, spec
+from tinymetafed_codegen import spec
+from tinymetafed_codegen.board import board_errors
 from tinymetafed_codegen.locate import platformio_config, root
 
 SHORT = ("run.rounds=60", "evaluation.tasks=10", "evaluation.every=0")

@@ -16,7 +16,7 @@ from small_runs import sine
 from tinymetafed.devices.running import build_firmware
 from tinymetafed.runs.setup import design_of
 from tinymetafed.wire.frame import encode
-from tinymetafed_codegen import board_requirements, boards
+from tinymetafed_codegen.board import board_requirements, boards
 from tinymetafed_codegen.locate import find
 from tinymetafed_codegen.protocol import Hello
 

@@ -12,8 +12,9 @@ from typer.testing import CliRunner
 import tinymetafed as tmf
 from tinymetafed.cli import app
 from tinymetafed.runs.daily import DailyEstimate
-from tinymetafed_codegen import boards, graph
-from tinymetafed_codegen.work import forward_multiply_accumulates
+from tinymetafed_codegen import graph
+from tinymetafed_codegen.board import boards
+from tinymetafed_codegen.memory.work import forward_multiply_accumulates
 
 REAL = [name for name in boards.names() if boards.load(name).real]
 

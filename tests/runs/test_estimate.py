@@ -8,10 +8,11 @@ from small_runs import manifest, sine
 
 from tinymetafed.learn.strategies import open_strategy
 from tinymetafed.runs import estimate
-from tinymetafed_codegen import boards, graph, spec
+from tinymetafed_codegen import graph, spec
+from tinymetafed_codegen.board import boards
 from tinymetafed_codegen.locate import find
+from tinymetafed_codegen.memory.work import multiply_accumulates
 from tinymetafed_codegen.protocol import Variant
-from tinymetafed_codegen.work import multiply_accumulates
 
 REAL = [name for name in boards.names() if boards.load(name).real]
 

@@ -24,7 +24,7 @@ from tinymetafed.runs.export import ExportError
 from tinymetafed.runs.run_data import RunData, StoreError
 from tinymetafed.runs.store import read_run
 from tinymetafed.runs.tensorflow import ModelFileError, quiet
-from tinymetafed_codegen import boards
+from tinymetafed_codegen.board import boards
 from tinymetafed_codegen.design import design
 
 EXPERIMENT = sine()

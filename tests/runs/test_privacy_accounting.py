@@ -17,7 +17,7 @@ from tinymetafed.runs import report, training
 from tinymetafed.runs.privacy_spent import PrivacySpent
 from tinymetafed.runs.setup import set_up
 from tinymetafed.runs.store import read_run
-from tinymetafed_codegen import private_update
+from tinymetafed_codegen.options import private_update
 from tinymetafed_codegen.spec import Experiment
 
 KEYS = ["strategy.selection=random", "run.clients=10", "run.devices_per_round=4", "privacy.clip=0.2", "privacy.noise=1.0"]

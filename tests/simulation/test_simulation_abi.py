@@ -17,8 +17,8 @@ from tinymetafed.simulation.batches import Batch
 from tinymetafed.simulation.compilation import compile_kernels
 from tinymetafed.simulation.kernels import ClientRound, Kernels, TrainingClients, open_kernels
 from tinymetafed.simulation.vector_units import vector_units
-from tinymetafed_codegen import simulation_abi as abi
-from tinymetafed_codegen import simulation_abi_cpp
+from tinymetafed_codegen.abi import simulation_abi as abi
+from tinymetafed_codegen.abi import simulation_abi_cpp
 from tinymetafed_codegen.protocol import Phase, Recipe, SampleSet, Variant
 from tinymetafed_codegen.toolchain import BuildError
 

@@ -6,8 +6,8 @@ firmware with a store, a sensor, authentication, secure aggregation, coded updat
 
 from __future__ import annotations
 
+from ..messages.wire_record import Request
 from ..protocol import REQUESTS
-from ..wire_record import Request
 from .authentication_messages import AUTHENTICATION_REQUESTS
 from .coded_messages import CODED_REQUESTS
 from .difference_messages import DIFFERENCE_REQUESTS

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
+from ..messages.wire_record import U16, U32, Bytes16, Bytes32, Record, Request
 from ..protocol import table_digest
-from ..wire_record import U16, U32, Bytes16, Bytes32, Record, Request
 
 MAC_BYTES = 8  # behind the payload of every authenticated frame
 KEY_BYTES = 32

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
+from ..messages.wire_record import U16, U32, Bounds, Bytes8, OneOf, Record, Request, Tail
 from ..protocol import RICE_CODINGS, Coding, table_digest
-from ..wire_record import U16, U32, Bounds, Bytes8, OneOf, Record, Request, Tail
 
 STEP_ESCAPE = 12  # number of one bits after which the magnitude of a step follows without Rice code
 FINGERPRINT_FACTOR = 0x5851F42D4C957F2D  # of the fingerprint of a version; Knuth's multiplier, TAOCP 3.3.4

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
+from ..messages.wire_record import F32, U16, U32, Bounds, Code, Record, Request, Tail
 from ..protocol import Coding, table_digest
-from ..wire_record import F32, U16, U32, Bounds, Code, Record, Request, Tail
 from .coded_messages import FIRST_INDEX_BYTES
 
 CHANCE_BITS = 16  # of a probability, which counts in 1 / 2^16

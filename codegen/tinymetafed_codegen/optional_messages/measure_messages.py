@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from ..wire_record import U16, U32, Record, Request
+from ..messages.wire_record import U16, U32, Record, Request
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
+from ..messages.wire_record import F32, U32, Record, Request, Tail
 from ..protocol import InputDtype, State, Status
-from ..wire_record import F32, U32, Record, Request, Tail
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
+from ..messages.wire_record import U16, U32, Bounds, Bytes32, Record, Request, Tail
 from ..protocol import table_digest
-from ..wire_record import U16, U32, Bounds, Bytes32, Record, Request, Tail
 
 SEATS = 64  # most participants of a round: the bits of ``PullMasked.low`` and ``high``
 LEAST_PARTICIPANTS = 3  # of two, each would know the other's update from the sum

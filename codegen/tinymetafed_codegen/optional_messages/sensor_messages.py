@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
+from ..messages.wire_record import F32, U16, U32, Bounds, Code, Record, Request, Tail
 from ..protocol import table_digest
-from ..wire_record import F32, U16, U32, Bounds, Code, Record, Request, Tail
 
 
 class SensorState(Code):

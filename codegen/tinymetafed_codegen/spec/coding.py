@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..level_format import NARROW, packed_bits
+from ..messages.level_format import NARROW, packed_bits
 from ..section import SpecError
 from .privacy import PrivacySpec
 from .strategy import SharingSpec

@@ -90,7 +90,7 @@ class ModelSpec(Section):
     start a reconstruction: ``alternating`` (a fixed pattern), ``random`` (fixed random numbers), ``zeros``, ``redrawn`` (new
     random numbers for every client and round) or ``kept`` (as the client's last round left them; the first time ``random``).
     ``trainable`` names the layers that train, the others being constants in flash, or says how much RAM the model may take
-    ("budget:96KB"), for which tinymetafed_codegen/trainable.py picks layers; None: all that are not ``frozen``. ``gains`` are
+    ("budget:96KB"), for which memory/trainable.py picks layers; None: all that are not ``frozen``. ``gains`` are
     what training each layer gains, as `tinymetafed bench gains` measures it; without them the last layers come first.
     ``activations``: the format of the layers' outputs in memory; "f16" rounds them to float16, except those of the last layer,
     and stores in half the memory what the backward pass needs.

@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Discriminator, Field, PositiveInt, Tag
 
-from ..level_format import LevelFormat, level_format
+from ..messages.level_format import LevelFormat, level_format
 from ..own_class import is_reference
 from ..section import Clamp, Passes, Rate, Section, SpecError, ValueType
 

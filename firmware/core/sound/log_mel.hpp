@@ -13,7 +13,7 @@
 
 namespace tmf::sound {
 
-// `Facts` is generated from the experiment, see codegen/tinymetafed_codegen/log_mel_facts.py.
+// `Facts` is generated from the experiment, see codegen/tinymetafed_codegen/options/log_mel_facts.py.
 template <typename Facts>
 class LogMel {
  public:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
-from tinymetafed_codegen.board_facts import Line
+from tinymetafed_codegen.board.board_facts import Line
 from tinymetafed_codegen.loss import TARGETS
 
 from ..experiments.search_ranges import DEFAULT_KEYS

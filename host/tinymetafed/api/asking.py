@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from tinymetafed_codegen.boards import Catalogue
+from tinymetafed_codegen.board.boards import Catalogue
 from tinymetafed_codegen.errors import UsageError
 from tinymetafed_codegen.spec import DataSpec
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from tinymetafed_codegen.boards import Catalogue
+from tinymetafed_codegen.board.boards import Catalogue
 
 from ..devices import board_keys
 from ..devices.asked_board import connected

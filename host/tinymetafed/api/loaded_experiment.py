@@ -10,14 +10,15 @@ from pathlib import Path
 
 import tomli_w
 
-from tinymetafed_codegen import board_key, boards, emit, spec
+from tinymetafed_codegen import emit, spec
+from tinymetafed_codegen.board import board_key, boards
 from tinymetafed_codegen.design import Design, chosen_layers
 from tinymetafed_codegen.errors import UsageError
 from tinymetafed_codegen.manifest import ModelManifest
-from tinymetafed_codegen.memory_prices import MemoryPrice, prices
+from tinymetafed_codegen.memory.memory_prices import MemoryPrice, prices
+from tinymetafed_codegen.memory.trainable import LayerChoice as LayerChoice
+from tinymetafed_codegen.memory.work import longest_part_milliseconds, step_milliseconds
 from tinymetafed_codegen.section import TomlValue
-from tinymetafed_codegen.trainable import LayerChoice as LayerChoice
-from tinymetafed_codegen.work import longest_part_milliseconds, step_milliseconds
 
 from ..runs import sketch_library_export
 from ..runs.setup import BOARD, design_of, measured_design

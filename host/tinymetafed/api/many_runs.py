@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tinymetafed_codegen.errors import UsageError
 from tinymetafed_codegen.files import write_if_changed
-from tinymetafed_codegen.markdown_text import markdown_text
+from tinymetafed_codegen.libraries.markdown_text import markdown_text
 
 from ..experiments import paper as paper_document
 from ..experiments import sweep as sweeps

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from tinymetafed_codegen import boards as known_boards
+from tinymetafed_codegen.board import boards as known_boards
 from tinymetafed_codegen.errors import UsageError
 
 from ..experiments.plan import (

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tinymetafed_codegen.board_facts import Board
-from tinymetafed_codegen.board_requirements import Requirement
-from tinymetafed_codegen.boards import Catalogue
+from tinymetafed_codegen.board.board_facts import Board
+from tinymetafed_codegen.board.board_requirements import Requirement
+from tinymetafed_codegen.board.boards import Catalogue
 from tinymetafed_codegen.locate import find
 
 from ..projects import doctor as machine

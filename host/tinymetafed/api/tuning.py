@@ -11,7 +11,7 @@ import tomli_w
 
 from tinymetafed_codegen import spec
 from tinymetafed_codegen.files import write_if_changed
-from tinymetafed_codegen.markdown_text import markdown_text
+from tinymetafed_codegen.libraries.markdown_text import markdown_text
 
 from ..experiments import TuneError, figure
 from ..experiments import tune as searches

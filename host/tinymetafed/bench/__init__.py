@@ -7,8 +7,8 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from tinymetafed_codegen.board_facts import Board
-from tinymetafed_codegen.boards import INSTALLED, Catalogue
+from tinymetafed_codegen.board.board_facts import Board
+from tinymetafed_codegen.board.boards import INSTALLED, Catalogue
 from tinymetafed_codegen.errors import Error, UsageError
 from tinymetafed_codegen.manifest import ModelManifest
 from tinymetafed_codegen.spec import Experiment

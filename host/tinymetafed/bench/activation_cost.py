@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tinymetafed_codegen.memory_prices import MemoryPrice, prices
+from tinymetafed_codegen.memory.memory_prices import MemoryPrice, prices
 from tinymetafed_codegen.spec import Experiment
 
 from ..federation.observer import Observer

@@ -6,8 +6,8 @@ import time
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from tinymetafed_codegen.board_facts import Board
-from tinymetafed_codegen.boards import Catalogue
+from tinymetafed_codegen.board.board_facts import Board
+from tinymetafed_codegen.board.boards import Catalogue
 from tinymetafed_codegen.protocol import Program, Recipe, SampleSet
 from tinymetafed_codegen.spec import Experiment
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import serial
 
-from tinymetafed_codegen.board_facts import Board
+from tinymetafed_codegen.board.board_facts import Board
 from tinymetafed_codegen.temporary import temporary_folder
 
 from ..devices.board_process import announced, command

@@ -6,8 +6,8 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tinymetafed_codegen.board_facts import Board
-from tinymetafed_codegen.boards import Catalogue
+from tinymetafed_codegen.board.board_facts import Board
+from tinymetafed_codegen.board.boards import Catalogue
 from tinymetafed_codegen.manifest import ModelManifest
 from tinymetafed_codegen.protocol import Program
 from tinymetafed_codegen.spec import Experiment

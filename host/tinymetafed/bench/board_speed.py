@@ -11,11 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-from tinymetafed_codegen import work
-from tinymetafed_codegen.board_facts import Board
+from tinymetafed_codegen.board.board_facts import Board
 from tinymetafed_codegen.design import Design
 from tinymetafed_codegen.errors import UsageError
 from tinymetafed_codegen.manifest import ModelManifest
+from tinymetafed_codegen.memory import work
 from tinymetafed_codegen.optional_messages.store_messages import StoreState
 from tinymetafed_codegen.protocol import Hello, Phase, Program, Progress, Recipe, SampleSet
 from tinymetafed_codegen.spec import Experiment

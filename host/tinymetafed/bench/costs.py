@@ -10,7 +10,8 @@ from typing import Any, Self
 
 import jinja2
 
-from tinymetafed_codegen import __version__, boards, plan, spec
+from tinymetafed_codegen import __version__, plan, spec
+from tinymetafed_codegen.board import boards
 from tinymetafed_codegen.design import built
 from tinymetafed_codegen.files import write_if_changed
 from tinymetafed_codegen.locate import find

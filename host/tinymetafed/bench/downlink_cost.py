@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tinymetafed_codegen.level_format import LevelFormat, level_format, wire_dtype
 from tinymetafed_codegen.manifest import ModelManifest
+from tinymetafed_codegen.messages.level_format import LevelFormat, level_format, wire_dtype
 from tinymetafed_codegen.section import ValueType
 from tinymetafed_codegen.spec import Experiment
 

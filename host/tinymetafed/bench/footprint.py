@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from itertools import starmap
 from pathlib import Path
 
-from tinymetafed_codegen import board_requirements, boards, spec
-from tinymetafed_codegen.board_facts import Board
+from tinymetafed_codegen import spec
+from tinymetafed_codegen.board import board_requirements, boards
+from tinymetafed_codegen.board.board_facts import Board
 from tinymetafed_codegen.design import Design
 from tinymetafed_codegen.locate import find
 from tinymetafed_codegen.spec import Experiment

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from tinymetafed_codegen.board_facts import Board
-from tinymetafed_codegen.boards import Catalogue
+from tinymetafed_codegen.board.board_facts import Board
+from tinymetafed_codegen.board.boards import Catalogue
 from tinymetafed_codegen.manifest import ModelManifest
 from tinymetafed_codegen.ops import ACTIVATIONS
 from tinymetafed_codegen.protocol import Phase, Program, Recipe, SampleSet, Variant

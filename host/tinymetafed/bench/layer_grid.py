@@ -11,7 +11,7 @@ from typing import Any
 import jinja2
 
 from tinymetafed_codegen import emit, ops, spec
-from tinymetafed_codegen.board_facts import Board
+from tinymetafed_codegen.board.board_facts import Board
 from tinymetafed_codegen.locate import find
 from tinymetafed_codegen.ops import Op
 from tinymetafed_codegen.ops.max_pool import MaxPool

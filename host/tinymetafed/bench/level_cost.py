@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from tinymetafed_codegen.level_format import LevelFormat, level_format, wire_dtype
+from tinymetafed_codegen.messages.level_format import LevelFormat, level_format, wire_dtype
 from tinymetafed_codegen.optional_messages.level_messages import LevelDelta, LoadLevels
 from tinymetafed_codegen.protocol import Delta, Record
 from tinymetafed_codegen.section import ValueType

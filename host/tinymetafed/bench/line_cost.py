@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tinymetafed_codegen import boards, protocol, spec
+from tinymetafed_codegen import protocol, spec
+from tinymetafed_codegen.board import boards
 from tinymetafed_codegen.manifest import ModelManifest
 from tinymetafed_codegen.protocol import Program, Recipe
 from tinymetafed_codegen.section import TomlTable

@@ -7,10 +7,11 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from tinymetafed_codegen import boards, protocol, spec
+from tinymetafed_codegen import protocol, spec
+from tinymetafed_codegen.board import boards
 from tinymetafed_codegen.manifest import ModelManifest
 from tinymetafed_codegen.optional_messages.part_messages import SamplePart, SampleTaken
-from tinymetafed_codegen.sample_parts import is_whole, part_bytes
+from tinymetafed_codegen.options.sample_parts import is_whole, part_bytes
 from tinymetafed_codegen.section import TomlValue
 from tinymetafed_codegen.spec import Experiment
 

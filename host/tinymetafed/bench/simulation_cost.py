@@ -11,9 +11,9 @@ import numpy as np
 
 from tinymetafed_codegen import graph
 from tinymetafed_codegen.design import Design
+from tinymetafed_codegen.memory.work import forward_multiply_accumulates, multiply_accumulates
 from tinymetafed_codegen.protocol import Phase, SampleSet, Status
 from tinymetafed_codegen.spec import Experiment
-from tinymetafed_codegen.work import forward_multiply_accumulates, multiply_accumulates
 
 from ..federation.observer import Observer
 from ..learn import aggregate

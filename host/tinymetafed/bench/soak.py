@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from tinymetafed_codegen import boards
+from tinymetafed_codegen.board import boards
 from tinymetafed_codegen.errors import UsageError
 from tinymetafed_codegen.spec import Experiment
 from tinymetafed_codegen.temporary import temporary_folder

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from tinymetafed_codegen import emit, log_mel_facts
-from tinymetafed_codegen.board_facts import Board
-from tinymetafed_codegen.log_mel_cpp import log_mel_header
+from tinymetafed_codegen import emit
+from tinymetafed_codegen.board.board_facts import Board
+from tinymetafed_codegen.options import log_mel_facts
+from tinymetafed_codegen.options.log_mel_cpp import log_mel_header
 from tinymetafed_codegen.spec import Experiment
 from tinymetafed_codegen.toolchain import build_root
 

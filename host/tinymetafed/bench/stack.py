@@ -15,8 +15,8 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
-from tinymetafed_codegen.board_facts import Board
-from tinymetafed_codegen.boards import Catalogue
+from tinymetafed_codegen.board.board_facts import Board
+from tinymetafed_codegen.board.boards import Catalogue
 from tinymetafed_codegen.manifest import ModelManifest
 from tinymetafed_codegen.optional_messages.secure_messages import LEAST_PARTICIPANTS
 from tinymetafed_codegen.protocol import Phase, Program, Recipe, SampleSet, Variant

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tinymetafed_codegen.boards import Catalogue
+from tinymetafed_codegen.board.boards import Catalogue
 from tinymetafed_codegen.design import Design
 from tinymetafed_codegen.errors import UsageError
 from tinymetafed_codegen.optional_messages.sensor_messages import SensorReport

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tinymetafed_codegen import board_key
+from tinymetafed_codegen.board import board_key
 from tinymetafed_codegen.files import OWNER_ONLY
 from tinymetafed_codegen.optional_messages.authentication_messages import KEY_BYTES, NONCE_BYTES
 from tinymetafed_codegen.protocol import Status

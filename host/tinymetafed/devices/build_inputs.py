@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from tinymetafed_codegen.board_facts import Board
+from tinymetafed_codegen.board.board_facts import Board
 from tinymetafed_codegen.locate import find
 from tinymetafed_codegen.manifest import ModelManifest
 

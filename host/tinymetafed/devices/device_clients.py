@@ -10,7 +10,7 @@ from typing import Self
 
 import numpy as np
 
-from tinymetafed_codegen.level_format import LevelFormat
+from tinymetafed_codegen.messages.level_format import LevelFormat
 from tinymetafed_codegen.protocol import Phase, Program, Progress, Recipe, Selection, State, Status
 
 from ..federation.audit import Audit

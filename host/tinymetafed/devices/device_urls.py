@@ -12,7 +12,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from tinymetafed_codegen.boards import INSTALLED, Catalogue
+from tinymetafed_codegen.board.boards import INSTALLED, Catalogue
 from tinymetafed_codegen.errors import UsageError
 
 from .link.link_errors import LaunchError

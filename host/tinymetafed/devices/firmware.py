@@ -9,7 +9,7 @@ import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from tinymetafed_codegen.board_facts import Board
+from tinymetafed_codegen.board.board_facts import Board
 from tinymetafed_codegen.files import locked, write_if_changed
 from tinymetafed_codegen.locate import PLATFORMIO_CONFIG, platformio_config
 from tinymetafed_codegen.manifest import ModelManifest

@@ -12,8 +12,8 @@ from pathlib import Path
 import jinja2
 import tomli_w
 
-from tinymetafed_codegen import boards
-from tinymetafed_codegen.board_facts import Board
+from tinymetafed_codegen.board import boards
+from tinymetafed_codegen.board.board_facts import Board
 from tinymetafed_codegen.design import Design
 from tinymetafed_codegen.files import locked, write_if_changed
 from tinymetafed_codegen.locate import PLATFORMIO_CONFIG

@@ -13,9 +13,9 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
-from tinymetafed_codegen.board_facts import Board
-from tinymetafed_codegen.board_requirements import remedy
-from tinymetafed_codegen.boards import INSTALLED, Catalogue
+from tinymetafed_codegen.board.board_facts import Board
+from tinymetafed_codegen.board.board_requirements import remedy
+from tinymetafed_codegen.board.boards import INSTALLED, Catalogue
 from tinymetafed_codegen.temporary import temporary_folder
 
 from . import board_files

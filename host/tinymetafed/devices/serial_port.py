@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from functools import partial
 
-from tinymetafed_codegen.boards import Catalogue
+from tinymetafed_codegen.board.boards import Catalogue
 from tinymetafed_codegen.protocol import HelloAnswer
 
 from .device import Reconnection, Stop

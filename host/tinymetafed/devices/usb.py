@@ -8,8 +8,8 @@ from functools import cache
 
 from serial.tools import list_ports
 
-from tinymetafed_codegen.board_facts import Line
-from tinymetafed_codegen.boards import INSTALLED, Catalogue
+from tinymetafed_codegen.board.board_facts import Line
+from tinymetafed_codegen.board.boards import INSTALLED, Catalogue
 
 from .link.transport import UNKNOWN_START_SECONDS
 

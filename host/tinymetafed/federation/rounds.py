@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from tinymetafed_codegen.optional_messages.secure_messages import LEAST_PARTICIPANTS
+from tinymetafed_codegen.options.secure_sum import SecureSumFacts
 from tinymetafed_codegen.section import StrictJson
-from tinymetafed_codegen.secure_sum import SecureSumFacts
 
 from ..learn import masked_sum, server_optimiser
 from ..learn.codecs.delta import Sparse

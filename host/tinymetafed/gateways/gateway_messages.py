@@ -16,7 +16,7 @@ from typing import ClassVar, TypeVar
 import numpy as np
 
 from tinymetafed_codegen.hash import ARITHMETIC_VERSION
-from tinymetafed_codegen.level_format import LevelFormat
+from tinymetafed_codegen.messages.level_format import LevelFormat
 from tinymetafed_codegen.protocol import Dtype, Status
 
 from ..federation.clients import DeviceFacts, Served, Traffic

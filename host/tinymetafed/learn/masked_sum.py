@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from tinymetafed_codegen.secure_sum import MODULUS, SecureSumFacts
+from tinymetafed_codegen.options.secure_sum import MODULUS, SecureSumFacts
 
 from . import prng
 from .codecs.delta import Sparse, Values

@@ -14,10 +14,10 @@ from pathlib import Path
 
 from serial.tools import list_ports
 
-from tinymetafed_codegen.board_errors import BoardError
-from tinymetafed_codegen.board_facts import Board
-from tinymetafed_codegen.board_requirements import Requirement, remedy
-from tinymetafed_codegen.boards import INSTALLED, Catalogue
+from tinymetafed_codegen.board.board_errors import BoardError
+from tinymetafed_codegen.board.board_facts import Board
+from tinymetafed_codegen.board.board_requirements import Requirement, remedy
+from tinymetafed_codegen.board.boards import INSTALLED, Catalogue
 
 from ..devices.link.transport import group_of, holders
 from ..devices.usb import known_usb

@@ -11,7 +11,7 @@ from pathlib import Path
 import jinja2
 import numpy as np
 
-from tinymetafed_codegen import board_errors, boards
+from tinymetafed_codegen.board import board_errors, boards
 from tinymetafed_codegen.protocol import Stream
 
 from ..devices.firmware_project import platformio_files

@@ -8,16 +8,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from tinymetafed_codegen import protocol
-from tinymetafed_codegen.board_facts import Board, Estimates
+from tinymetafed_codegen.board.board_facts import Board, Estimates
 from tinymetafed_codegen.errors import UsageError
-from tinymetafed_codegen.flash_store import StoreFacts
 from tinymetafed_codegen.graph import Graph
 from tinymetafed_codegen.manifest import ModelManifest
+from tinymetafed_codegen.memory.work import forward_multiply_accumulates, multiply_accumulates
 from tinymetafed_codegen.optional_messages import secure_messages
 from tinymetafed_codegen.optional_messages.coded_messages import FIRST_INDEX_BYTES
 from tinymetafed_codegen.optional_messages.level_messages import LevelDelta, LoadLevels
+from tinymetafed_codegen.options.flash_store import StoreFacts
 from tinymetafed_codegen.protocol import SampleSet, payload_capacity, wire_size
-from tinymetafed_codegen.work import forward_multiply_accumulates, multiply_accumulates
 
 from ..learn.codecs.level_load import LeveledWeights
 from ..learn.strategies import Strategy

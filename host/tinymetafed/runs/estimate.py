@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tinymetafed_codegen import stored_activations
-from tinymetafed_codegen.boards import Catalogue
+from tinymetafed_codegen.board.boards import Catalogue
 from tinymetafed_codegen.design import built
+from tinymetafed_codegen.memory import stored_activations
+from tinymetafed_codegen.memory.work import multiply_accumulates
 from tinymetafed_codegen.section import StrictJson
-from tinymetafed_codegen.work import multiply_accumulates
 
 from ..learn.strategies import Strategy
 

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
-from tinymetafed_codegen import exported_library
 from tinymetafed_codegen.design import Design
-from tinymetafed_codegen.exported_library import Kind, Library, SelfTest
 from tinymetafed_codegen.files import OWNER_ONLY
+from tinymetafed_codegen.libraries import exported_library
+from tinymetafed_codegen.libraries.exported_library import Kind, Library, SelfTest
 from tinymetafed_codegen.protocol import Status, Stream
 
 from ..learn import prng

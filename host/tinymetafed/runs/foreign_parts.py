@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tinymetafed_codegen import included, ops, own_class
-from tinymetafed_codegen.boards import Catalogue
+from tinymetafed_codegen.board.boards import Catalogue
 from tinymetafed_codegen.files import is_only_ours
 from tinymetafed_codegen.locate import user_state
 from tinymetafed_codegen.section import TomlTable

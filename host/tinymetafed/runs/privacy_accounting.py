@@ -15,7 +15,7 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 
-from tinymetafed_codegen import private_update
+from tinymetafed_codegen.options import private_update
 from tinymetafed_codegen.spec import Experiment, OwnStrategySpec
 
 from ..federation.rounds import Contribution

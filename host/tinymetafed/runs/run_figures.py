@@ -9,7 +9,7 @@ from importlib.metadata import version
 
 import numpy as np
 
-from tinymetafed_codegen.boards import Catalogue
+from tinymetafed_codegen.board.boards import Catalogue
 from tinymetafed_codegen.manifest import ModelManifest
 from tinymetafed_codegen.protocol import PROTOCOL_VERSION
 from tinymetafed_codegen.spec import Experiment

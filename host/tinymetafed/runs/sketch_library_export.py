@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from tinymetafed_codegen import __version__, board_key, sketch_library
+from tinymetafed_codegen import __version__
+from tinymetafed_codegen.board import board_key
 from tinymetafed_codegen.design import Design
+from tinymetafed_codegen.libraries import sketch_library
+from tinymetafed_codegen.libraries.sketch_library import SketchLibrary
 from tinymetafed_codegen.protocol import SampleSet, Variant
-from tinymetafed_codegen.sketch_library import SketchLibrary
 
 from ..learn.strategies import open_strategy
 from .export_library import replace_folder, require_replaceable

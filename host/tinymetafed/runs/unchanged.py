@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tinymetafed_codegen import ops
 from tinymetafed_codegen.design import Design
-from tinymetafed_codegen.sample_source import own_source
+from tinymetafed_codegen.options.sample_source import own_source
 
 from ..learn.strategies import code_sha256
 from .run_data import RunData, StoreError

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tinymetafed_codegen import simulation_abi as abi
+from tinymetafed_codegen.abi import simulation_abi as abi
 
 from ..learn.tasks import Floats, Samples
 

@@ -6,12 +6,14 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from tinymetafed_codegen import boards, emit, simulation_abi_cpp
+from tinymetafed_codegen import emit
+from tinymetafed_codegen.abi import simulation_abi_cpp
+from tinymetafed_codegen.board import boards
 from tinymetafed_codegen.design import Design
 from tinymetafed_codegen.files import locked, write_if_changed
 from tinymetafed_codegen.host_library import SHARED, run_compiler, shared_library
 from tinymetafed_codegen.locate import root
-from tinymetafed_codegen.sample_source import own_source
+from tinymetafed_codegen.options.sample_source import own_source
 from tinymetafed_codegen.toolchain import build_root, compiler_flags, require_tools
 
 from .vector_units import VectorUnit

@@ -14,8 +14,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from tinymetafed_codegen import boards
-from tinymetafed_codegen import simulation_abi as abi
+from tinymetafed_codegen.abi import simulation_abi as abi
+from tinymetafed_codegen.board import boards
 from tinymetafed_codegen.design import Design
 from tinymetafed_codegen.manifest import ModelManifest
 from tinymetafed_codegen.protocol import Recipe, SampleSet, Status

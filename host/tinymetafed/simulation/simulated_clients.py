@@ -9,8 +9,8 @@ import numpy as np
 
 from tinymetafed_codegen import protocol
 from tinymetafed_codegen.optional_messages import part_messages, secure_messages
+from tinymetafed_codegen.options.sample_parts import is_whole, part_bytes
 from tinymetafed_codegen.protocol import Phase, Recipe, SampleSet, Status
-from tinymetafed_codegen.sample_parts import is_whole, part_bytes
 
 from ..federation.clients import Adapted, DeviceFacts, Served, Traffic, TrainingFailed
 from ..learn import masked_sum

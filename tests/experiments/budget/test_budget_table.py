@@ -10,10 +10,10 @@ from tinymetafed.experiments.budget import OUTCOMES, Plan, run_all, write
 from tinymetafed.runs import training
 from tinymetafed.runs.setup import set_up
 from tinymetafed.runs.store import read_run
-from tinymetafed_codegen import boards
+from tinymetafed_codegen.board import boards
 from tinymetafed_codegen.design import chosen_layers
+from tinymetafed_codegen.memory.trainable import MEASURED
 from tinymetafed_codegen.spec import load
-from tinymetafed_codegen.trainable import MEASURED
 
 
 class Counting(Quiet):

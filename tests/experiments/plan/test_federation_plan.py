@@ -39,7 +39,8 @@ from tinymetafed.federation.rounds import rounds
 from tinymetafed.learn.weights import initial
 from tinymetafed.runs.setup import set_up
 from tinymetafed.wire.frame import Decoder
-from tinymetafed_codegen import boards, protocol, spec
+from tinymetafed_codegen import protocol, spec
+from tinymetafed_codegen.board import boards
 from tinymetafed_codegen.errors import UsageError
 from tinymetafed_codegen.section import TomlTable
 

@@ -10,7 +10,8 @@ import reference
 from compiled_model import library
 
 from tinymetafed.projects.importing import written_experiment
-from tinymetafed_codegen import boards, graph, spec
+from tinymetafed_codegen import graph, spec
+from tinymetafed_codegen.board import boards
 from tinymetafed_codegen.design import design_graph
 
 

@@ -17,7 +17,8 @@ from tinymetafed.devices.running import build_firmware
 from tinymetafed.federation.meta_test import Collapsed
 from tinymetafed.runs import store, training
 from tinymetafed.runs.setup import design_of, set_up
-from tinymetafed_codegen import boards, spec
+from tinymetafed_codegen import spec
+from tinymetafed_codegen.board import boards
 from tinymetafed_codegen.design import design
 
 pytestmark = [*needs_tensorflow, needs_qemu]

@@ -13,7 +13,8 @@ from keras_models import chain, mixed, save
 from with_tensorflow import agree, needs_tensorflow
 
 from tinymetafed.runs import keras_model
-from tinymetafed_codegen import boards, spec
+from tinymetafed_codegen import spec
+from tinymetafed_codegen.board import boards
 from tinymetafed_codegen.design import design
 
 pytestmark = [*needs_tensorflow, pytest.mark.filterwarnings("ignore")]

@@ -13,7 +13,8 @@ from imported import outputs
 from with_tensorflow import needs_tensorflow
 
 from tinymetafed import ModelFileError, import_model
-from tinymetafed_codegen import boards, design, spec
+from tinymetafed_codegen import design, spec
+from tinymetafed_codegen.board import boards
 
 pytestmark = needs_tensorflow
 KEYWORDS = Path(os.environ.get("TINYMETAFED_TEST_DATA", ".")) / "models" / "mlperf_kws_int8.tflite"

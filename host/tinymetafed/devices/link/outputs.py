@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 
 from tinymetafed_codegen import protocol
 from tinymetafed_codegen.optional_messages import part_messages
+from tinymetafed_codegen.options.sample_parts import part_bytes
 from tinymetafed_codegen.protocol import Dtype
-from tinymetafed_codegen.sample_parts import part_bytes
 
 from ...wire.messages import ArrayLike, FloatArray, encode_inputs, predict_batch, tail_capacity
 from .link_errors import DeviceGarbled, DeviceRefused, without_parts

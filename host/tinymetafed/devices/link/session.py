@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable, Iterator
 from tinymetafed_codegen import protocol
 from tinymetafed_codegen.manifest import KeptActivations
 from tinymetafed_codegen.optional_messages import part_messages
+from tinymetafed_codegen.options.sample_parts import is_whole, part_bytes
 from tinymetafed_codegen.protocol import Program, Recipe, State, Status
-from tinymetafed_codegen.sample_parts import is_whole, part_bytes
 
 from ...federation.clients import TrainingFailed
 from ...wire.messages import ArrayLike, EncodedSample, Example, encode_sample

@@ -18,7 +18,7 @@ from typing import Any, Protocol, Self
 import serial
 from serial.tools import list_ports
 
-from tinymetafed_codegen.board_facts import Line
+from tinymetafed_codegen.board.board_facts import Line
 from tinymetafed_codegen.files import processes_with
 
 from .clock import SYSTEM_CLOCK, Clock

@@ -16,12 +16,12 @@ from pydantic import TypeAdapter
 from tinymetafed_codegen import __version__
 from tinymetafed_codegen.hash import ARITHMETIC_VERSION
 from tinymetafed_codegen.locate import find
+from tinymetafed_codegen.memory.trainable import LAST_FIRST, MEASURED
+from tinymetafed_codegen.memory.work import multiply_accumulates
 from tinymetafed_codegen.protocol import Variant
 from tinymetafed_codegen.section import StrictJson, TomlValue
 from tinymetafed_codegen.spec import load
 from tinymetafed_codegen.temporary import temporary_folder
-from tinymetafed_codegen.trainable import LAST_FIRST, MEASURED
-from tinymetafed_codegen.work import multiply_accumulates
 
 from ...bench import keeping_nothing, kernel_cost, layer_gains
 from ...federation import meta_test

@@ -11,7 +11,7 @@ import jinja2
 
 from tinymetafed_codegen import __version__
 from tinymetafed_codegen.files import write_if_changed
-from tinymetafed_codegen.protocol_document import filled, place
+from tinymetafed_codegen.messages.protocol_document import filled, place
 
 from ...federation.audit import MOST_REFUTED, PROVEN
 from ...federation.result import Score

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tinymetafed_codegen.locate import find
-from tinymetafed_codegen.trainable import MEASURED
+from tinymetafed_codegen.memory.trainable import MEASURED
 
 from ...bench import keeping_nothing
 from ...learn.comparisons import paired

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from tinymetafed_codegen.board_facts import Board
+from tinymetafed_codegen.board.board_facts import Board
 from tinymetafed_codegen.errors import UsageError
 from tinymetafed_codegen.section import StrictJson
 

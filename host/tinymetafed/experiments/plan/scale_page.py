@@ -6,11 +6,11 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from tinymetafed_codegen import boards as known_boards
 from tinymetafed_codegen import spec
+from tinymetafed_codegen.board import boards as known_boards
 from tinymetafed_codegen.files import write_if_changed
 from tinymetafed_codegen.locate import find
-from tinymetafed_codegen.protocol_document import filled
+from tinymetafed_codegen.messages.protocol_document import filled
 
 from .federation_plan import FederationPlan, Fleet, Rates, planned
 from .fleet_bench import FleetMeasurement, committed, read

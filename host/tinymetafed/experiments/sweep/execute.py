@@ -21,7 +21,7 @@ from typing import Any
 from tinymetafed_codegen import __version__
 from tinymetafed_codegen.files import LockedError, locked
 from tinymetafed_codegen.hash import ARITHMETIC_VERSION
-from tinymetafed_codegen.sample_source import own_source
+from tinymetafed_codegen.options.sample_source import own_source
 from tinymetafed_codegen.spec import TooFewClients, dump, parse
 
 from ...federation.clients import TrainingFailed

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypedDict
 
-from tinymetafed_codegen.markdown_text import markdown_text, table_row
+from tinymetafed_codegen.libraries.markdown_text import markdown_text, table_row
 
 from ...federation.meta_test import mean
 from ...learn.metric import Metric

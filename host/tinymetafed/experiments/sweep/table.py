@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from tinymetafed_codegen.markdown_text import markdown_text, table_row
+from tinymetafed_codegen.libraries.markdown_text import markdown_text, table_row
 
 from ...federation.result import Evaluation
 from ...learn.metric import Metric

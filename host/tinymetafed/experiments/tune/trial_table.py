@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tinymetafed_codegen import stored_activations
 from tinymetafed_codegen.design import built
-from tinymetafed_codegen.markdown_text import markdown_text, table_row
-from tinymetafed_codegen.work import multiply_accumulates
+from tinymetafed_codegen.libraries.markdown_text import markdown_text, table_row
+from tinymetafed_codegen.memory import stored_activations
+from tinymetafed_codegen.memory.work import multiply_accumulates
 
 from ...learn.metric import Metric
 from ...learn.strategies import open_strategy

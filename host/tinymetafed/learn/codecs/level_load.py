@@ -14,7 +14,7 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
-from tinymetafed_codegen.level_format import LevelFormat
+from tinymetafed_codegen.messages.level_format import LevelFormat
 from tinymetafed_codegen.optional_messages.level_messages import LevelCoding, LoadLevels
 
 from .downlink import Segment

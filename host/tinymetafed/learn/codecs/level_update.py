@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from tinymetafed_codegen.level_format import LevelFormat
+from tinymetafed_codegen.messages.level_format import LevelFormat
 from tinymetafed_codegen.optional_messages.coded_messages import FIRST_INDEX_BYTES
 from tinymetafed_codegen.optional_messages.level_messages import LevelCoding, LevelDelta
 from tinymetafed_codegen.protocol import Coding, Dtype

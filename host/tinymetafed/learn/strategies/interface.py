@@ -8,10 +8,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tinymetafed_codegen import adaptation, secure_sum
 from tinymetafed_codegen.errors import Error
-from tinymetafed_codegen.level_format import wire_dtype
 from tinymetafed_codegen.manifest import ModelManifest
+from tinymetafed_codegen.messages.level_format import wire_dtype
+from tinymetafed_codegen.options import adaptation, secure_sum
 from tinymetafed_codegen.protocol import Dtype, Phase, Recipe, SampleSet, Selection, Stream, Variant
 from tinymetafed_codegen.spec import Experiment, OwnStrategySpec
 

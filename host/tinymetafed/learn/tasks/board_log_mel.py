@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tinymetafed_codegen import boards
+from tinymetafed_codegen.board import boards
 from tinymetafed_codegen.files import locked, write_if_changed
 from tinymetafed_codegen.host_library import SHARED, shared_library
 from tinymetafed_codegen.locate import root
-from tinymetafed_codegen.log_mel_cpp import log_mel_header
-from tinymetafed_codegen.log_mel_facts import FULL_SCALE, LogMelFacts
+from tinymetafed_codegen.options.log_mel_cpp import log_mel_header
+from tinymetafed_codegen.options.log_mel_facts import FULL_SCALE, LogMelFacts
 from tinymetafed_codegen.toolchain import build_root, compiler_flags, require_tools
 
 from . import Bytes

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinymetafed_codegen.locate import user_cache
-from tinymetafed_codegen.log_mel_facts import facts
+from tinymetafed_codegen.options.log_mel_facts import facts
 from tinymetafed_codegen.spec import KeywordsTask
 from tinymetafed_codegen.temporary import temporary_folder
 

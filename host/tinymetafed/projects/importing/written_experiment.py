@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tinymetafed_codegen import boards, layer_chain, spec
+from tinymetafed_codegen import layer_chain, spec
+from tinymetafed_codegen.board import boards
 from tinymetafed_codegen.design import Design, design
 from tinymetafed_codegen.errors import UsageError
 from tinymetafed_codegen.files import replace

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from tinymetafed_codegen import log_mel_facts
+from tinymetafed_codegen.options import log_mel_facts
 from tinymetafed_codegen.spec import SPECTROGRAM, FolderTask, SpecError
 
 from .. import Bytes, DataError

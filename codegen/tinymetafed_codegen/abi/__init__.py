@@ -1,0 +1,1 @@
+"""The interface of the compiled simulation, for C++ and for ctypes."""

@@ -1,0 +1,1 @@
+"""Boards: their files, facts, environments and what they need on this machine."""

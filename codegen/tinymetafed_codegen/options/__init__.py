@@ -1,0 +1,1 @@
+"""The facts of parts that firmware has only if an experiment asks for them."""
