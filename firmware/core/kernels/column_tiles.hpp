@@ -112,10 +112,11 @@ struct EqualTiles {
            (Of::kCount - width) * Of::kMoves <= Of::kPartners * Of::kNext;
   }
   static constexpr int widest(int width) { return width == 0 || fits(width) ? width : widest(width - 1); }
-  static constexpr int kWidth = widest(kMost);
+  static constexpr int kWidest = widest(kMost);
+  static constexpr int kWidth = kWidest > 0 ? kWidest : 1;  // C++11, without if constexpr, compiles for_each for any shape
 
  public:
-  static constexpr bool kPossible = kWidth >= 5;
+  static constexpr bool kPossible = kWidest >= 5;
 
   // Calls visit<number of pixels>(tile) for every tile, from left to right.
   template <typename Visitor>
