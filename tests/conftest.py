@@ -11,6 +11,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,9 +20,11 @@ from clocks import HUNG_SECONDS, SlowClock
 from exhaustive import is_exhaustive
 from hypothesis import HealthCheck, settings
 
-from tinymetafed.bench import kernel_cost
+from tinymetafed.bench import kernel_cost, suite_cost
+from tinymetafed.bench.suite_cost import SuiteCost
 from tinymetafed.devices import firmware, running, serial_port
 from tinymetafed.devices.firmware import Deviation, Firmware
+from tinymetafed.devices.launch import processor_cores
 from tinymetafed_codegen.board import board_environments, board_facts, board_file, boards
 from tinymetafed_codegen.board.board_facts import Board
 from tinymetafed_codegen.files import locked
@@ -99,6 +102,18 @@ def pytest_collection_finish() -> None:
     """Leaves the thousands of tests, which stay to the end, out of every later garbage collection."""
     gc.freeze()
     gc.enable()
+
+
+_BEGAN, _LOAD = time.monotonic(), os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatus: int, config: pytest.Config) -> None:
+    """Records how long `make test` took, for docs/costs.md; a part of the tests, and a run with failures, says nothing."""
+    everyday = config.getoption("markexpr") == "not exhaustive" and not config.getoption("keyword")
+    if exitstatus == 0 and everyday and config.args_source is pytest.Config.ArgsSource.TESTPATHS:
+        ran = len(terminalreporter.stats.get("passed", ()))
+        suite_cost.record(SuiteCost(round(time.monotonic() - _BEGAN), ran, processor_cores(), round(_LOAD, 1)))
 
 
 @pytest.fixture

@@ -146,6 +146,11 @@ def measure(board: str, observer: Observer, shapes: Sequence[Shape] = GRID) -> G
     return Grid(board, tuple(rows))
 
 
+def code_bytes() -> dict[str, int]:
+    """Bytes of flash of all passes of each layer of the grid by its title, as codegen estimates them."""
+    return {shape.title: sum(_op(shape).code_bytes()) for shape in GRID}
+
+
 def _op(shape: Shape) -> Op:
     kind = str(dict(shape.keys)["op"])
     if kind == "add":
