@@ -11,7 +11,6 @@ import shutil
 import signal
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,10 +20,8 @@ from exhaustive import is_exhaustive
 from hypothesis import HealthCheck, settings
 
 from tinymetafed.bench import kernel_cost, suite_cost
-from tinymetafed.bench.suite_cost import SuiteCost
 from tinymetafed.devices import firmware, running, serial_port
 from tinymetafed.devices.firmware import Deviation, Firmware
-from tinymetafed.devices.launch import processor_cores
 from tinymetafed_codegen.board import board_environments, board_facts, board_file, boards
 from tinymetafed_codegen.board.board_facts import Board
 from tinymetafed_codegen.files import locked
@@ -104,7 +101,7 @@ def pytest_collection_finish() -> None:
     gc.enable()
 
 
-_BEGAN, _LOAD = time.monotonic(), os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+_BEGINNING = suite_cost.Beginning()
 
 
 @pytest.hookimpl(trylast=True)
@@ -112,8 +109,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatu
     """Records how long `make test` took, for docs/costs.md; a part of the tests, and a run with failures, says nothing."""
     everyday = config.getoption("markexpr") == "not exhaustive" and not config.getoption("keyword")
     if exitstatus == 0 and everyday and config.args_source is pytest.Config.ArgsSource.TESTPATHS:
-        ran = len(terminalreporter.stats.get("passed", ()))
-        suite_cost.record(SuiteCost(round(time.monotonic() - _BEGAN), ran, processor_cores(), round(_LOAD, 1)))
+        suite_cost.record(_BEGINNING.passed(len(terminalreporter.stats.get("passed", ()))))
 
 
 @pytest.fixture

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from dataclasses import asdict, dataclass
 from json import dumps
 from pathlib import Path
@@ -11,6 +13,8 @@ from pydantic import TypeAdapter, ValidationError
 from tinymetafed_codegen.files import write_if_changed
 from tinymetafed_codegen.section import StrictJson
 from tinymetafed_codegen.toolchain import build_root
+
+from ..devices.launch import processor_cores
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,18 @@ class SuiteCost(StrictJson):
 
 def _record() -> Path:
     return build_root() / "tests.json"
+
+
+class Beginning:
+    """A run of the tests that begins."""
+
+    def __init__(self) -> None:
+        self._at = time.monotonic()
+        self._load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0  # which Windows lacks
+
+    def passed(self, tests: int) -> SuiteCost:
+        """The run, which has ended now."""
+        return SuiteCost(round(time.monotonic() - self._at), tests, processor_cores(), round(self._load, 1))
 
 
 def record(cost: SuiteCost) -> None:

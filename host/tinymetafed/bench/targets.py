@@ -223,7 +223,10 @@ def of_simulation(simulation: Mapping[str, SimulationCost]) -> list[Target]:
             note = _unless(each.peak_percent >= wanted, f"{100 / each.peak_percent:.1f}x away; {_PEAK_NOTE}")
             found.append(Target("simulation", what, before, f"{each.peak_percent:.0f}", f"≥ {wanted}", bound, "", note))
         single = each.single_us / each.one_thread_us
-        found.append(Target("simulation", f"{net}: one client alone, of the time in a lane", "", f"{single:.2f}", "≤ 2"))
+        note = _unless(single <= 2, "its last layer's sum waits for each of its additions, which other clients fill in lanes")
+        found.append(
+            Target("simulation", f"{net}: one client alone, of the time in a lane", "", f"{single:.2f}", "≤ 2", "", "", note)
+        )
         for name, time in each.peers.items():
             ratio = f"{time / each.cpu_us:.1f}"
             found.append(Target("simulation", f"{net}: times as fast as {name}", "", ratio, "", peer=f"{time:.2f} µs a step"))
