@@ -3,9 +3,10 @@
 
 namespace tmf {
 
-bool FrameDecoder::push(uint8_t byte, uint8_t* buffer, size_t capacity) {
+template <typename IsRight>
+bool FrameDecoder::take(uint8_t byte, uint8_t* buffer, size_t capacity, IsRight is_right) {
   if (byte == 0) {
-    const bool valid = is_valid(buffer);
+    const bool valid = is_right();
     if (valid) {
       size_ = filled_ - protocol::kFrameCrcBytes;
     } else if (begun_) {
@@ -27,6 +28,14 @@ bool FrameDecoder::push(uint8_t byte, uint8_t* buffer, size_t capacity) {
   return false;
 }
 
+bool FrameDecoder::push(uint8_t byte, uint8_t* buffer, size_t capacity) {
+  return take(byte, buffer, capacity, [this, buffer] { return is_valid(buffer); });
+}
+
+bool FrameDecoder::push_unchecked(uint8_t byte, uint8_t* buffer, size_t capacity) {
+  return take(byte, buffer, capacity, [this] { return is_whole(); });
+}
+
 void FrameDecoder::append(uint8_t byte, uint8_t* buffer, size_t capacity) {
   if (filled_ < capacity) {
     buffer[filled_++] = byte;
@@ -37,7 +46,7 @@ void FrameDecoder::append(uint8_t byte, uint8_t* buffer, size_t capacity) {
 
 bool FrameDecoder::is_valid(const uint8_t* buffer) const {
   constexpr size_t kCrcBytes = protocol::kFrameCrcBytes;
-  if (block_left_ > 0 || too_long_ || filled_ < protocol::kFrameHeaderBytes + kCrcBytes) return false;
+  if (!is_whole()) return false;
   Reader trailer(buffer + filled_ - kCrcBytes, kCrcBytes);
   return trailer.u32() == crc32(buffer, filled_ - kCrcBytes);
 }

@@ -22,6 +22,9 @@ class FrameDecoder {
   // Returns whether `byte` ended a valid frame, which stays in the buffer until the next push.
   [[nodiscard]] bool push(uint8_t byte, uint8_t* buffer, size_t capacity);
 
+  // The same for frames with a MAC: the CRC is behind the frame, and who takes the frame looks at it where it matters.
+  [[nodiscard]] bool push_unchecked(uint8_t byte, uint8_t* buffer, size_t capacity);
+
   // Bytes of the frame in the buffer: type, sequence and payload, without the CRC.
   size_t size() const { return size_; }
 
@@ -29,7 +32,13 @@ class FrameDecoder {
   uint32_t damaged() const { return damaged_; }
 
  private:
+  // Takes a byte; `is_right` says whether a frame that it ends is valid.
+  template <typename IsRight>
+  [[nodiscard, gnu::always_inline]] inline bool take(uint8_t byte, uint8_t* buffer, size_t capacity, IsRight is_right);
   void append(uint8_t byte, uint8_t* buffer, size_t capacity);
+  [[nodiscard, gnu::always_inline]] inline bool is_whole() const {
+    return !(block_left_ > 0 || too_long_ || filled_ < protocol::kFrameHeaderBytes + protocol::kFrameCrcBytes);
+  }
   [[nodiscard]] bool is_valid(const uint8_t* buffer) const;
   void restart();
 
