@@ -465,7 +465,7 @@ def test_audits_find_a_board_that_lies_and_no_lie_counts() -> None:
         assert (served.outcome, served.status) == (item * item, "accepted")
     refused = [event for event in events if event.startswith("liar: its result of client")]
     assert len(refused) == MOST_REFUTED
-    assert events[-1] == f"liar; not used any more, because other boards came to other results {MOST_REFUTED} times"
+    assert events[-1] == f"liar; not used any more, because other boards contradicted its results {MOST_REFUTED} times"
     assert len(stand_ins[0].served) == MOST_REFUTED
 
 
@@ -500,7 +500,7 @@ def test_two_boards_that_differ_are_both_named_and_both_kept() -> None:
     together = fleet(StandIn("liar"), StandIn("b"), events=events)
     for item in range(5):
         together.map([item], lying, audit=audit())
-    assert len(events) == 5 and all("come to different results of client" in event for event in events)
+    assert len(events) == 5 and all("have different results for client" in event for event in events)
     assert all("liar" in event and "b" in event and "no third board" in event for event in events)
 
 

@@ -262,7 +262,7 @@ def test_no_process_outlives_a_killed_host(install: Install, tmp_path: Path, kin
 
 def test_the_output_of_a_failed_program_is_shown(install: Install) -> None:
     program = install("native", first="sys.exit('cannot map the arena')")
-    with pytest.raises(LaunchError, match=r"firmware: ended at its start \(exit code 1\): cannot map the arena"):
+    with pytest.raises(LaunchError, match=r"firmware: exited at start-up \(exit code 1\): cannot map the arena"):
         launch(parse(["native:1"]), lambda board: program).__enter__()
 
 

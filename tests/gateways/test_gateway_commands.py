@@ -22,11 +22,11 @@ LINK = ["--superlink", "127.0.0.1:9"]
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["train", str(SINE), "--gateways", "2"], "--gateways is about gateways; give --superlink HOST:PORT too"),
+        (["train", str(SINE), "--gateways", "2"], "--gateways is for runs behind gateways; give --superlink HOST:PORT too"),
         (["train", str(SINE), "--server-secret", "x"], "--server-secret is about gateways"),
         (
             ["train", str(SINE), *LINK, "-d", "native:2"],
-            "--device is about boards of this machine; give it to `tinymetafed gateway`",
+            "--device is for boards of this machine; give it to `tinymetafed gateway`",
         ),
         (["train", str(SINE), *LINK, "--record", "x"], "--record is about boards of this machine"),
         (

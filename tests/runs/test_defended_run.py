@@ -142,7 +142,7 @@ def test_a_board_that_flips_signs_is_excluded_by_audits_and_no_lie_counts(
         progress=lambda progress: said.append(progress.event),
     )
     assert run.weights_sha256 == honest.weights_sha256
-    assert any("native#1; not used any more, because other boards came to other results" in line for line in said)
+    assert any("native#1; not used any more, because other boards contradicted its results" in line for line in said)
 
 
 def test_a_board_that_stands_out_is_set_aside_for_the_rest_of_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

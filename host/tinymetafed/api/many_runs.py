@@ -161,7 +161,7 @@ def paper(
     if part is not None and part not in list(paper_document.Part):
         raise UsageError(f"--part {part}: expected one of {', '.join(paper_document.Part)}")
     if part is not None and quick:
-        raise UsageError("a part of a quick run would stand in a document of whole ones; leave out either the part or quick")
+        raise UsageError("a document of full runs cannot contain a part of a quick run; leave out either the part or quick")
     chosen = None if part is None else paper_document.Part(part)
     at_once = jobs_of(jobs)
     with watching(progress) as observer:

@@ -241,7 +241,7 @@ class Run:
         """
         if weights is not None and samples is not None:
             raise UsageError(
-                f"--samples {samples} and --weights: give one of them; weights that are adapted already adapt with no samples"
+                f"--samples {samples} and --weights: give one of them; weights that are adapted already are not adapted again"
             )
         own = data_path(self._data.experiment().task, data)
         with watching(progress) as observer, named_files():

@@ -143,7 +143,7 @@ def tune(
         raise TuneError("--budget: a search needs an end; give trials, a time or both, as in --budget 40,20min")
     for what, given in (("trials", trials), ("minutes", minutes)):
         if given is not None and not given > 0:
-            raise TuneError(f"--budget: {given:g} {what} are none; give more than 0")
+            raise TuneError(f"--budget: {given:g} {what} is not a budget; give more than 0")
     require("--seed", seed, 0, MAX_SEED)
     at_once = jobs_of(jobs)
     searches.sampler.require()

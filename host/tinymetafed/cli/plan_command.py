@@ -62,7 +62,7 @@ def plan(
     """Plan a federation on paper: time, bytes, energy and processors of a round, and what gives way first.
 
     Bytes are counted in simulated rounds, the processor times of host and server were measured, and training and energy of
-    boards are estimates. A laptop with some boards, then ever more of them behind Raspberry Pis:
+    boards are estimates. A laptop with some boards, then more and more boards behind Raspberry Pis:
 
     tinymetafed plan examples/sine.toml --boards 8
 

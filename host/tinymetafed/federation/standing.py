@@ -127,8 +127,8 @@ class Standing:
         error = median_low([each.spread for each in judged.values()]) / math.sqrt(len(record.latest))
         if abs(means[board] - middle) > max(APART, ERRORS * error, BETWEEN * between):
             return (
-                f"its deltas point where others do not (mean cosine {means[board]:.2f}, of others {middle:.2f}), after "
-                f"{record.rounds} rounds"
+                f"its deltas point in another direction than those of the others (mean cosine {means[board]:.2f}, of others "
+                f"{middle:.2f}), after {record.rounds} rounds"
             )
         return ""
 

@@ -121,7 +121,7 @@ class FieldReader:
         try:
             text = self.content(most).decode()
         except UnicodeDecodeError:
-            raise GatewayMessageError(f"message: a text that ends at byte {self._at} is no UTF-8") from None
+            raise GatewayMessageError(f"message: a text that ends at byte {self._at} is not UTF-8") from None
         if any(map(_is_control, text)):
             raise GatewayMessageError(f"message: a text that ends at byte {self._at} has control characters")
         return text

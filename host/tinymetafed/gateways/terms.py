@@ -100,7 +100,7 @@ class Terms:
         try:
             tomllib.loads(experiment)
         except (tomllib.TOMLDecodeError, RecursionError):
-            raise GatewayMessageError("message: its experiment is no TOML") from None
+            raise GatewayMessageError("message: its experiment is not TOML") from None
         return terms
 
 

@@ -89,4 +89,6 @@ def find_store(path: Path) -> Path:
 def require_plain(file: Path) -> None:
     """Raises StoreError for a link or a pipe: a folder from somebody else would have us write into files outside it."""
     if file.is_symlink() or (file.exists() and not file.is_file()):
-        raise StoreError(f"{file}: a link or no regular file, which no run has; remove it, or get the run again as plain files")
+        raise StoreError(
+            f"{file}: a link or not a regular file, which no run contains; remove it, or get the run again as plain files"
+        )

@@ -150,7 +150,7 @@ def test_another_sweep_or_process_is_refused(file: Path, tmp_path: Path, monkeyp
         (folder / "experiment.toml").touch()
         there = sorted(project.rglob("*"))
         refused = subprocess.run(command(file, folder), capture_output=True, text=True)
-        assert refused.returncode == 1 and "exists already and holds no sweep" in refused.stderr
+        assert refused.returncode == 1 and "exists already and is not the folder of a sweep" in refused.stderr
         assert sorted(project.rglob("*")) == there
 
 

@@ -330,7 +330,7 @@ def test_many_layers_are_counted_not_printed(tmp_path: Path) -> None:
         return network((2,), *layers)
 
     assert len(written(chained(70), tmp_path)[0].model.layers) == 70
-    with pytest.raises(ModelFileError, match=r"net.keras: 'model.layers' has 300 entries, the most are 256$"):
+    with pytest.raises(ModelFileError, match=r"net.keras: 'model.layers' has 300 entries, expected at most 256$"):
         written(chained(300), tmp_path / "more")
 
 

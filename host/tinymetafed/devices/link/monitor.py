@@ -187,7 +187,7 @@ def _hex(data: bytes) -> str:
 
 def _of_recording(path: Path, keys_of: KeysOf) -> Iterator[str]:
     if not is_recording(path):
-        raise RecordingError(f"{path}: is no recording; give a serial port, or a file that --record wrote")
+        raise RecordingError(f"{path}: is not a recording; give a serial port, or a file that --record wrote")
     directions: dict[tuple[str, str], _Direction] = {}
     sessions: dict[str, _Session] = {}
     try:

@@ -95,7 +95,7 @@ class MqttAddress:
             raise MqttError(_EXPECTED)
         *above, last = topic.split("/")
         if "" in above or ANY in "".join(above) or "#" in topic or (ANY in last and (last != ANY or not above)):
-            raise MqttError(f"'{topic}' is no topic of boards; {ANY} may be its last level only, and # nowhere")
+            raise MqttError(f"'{topic}' is not a topic of boards; {ANY} may be its last level only, and # nowhere")
         if len(topic) > LONGEST_TOPIC or not topic.isprintable() or not topic.isascii():
             raise MqttError(f"the topic has {len(topic)} characters, expected up to {LONGEST_TOPIC} of ASCII")
         if "key" in files and "cert" not in files:

@@ -200,7 +200,7 @@ class LyingClients:
             votes.confirmed += same == claim
             votes.refuted += same != claim
             if votes.excluded:
-                self.exclude(f"{board:x}", f"other boards came to other results {votes.refuted} times")
+                self.exclude(f"{board:x}", f"other boards contradicted its results {votes.refuted} times")
 
 
 def _url(board: int) -> str:

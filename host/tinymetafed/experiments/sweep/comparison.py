@@ -68,6 +68,6 @@ def signed(found: Difference, metric: Metric) -> str:
 def _line(compared: Comparison, metric: Metric, unit: str) -> str:
     found = compared.difference
     if found.mean is None:
-        return f"not compared, no {unit} has a score of both"
+        return f"not compared: no {unit} has scores for both"
     p = "" if compared.adjusted is None else f", p = {compared.adjusted:.3f}"
     return f"{signed(found, metric)} over {found.n} {unit}{'s' * (found.n != 1)}{p}: {compared.verdict}"

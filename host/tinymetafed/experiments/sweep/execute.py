@@ -194,7 +194,7 @@ def _claimed(out: Path) -> Iterator[None]:
     try:
         out.mkdir(parents=True, exist_ok=True)
         if not is_sweep(out) and any(path.name != "lock" for path in out.iterdir()):
-            raise SweepFailed(f"{out}: exists already and holds no sweep; choose another folder with -o")
+            raise SweepFailed(f"{out}: exists already and is not the folder of a sweep; choose another folder with -o")
         with locked(out / "lock", wait=False):
             (out / "runs").mkdir(exist_ok=True)
             try:

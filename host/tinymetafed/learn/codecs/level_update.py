@@ -189,5 +189,5 @@ def _read_range_code(data: bytes, count: int, first: int, levels: LevelFormat, n
         indices.append(index)
         numbers.append(of_levels.code(coder))
     if not coder.is_used_up:
-        raise DeltaError(f"{where}: its {len(data)} bytes of entries are no range code of {count} entries")
+        raise DeltaError(f"{where}: its {len(data)} bytes of entries are not a range code of {count} entries")
     return np.array(indices, dtype=np.int64), np.array(numbers, dtype=np.int64)

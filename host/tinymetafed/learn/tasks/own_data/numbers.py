@@ -89,8 +89,8 @@ def why_not(cell: str, decimal: str) -> str:
         return f"write it without '{unit[2]}'"
     if not any(map(str.isdigit, cell)):
         return (
-            "correct it or remove the row; leave a column of texts out with task.ignore, or name it in task.client if it says "
-            "whose row it is"
+            "correct it or remove the row; leave a column of texts out with task.ignore, or name it in task.client if it names "
+            "the client of each row"
         )
     return "correct it or remove the row"
 
