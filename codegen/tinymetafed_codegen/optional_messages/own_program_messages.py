@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from ..messages.wire_record import F32, U16, U32, Record, Request
+from ..messages.field_kinds import F32, U16, U32
+from ..messages.wire_record import Record, Request
 
 
 @dataclass(frozen=True, slots=True)
