@@ -18,7 +18,7 @@ from ...runs.run_figures import values_only_cost
 from ...runs.store import read_run
 from . import comparison
 from .comparison import Comparison
-from .execute import is_done
+from .finished_runs import is_done
 from .spread import Spread, score
 from .sweep_file import Cell, Run, Sweep
 
