@@ -398,7 +398,7 @@ def test_options_come_behind_the_board() -> None:
 
 @pytest.mark.parametrize("url", ["mqtt://host/lab/a", "mqtts://host/lab/a?ca=x", "mqtt://localhost/lab/+", "MQTT://host/lab/a"])
 def test_boards_at_a_broker_must_be_authenticated(url: str) -> None:
-    with pytest.raises(DeviceUrlError, match="whoever may use the broker could answer for a board"):
+    with pytest.raises(DeviceUrlError, match="everybody who may use the broker could answer in place of a board"):
         require_secure([url], "none", insecure=False)
     require_secure([url], "none", insecure=True)
     require_secure([url], "authenticated", insecure=False)

@@ -337,7 +337,7 @@ def test_many_layers_are_counted_not_printed(tmp_path: Path) -> None:
 @pytest.mark.parametrize("there", ["experiment.toml", "experiment.npz"])
 def test_nothing_is_overwritten(tmp_path: Path, there: str) -> None:
     (tmp_path / there).write_text("mine")
-    with pytest.raises(ModelFileError, match=f"{there}: there is one already"):
+    with pytest.raises(ModelFileError, match=f"{there}: exists already"):
         written(three(), tmp_path)
     assert [each.name for each in tmp_path.iterdir()] == [there] and (tmp_path / there).read_text() == "mine"
 
