@@ -105,7 +105,7 @@ def design(experiment: Experiment, board: Board, source: str, boards: Catalogue 
 
 
 def chosen_layers(experiment: Experiment, board: Board, source: str) -> trainable.LayerChoice:
-    """Picks the layers that train within the budget of model.trainable: the same ones for every board.
+    """Picks the layers that train within the budget of model.trainable; they are the same for every board.
 
     Args:
         experiment: The complete experiment; its model.trainable is a budget.

@@ -147,7 +147,7 @@ def codegen(experiment: Experiment, board: str, out: str | Path, *, library: boo
 
 
 def choose_layers(experiment: Experiment) -> LayerChoice | None:
-    """Picks the layers that train within the budget of model.trainable: the same ones for every board.
+    """Picks the layers that train within the budget of model.trainable; they are the same for every board.
 
     Args:
         experiment: An experiment from ``load``.

@@ -22,7 +22,7 @@ from .progress import ProgressOption, watching
 def bench_uplink(
     experiment: Experiment, board: str = "mps2", *, data: str | Path | None = None, progress: ProgressOption = True
 ) -> UplinkCost:
-    """Measures the bytes of updates with ``strategy.uplink_coding`` "packed" and "rice", and what the latter costs a board.
+    """Measures the bytes of updates with ``strategy.uplink_coding`` "packed" and "rice", and what "rice" costs a board.
 
     Args:
         experiment: An experiment from ``load``.

@@ -57,7 +57,7 @@ class Group:
 
     @classmethod
     def validation(cls, task: Task) -> Self:
-        """The clients of every score on the way, and by whom weights and settings are chosen. Raises DataError without any."""
+        """The clients of every score during the run, which weights and settings are chosen by. Raises DataError without any."""
         if not task.n_validation:
             raise DataError(
                 "there are no validation clients, which are needed to choose weights and settings: too few clients are held "

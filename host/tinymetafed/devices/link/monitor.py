@@ -131,7 +131,7 @@ def lines(source: str, baud: int = DEFAULT_BAUD, keys_of: KeysOf = lambda unique
         Lines of text. The last one says so if a recording was cut off.
 
     Raises:
-        RecordingError: The file is no recording.
+        RecordingError: The file is not a recording.
         PortError: The line cannot be opened, or was lost.
     """
     if Path(source).is_file():
