@@ -195,7 +195,7 @@ class BoardDeltas(StrictJson):
     """The deltas of one board over a whole run, to find boards that stand out.
 
     ``board``: its unique id. ``norm_median``, ``norm_largest``: of its deltas' norms, each divided by the running median of its
-    time. ``cosine``: mean of the cosines between its deltas and the way that the weights have gone since the run began.
+    time. ``cosine``: mean of the cosines between its deltas and the direction in which the weights have moved since the run began.
     ``shortened``, ``left_out``: how many of its deltas the defence scaled down or did not use. ``aside``: why it was set aside,
     "" if it was not.
     """
