@@ -154,11 +154,11 @@ def test_a_client_of_one_board_only_is_not_audited() -> None:
 def test_an_excluded_board_gets_no_work() -> None:
     stand_ins, events = [StandIn("a"), StandIn("b")], Events()
     together = fleet(*stand_ins, events=events)
-    together.exclude(b"a", "its deltas point where others do not")
+    together.exclude(b"a", "its deltas point in another direction")
     together.exclude(b"nobody", "it is not there")
     together.map(range(4), work)
     assert [each.served for each in stand_ins] == [[], [0, 1, 2, 3]]
-    said = "a: its deltas point where others do not"
+    said = "a: its deltas point in another direction"
     assert events == [f"{said}; not used any more, because it stands out from the others"]
     (skipped,) = together.map([1], work, pinned=lambda item: b"a")
     assert (skipped.status, skipped.note) == ("skipped", f"its board is lost: {said}")
@@ -167,9 +167,9 @@ def test_an_excluded_board_gets_no_work() -> None:
 def test_an_excluded_board_can_be_used_again_with_all_programs() -> None:
     stand_ins, events = [StandIn("a"), StandIn("b"), StandIn("c")], Events()
     with fleet(*stand_ins, events=events) as together:
-        together.exclude(b"a", "its deltas point where others do not")
+        together.exclude(b"a", "its deltas point in another direction")
         together.roster.drop(together.roster.members[1], "b: lies", "it sent 2 invalid updates")
-        together.exclude(b"b", "its deltas point where others do not")
+        together.exclude(b"b", "its deltas point in another direction")
         assert together.dropped == {b"b"}
         together.configure(Program.TRAIN, Recipe(()))
         for board in (b"a", b"b", b"c", b"nobody"):

@@ -223,7 +223,7 @@ class SkippingClock(FakeClock):
 def test_a_wrong_topic_is_named_with_the_boards_beside_it(broker: Mosquitto) -> None:
     for name in ("hall", "kitchen"):
         Board(broker, f"lab/{name}")
-    with pytest.raises(PortError, match=r"announced itself at the topic lab/kitchn; boards beside it: lab/hall, lab/kitchen"):
+    with pytest.raises(PortError, match=r"announced itself at the topic lab/kitchn; boards next to it: lab/hall, lab/kitchen"):
         opened(broker, "lab/kitchn", clock=SkippingClock(beside=["lab/hall", "lab/kitchen"]))
 
 

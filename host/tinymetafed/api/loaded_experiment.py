@@ -153,7 +153,7 @@ def choose_layers(experiment: Experiment) -> LayerChoice | None:
         experiment: An experiment from ``load``.
 
     Returns:
-        The layers, what each costs, and RAM with all layers training and with the picked ones; None if model.trainable is no
+        The layers, what each costs, and RAM with all layers training and with the picked ones; None if model.trainable is not a
         budget.
 
     Raises:

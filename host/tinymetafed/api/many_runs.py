@@ -56,7 +56,7 @@ class SweepTable:
         return table.legend(self.rows)
 
     def comparisons(self) -> list[str]:
-        """Lines on each row, or each variant client by client, beside the baseline, below a heading; none without one."""
+        """Lines on each row, or each variant client by client, against the baseline, below a heading; none without one."""
         return left_out_table.comparisons(self.clients, self.baseline) if self.clients else table.comparisons(self.rows)
 
     def notes(self) -> list[str]:

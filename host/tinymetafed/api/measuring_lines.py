@@ -31,7 +31,7 @@ def bench_uplink(
         progress: As in ``simulate``.
 
     Returns:
-        Bytes of simulated updates beside their entropy; flash, RAM, bytes and instructions of a round on the board.
+        Bytes of simulated updates and their entropy; flash, RAM, bytes and instructions of a round on the board.
 
     Raises:
         Error: BoardError, BenchError, BuildError, SpecError, TaskError, LinkError.
@@ -83,7 +83,7 @@ def bench_wire(experiment: Experiment | None = None, *, progress: ProgressOption
 
 
 def bench_downlink(experiment: Experiment, *, data: str | Path | None = None, progress: ProgressOption = True) -> DownlinkCost:
-    """Simulates a run and measures its download by difference, for boards that return every round, or more seldom.
+    """Simulates a run and measures its download by difference, for boards that return every round, or less often.
 
     Args:
         experiment: An experiment from ``load``.

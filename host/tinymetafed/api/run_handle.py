@@ -136,7 +136,7 @@ class Run:
             Path of the file or folder.
 
         Raises:
-            ExportError: The format is unknown, or the network cannot be exported so, or the folder is no earlier export.
+            ExportError: The format is unknown, or the network cannot be exported so, or the folder is not an earlier export.
             ModelFileError: TensorFlow is needed and not installed.
             StoreError: The file cannot be written.
             UsageError: ``data`` is given without ``client``, or is nothing that the task reads.
@@ -344,7 +344,7 @@ def open_run(path: str | Path, *, trust: bool = False) -> Run:
         The run.
 
     Raises:
-        StoreError: The folder is no run, or is damaged.
+        StoreError: The folder is not a run, or is damaged.
     """
     return Run(path, trust=trust)
 

@@ -115,7 +115,7 @@ def tune(
     data: str | Path | None = None,
     progress: ProgressOption = True,
 ) -> Tuning:
-    """Searches better values of an experiment's keys in the simulation; every score is that of validation clients.
+    """Searches for better values of an experiment's keys in the simulation; every score is that of validation clients.
 
     Test clients are never looked at: the final figure of the best experiment is that of ``simulate`` or ``train``. The same
     call goes on with a search that was stopped or killed, and with a larger budget makes more trials.

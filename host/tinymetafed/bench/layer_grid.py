@@ -1,4 +1,4 @@
-"""Cost of single layers of many shapes: exact instructions and estimated cycles per multiplication, beside textbook kernels."""
+"""Cost of single layers of many shapes: exact instructions and estimated cycles per multiplication, and textbook ones."""
 
 from __future__ import annotations
 

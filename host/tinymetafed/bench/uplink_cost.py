@@ -1,4 +1,4 @@
-"""Bytes of updates on the wire, packed and coded, beside the least that their entropy allows; and what coding costs a board."""
+"""Bytes of updates on the wire, packed and coded, compared with their entropy; and what coding costs a board."""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ def uplink(
     set_: SetOption = None,
     json_: JsonOption = False,
 ) -> None:
-    """Measure updates with int8 values: bytes with strategy.uplink_coding "packed" and "rice", beside their entropy.
+    """Measure updates with int8 values: bytes with strategy.uplink_coding "packed" and "rice", and their entropy.
 
     Updates come from 100 simulated rounds for each share of the weights. A round on an emulated board says what coding costs:
 

@@ -50,8 +50,8 @@ def gateway(
         bool,
         typer.Option(
             "--insecure",
-            help="Accept a SuperLink without TLS, and lines as `train --insecure` does: whoever is on the network may then "
-            "answer for a board or for the server.",
+            help="Accept a SuperLink without TLS, and lines as `train --insecure` does: anybody on the network may then answer "
+            "in place of a board or the server.",
         ),
     ] = False,
 ) -> None:

@@ -126,7 +126,7 @@ def fleet(
     rounds: Annotated[int, typer.Option(help="Rounds to measure of each fleet.")] = 10,
     json_: JsonOption = False,
 ) -> None:
-    """Measure fleets of boards on this machine, beside what the formulas of `tinymetafed plan` predict for them.
+    """Measure fleets of boards on this machine, and compare with what the formulas of `tinymetafed plan` predict.
 
     Each board trains a client of examples/sine.toml in every round. The file that --json writes is for `plan --measured`. Other
     work on the machine makes the times longer; the processor times hardly change.

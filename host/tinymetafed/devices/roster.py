@@ -1,4 +1,4 @@
-"""The devices of a fleet: which are connected, and the search for the others, which goes on beside the rounds."""
+"""The devices of a fleet: which are connected, and the search for the others, which runs in parallel to the rounds."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ class FieldWriter:
         self._parts.append(content)
 
     def text(self, text: str, most: int) -> None:
-        """Text as UTF-8, cut to ``most`` bytes between two characters; a question mark stands for each that is no text."""
+        """Text as UTF-8, cut to ``most`` bytes between two characters; a question mark stands for each that is not text."""
         plain = "".join("?" if _is_control(character) else character for character in text[:most])
         self.content(plain.encode(errors="replace")[:most].decode(errors="ignore").encode())
 

@@ -70,7 +70,7 @@ def _never_begun(path: Path) -> bool:
 
 
 def find_store(path: Path) -> Path:
-    """The run.db of a run folder. Raises StoreError if the folder is no run, or a file of the store is not a plain one."""
+    """The run.db of a run folder. Raises StoreError if the folder is not a run, or a file of the store is not a plain one."""
     file = path / "run.db"
     if not file.is_file():
         if path.is_dir() and _never_begun(path):

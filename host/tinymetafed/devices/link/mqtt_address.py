@@ -53,7 +53,7 @@ class BrokerAddress:
                 mode = os.fstat(file.fileno()).st_mode
                 lines = file.read().splitlines()
         except (OSError, UnicodeDecodeError) as error:
-            why = error.strerror if isinstance(error, OSError) else "is no text"
+            why = error.strerror if isinstance(error, OSError) else "is not text"
             raise MqttError(f"login={self.login}: cannot be read ({why}); expected two lines, user and password") from None
         if sys.platform != "win32" and stat.S_IMODE(mode) & 0o077:
             raise MqttError(f"login={self.login}: others may read it; `chmod 600 {self.login}`")

@@ -1,4 +1,4 @@
-"""Rows of a sweep, or its variants client by client, beside a baseline: paired differences and what they decide."""
+"""Rows of a sweep, or its variants client by client, compared with a baseline: paired differences and what they decide."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .spread import score
 
 @dataclass(frozen=True)
 class Comparison:
-    """Scores beside those of the sweep's baseline: their paired difference, over what both have.
+    """Scores compared with those of the sweep's baseline: their paired difference, over what both have.
 
     ``adjusted``: the difference's p value with Holm's correction for all comparisons of the sweep; ``verdict``: in words.
     """

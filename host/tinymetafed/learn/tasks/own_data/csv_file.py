@@ -134,7 +134,7 @@ class _Reader:
             self._take_rows(numbers, lines)
 
     def _take_block(self, numbers: Indices, lines: list[str]) -> bool:
-        """Reads a block at once, and single rows of it again where a cell is no number; False if the block has other faults."""
+        """Reads a block at once, and single rows again where a cell is not a number; False if the block has other faults."""
         roles, missing = self.roles, self.wanted.spec.missing
         read = self._load(lines)
         if read is None or len(read) != len(lines):

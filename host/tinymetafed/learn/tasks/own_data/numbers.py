@@ -73,7 +73,7 @@ def are_names(cells: Iterable[str]) -> bool:
 
 
 def why_not(cell: str, decimal: str) -> str:
-    """What to do about a cell that is no number in a file with this decimal mark, or none that fits float32."""
+    """What to do about a cell that is not a number in a file with this decimal mark, or none that fits float32."""
     if number(cell, decimal) is not None:
         return f"the largest is {_LARGEST:.1e}; correct it or remove the row"
     if is_missing(cell):
