@@ -1,9 +1,9 @@
 """The delta in messages with levels; same bytes as firmware/core/levels/level_update.hpp.
 
-The data of a message are the index of its first entry in FIRST_INDEX_BYTES bytes, and then its entries: in a range code, for
-each one its gap, of which the first entry has none, and its level; packed, a string of bits, padded with zeros to whole
-bytes, with the gaps as in index_code.py, of which that of the first entry is 0, and another one with the levels. Of the two
-codings, a message has the one with more entries, of equal ones that with fewer bytes, of equals packed.
+The data of a message are the index of its first entry in FIRST_INDEX_BYTES bytes, and then its entries. Range code: for each
+entry its gap (the first entry has none), and its level. Packed: a string of bits, padded with zeros to whole bytes, with the
+gaps as in index_code.py (the first gap is 0), then a second string with the levels. A message uses the coding that holds more
+entries; if both hold as many, the one with fewer bytes; if these are equal too, packed.
 """
 
 from __future__ import annotations
