@@ -385,5 +385,5 @@ def test_every_function_that_is_given_devices_refuses_open_lines(tmp_path: Path)
         ) as refused:
             call()
         assert url in str(refused.value), name
-    with pytest.raises(tmf.UsageError, match="leaves this machine"):
+    with pytest.raises(tmf.UsageError, match="leads to another machine"):
         tmf.train(few, test_device=url, out=tmp_path / "new")
