@@ -152,7 +152,7 @@ def test_weights_of_a_run_that_normalised_are_weights_to_start_from(file: Path, 
         start = initial(manifest, 1, "glorot")
         assert (start == np.concatenate([each.ravel() for each in run.weights.values()])).all()
     with pytest.raises(
-        SpecError, match=r"'normalise\.kernel' is not what data\.shift and data\.scale give; set these to those"
+        SpecError, match=r"'normalise\.kernel' does not match data\.shift and data\.scale; set these to those"
     ):
         prepared(file, given, "data.shift=[1,2,3]", "data.scale=[1,2,3]")
     with pytest.raises(SpecError, match=r"the model has no 'normalise\.kernel'"):

@@ -23,12 +23,12 @@ LINK = ["--superlink", "127.0.0.1:9"]
     ("words", "said"),
     [
         (["train", str(SINE), "--gateways", "2"], "--gateways is for runs behind gateways; give --superlink HOST:PORT too"),
-        (["train", str(SINE), "--server-secret", "x"], "--server-secret is about gateways"),
+        (["train", str(SINE), "--server-secret", "x"], "--server-secret is for runs behind gateways"),
         (
             ["train", str(SINE), *LINK, "-d", "native:2"],
             "--device is for boards of this machine; give it to `tinymetafed gateway`",
         ),
-        (["train", str(SINE), *LINK, "--record", "x"], "--record is about boards of this machine"),
+        (["train", str(SINE), *LINK, "--record", "x"], "--record is for boards of this machine"),
         (
             ["train", str(SINE), *LINK, "--insecure", "--root-certificates", "x"],
             "--root-certificates needs TLS; leave --insecure out",
