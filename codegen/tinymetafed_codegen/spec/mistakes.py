@@ -56,7 +56,7 @@ def explain(errors: ValidationError, sections: type[BaseModel]) -> str:
         fewest = error["ctx"]["min_length"]
         return f"'{key}' = {error['input']!r}: expected {fewest} {'entry' if fewest == 1 else 'entries'} or more"
     if kind == "too_long":
-        return f"'{key}' has {error['ctx']['actual_length']} entries, the most are {error['ctx']['max_length']}"
+        return f"'{key}' has {error['ctx']['actual_length']} entries, expected at most {error['ctx']['max_length']}"
     return f"'{key}' = {error['input']!r}: {error['msg'][0].lower()}{error['msg'][1:]}"
 
 

@@ -121,9 +121,11 @@ def record(
     require_secure([device], "none", insecure)
     for option, name in (("--client", client), ("--label", label)):
         if name is not None and (name != name.strip() or not name or name[0] == "." or set(name) & set('/\\,;"\t\r\n')):
-            raise UsageError(f"{option} '{name}': expected a name without slashes, commas and quotes that begins with no dot")
+            raise UsageError(
+                f"{option} '{name}': expected a name without slashes, commas or quotes that does not begin with a dot"
+            )
     if label is not None and label.casefold() == "nan":
-        raise UsageError(f"--label '{label}': stands for a missing label in files; name the label otherwise")
+        raise UsageError(f"--label '{label}': means a missing label in data files; choose another label")
     if (rows is not None and rows < 1) or (seconds is not None and not seconds > 0):
         raise UsageError(f"--rows {rows}, --seconds {seconds}: expected numbers above 0")
     design = None
@@ -181,7 +183,7 @@ def started(experiment: Experiment, devices: Sequence[str], *, progress: Progres
         UsageError: A URL is a serial port.
     """
     if ports := [url for url in devices if url.partition(":")[0] not in DEFAULT_BOARDS]:
-        raise UsageError(f"device '{ports[0]}': a port, whose board runs already; give native:N or qemu:N")
+        raise UsageError(f"device '{ports[0]}': a port of a board that is running already; give native:N or qemu:N")
     design = measured_design(experiment.spec, experiment.source)
     ids = (secrets.randbits(64) for _ in itertools.count())  # boards of several such calls may serve one run
     with watching(progress) as observer, running(design, devices, observer, authenticates=False, ids=ids) as fleet:

@@ -147,13 +147,13 @@ def codegen(experiment: Experiment, board: str, out: str | Path, *, library: boo
 
 
 def choose_layers(experiment: Experiment) -> LayerChoice | None:
-    """Picks the layers that train within the budget of model.trainable: the same ones for every board.
+    """Picks the layers that train within the budget of model.trainable; they are the same for every board.
 
     Args:
         experiment: An experiment from ``load``.
 
     Returns:
-        The layers, what each costs, and RAM with all layers training and with the picked ones; None if model.trainable is no
+        The layers, what each costs, and RAM with all layers training and with the picked ones; None if model.trainable is not a
         budget.
 
     Raises:

@@ -22,7 +22,7 @@ from .progress import ProgressOption, watching
 def bench_uplink(
     experiment: Experiment, board: str = "mps2", *, data: str | Path | None = None, progress: ProgressOption = True
 ) -> UplinkCost:
-    """Measures the bytes of updates with ``strategy.uplink_coding`` "packed" and "rice", and what the latter costs a board.
+    """Measures the bytes of updates with ``strategy.uplink_coding`` "packed" and "rice", and what "rice" costs a board.
 
     Args:
         experiment: An experiment from ``load``.
@@ -31,7 +31,7 @@ def bench_uplink(
         progress: As in ``simulate``.
 
     Returns:
-        Bytes of simulated updates beside their entropy; flash, RAM, bytes and instructions of a round on the board.
+        Bytes of simulated updates and their entropy; flash, RAM, bytes and instructions of a round on the board.
 
     Raises:
         Error: BoardError, BenchError, BuildError, SpecError, TaskError, LinkError.
@@ -83,7 +83,7 @@ def bench_wire(experiment: Experiment | None = None, *, progress: ProgressOption
 
 
 def bench_downlink(experiment: Experiment, *, data: str | Path | None = None, progress: ProgressOption = True) -> DownlinkCost:
-    """Simulates a run and measures its download by difference, for boards that return every round, or more seldom.
+    """Simulates a run and measures its download by difference, for boards that return every round, or less often.
 
     Args:
         experiment: An experiment from ``load``.

@@ -136,7 +136,7 @@ class Run:
             Path of the file or folder.
 
         Raises:
-            ExportError: The format is unknown, or the network cannot be exported so, or the folder is no earlier export.
+            ExportError: The format is unknown, or the network cannot be exported so, or the folder is not an earlier export.
             ModelFileError: TensorFlow is needed and not installed.
             StoreError: The file cannot be written.
             UsageError: ``data`` is given without ``client``, or is nothing that the task reads.
@@ -241,7 +241,7 @@ class Run:
         """
         if weights is not None and samples is not None:
             raise UsageError(
-                f"--samples {samples} and --weights: give one of them; weights that are adapted already adapt with no samples"
+                f"--samples {samples} and --weights: give one of them; weights that are adapted already are not adapted again"
             )
         own = data_path(self._data.experiment().task, data)
         with watching(progress) as observer, named_files():
@@ -344,7 +344,7 @@ def open_run(path: str | Path, *, trust: bool = False) -> Run:
         The run.
 
     Raises:
-        StoreError: The folder is no run, or is damaged.
+        StoreError: The folder is not a run, or is damaged.
     """
     return Run(path, trust=trust)
 

@@ -85,7 +85,7 @@ def train(
         record: File to record every byte of the lines in, for ``monitor``.
         instructions_per_step: Counted instructions by variant, for the report.
         insecure: Accept lines that leave this machine without TLS, such as socket://HOST:PORT, to boards that are not
-            authenticated: whoever is on the network may then answer for a board.
+            authenticated: anybody on the network may then answer in place of a board.
         gateways: Gateways with boards to train on, in place of ``devices``.
         log: As in ``simulate``.
         progress: As in ``simulate``.
@@ -182,7 +182,7 @@ def resume(
 
     Raises:
         UntrustedError: The run brings code, boards or devices that this user has not used.
-        StoreError: The folder is no run, is damaged, was made by another version, or has another experiment.
+        StoreError: The folder is not a run, is damaged, was made by another version, or has another experiment.
         Error: As ``train``.
     """
     how = Continuation(

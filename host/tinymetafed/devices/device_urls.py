@@ -127,12 +127,12 @@ def require_secure(urls: Sequence[str], security: str, insecure: bool) -> None:
             continue
         if is_mqtt(url):
             raise DeviceUrlError(
-                f"device '{url}': whoever may use the broker could answer for a board; use a run with run.security = "
-                "'authenticated', or say --insecure where you trust all who may"
+                f"device '{url}': everybody who may use the broker could answer in place of a board; set run.security = "
+                "'authenticated', or give --insecure if you trust all of them"
             )
         raise DeviceUrlError(
-            f"device '{url}': leaves this machine, and nobody knows who answers there; use tls://HOST:PORT, or a run with "
-            "run.security = 'authenticated', or say --insecure where you trust all of the network"
+            f"device '{url}': leads to another machine, which does not prove who it is; use tls://HOST:PORT, or "
+            "set run.security = 'authenticated', or give --insecure if you trust the whole network"
         )
 
 
@@ -186,7 +186,7 @@ def _parse_process(url: str, kind: str, rest: str, boards: Catalogue) -> DeviceS
         raise DeviceUrlError(f"device '{url}': {twice[0]}= is given twice; give it once")
     match = re.fullmatch(r"(\d+)(?:@([\w-]+))?", rest)
     if match is None or int(match[1]) == 0:
-        raise DeviceUrlError(f"device '{url}': expected a number of devices from 1 on, for instance {kind}:4")
+        raise DeviceUrlError(f"device '{url}': expected a number of devices of at least 1, for instance {kind}:4")
     board = _known_board(url, match[2] or DEFAULT_BOARDS[kind], boards)
     if boards.load(board).real:
         raise DeviceUrlError(f"device '{url}': board '{board}' is a real one; connect it and give its port: PORT@{board}")

@@ -228,7 +228,7 @@ def reopen(path: Path) -> Iterator[RunStore]:
         The store.
 
     Raises:
-        StoreError: The folder is no run or is in use; or the store is damaged, of another version, or of another experiment
+        StoreError: The folder is not a run or is in use; or the store is damaged, of another version, or of another experiment
             than the experiment.toml beside it.
     """
     require_plain(find_store(path))

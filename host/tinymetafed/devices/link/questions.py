@@ -104,7 +104,8 @@ class Questions(Exchange):
         elif hello.model_hash.hex() != manifest.model_hash:
             wrong = (
                 f"{self.name}: the firmware holds model {hello.model_hash.hex()}, the experiment has model "
-                f"{manifest.model_hash}: another net, downlink, run.security, [privacy], board.store or board.sensor"
+                f"{manifest.model_hash}: they differ in the network, downlink, run.security, [privacy], board.store or "
+                "board.sensor"
             )
             if manifest.mac_bytes:
                 wrong += ", or authenticated firmware of an earlier version"

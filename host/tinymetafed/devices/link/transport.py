@@ -342,7 +342,7 @@ def _open_error(url: str, error: Exception, clock: Clock) -> PortError:
         return PortError(url, f"permission denied; `sudo usermod -aG {group_of(url)} $USER`, then log in again")
     if "PermissionError" in str(error):  # Windows says so of a port in use
         return PortHeld(url, "is busy; close the program that uses it, e.g. a serial monitor")
-    return PortError(url, f"is no serial port that can be opened ({error})")
+    return PortError(url, f"is not a serial port that can be opened ({error})")
 
 
 def group_of(path: str) -> str:

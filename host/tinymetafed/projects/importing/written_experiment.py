@@ -102,7 +102,9 @@ def write(
         raise ModelFileError(f"{output}: expected an experiment file to write, for instance experiment.toml")
     for path in (output, weights):
         if path.exists():
-            raise ModelFileError(f"{path}: there is one already, perhaps edited; name another, or remove it first")
+            raise ModelFileError(
+                f"{path}: exists already, perhaps with changes of yours; name another file, or remove it first"
+            )
     notes: list[str] = []
     if network.input_type != "float32":
         notes.append(f"the input is {network.input_type} in the file; here samples are float32, with the same numbers")
