@@ -63,6 +63,7 @@ def test_any_value_of_any_key_is_taken_or_refused_in_words(raw: dict[str, Any]) 
         ("model.layers.²", 3, "layers is a list"),
         ("model.layers.².units", 3, "² is not a number from 0 to 2"),
         ("model.layers.٢.units", 3, "٢ is not a number from 0 to 2"),
+        ("model.input", 1, r"'model.input' = 1: expected a list, as in input = \[1\]"),
         ("run..rounds", 3, "'run..rounds': expected SECTION.KEY, for instance run.rounds"),
         ("", 3, "'': expected SECTION.KEY"),
     ],

@@ -125,6 +125,8 @@ def test_parse() -> None:
     [
         ("native:0", "from 1 on, for instance native:4"),
         ("native:-2", "from 1 on"),
+        ("native:٤", "from 1 on"),
+        ("native:10001", "10,000 devices are the most"),
         ("native:", "from 1 on"),
         ("qemu", "from 1 on"),
         ("qemu:x", "from 1 on"),

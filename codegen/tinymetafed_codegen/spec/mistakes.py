@@ -42,11 +42,11 @@ def explain(errors: ValidationError, sections: type[BaseModel]) -> str:
         return f"unknown key '{key}'; {_hint(str(error['loc'][-1]), key, owners, sections)}"
     if kind == "missing":
         return f"'{key}' is missing"
-    if kind == "model_type" or (kind == "union_tag_not_found" and not isinstance(error["input"], dict)):
+    if kind in ("model_type", "dict_type") or (kind == "union_tag_not_found" and not isinstance(error["input"], dict)):
         return f"'{key}' = {error['input']!r}: expected keys with values, {_table(key)}"
     if kind in ("union_tag_invalid", "union_tag_not_found"):
         return _unknown_tag(key, error, [tag for _, tags in inside for tag in tags])
-    if kind == "tuple_type":
+    if kind in ("tuple_type", "list_type"):
         return f"'{key}' = {error['input']!r}: expected a list, as in {key.rpartition('.')[2]} = [{error['input']!r}]"
     if kind == "too_short":
         fewest = error["ctx"]["min_length"]

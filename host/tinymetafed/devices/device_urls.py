@@ -59,6 +59,18 @@ class DeviceSpec:
         return is_mqtt(self.url) and MqttAddress.parse(self.url).is_search
 
 
+def some(devices: str | Sequence[str]) -> list[str]:
+    """The URLs that were given, of which there must be one or more; a text alone is one. Raises DeviceUrlError."""
+    if not (urls := several(devices)):
+        raise DeviceUrlError("no device is given; give one or more, for instance native:2")
+    return urls
+
+
+def several(devices: str | Sequence[str]) -> list[str]:
+    """The URLs that were given, if any; a text alone is one, although Python also takes it for a sequence of letters."""
+    return [devices] if isinstance(devices, str) else list(devices)
+
+
 def parse(urls: Sequence[str], boards: Catalogue = INSTALLED) -> list[DeviceSpec]:
     """Parses device URLs.
 
