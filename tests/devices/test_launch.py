@@ -125,6 +125,8 @@ def test_parse() -> None:
     [
         ("native:0", "of at least 1, for instance native:4"),
         ("native:-2", "of at least 1"),
+        ("native:٤", "of at least 1"),
+        ("native:10001", "at most 10,000 devices"),
         ("native:", "of at least 1"),
         ("qemu", "of at least 1"),
         ("qemu:x", "of at least 1"),

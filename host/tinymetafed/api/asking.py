@@ -18,7 +18,7 @@ from tinymetafed_codegen.spec import DataSpec
 from ..devices import asked_board
 from ..devices.asked_board import BoardStatus as BoardStatus
 from ..devices.asked_board import Sensing as Sensing
-from ..devices.device_urls import DEFAULT_BOARDS, require_secure
+from ..devices.device_urls import DEFAULT_BOARDS, require_secure, some
 from ..devices.recording import Limits
 from ..devices.recording import Recorded as Recorded
 from ..devices.running import running
@@ -182,11 +182,12 @@ def started(experiment: Experiment, devices: Sequence[str], *, progress: Progres
         Error: BuildError, LaunchError, LinkError, SpecError, DataError.
         UsageError: A URL is a serial port.
     """
-    if ports := [url for url in devices if url.partition(":")[0] not in DEFAULT_BOARDS]:
+    urls = some(devices)
+    if ports := [url for url in urls if url.partition(":")[0] not in DEFAULT_BOARDS]:
         raise UsageError(f"device '{ports[0]}': a port of a board that is running already; give native:N or qemu:N")
     design = measured_design(experiment.spec, experiment.source)
     ids = (secrets.randbits(64) for _ in itertools.count())  # boards of several such calls may serve one run
-    with watching(progress) as observer, running(design, devices, observer, authenticates=False, ids=ids) as fleet:
+    with watching(progress) as observer, running(design, urls, observer, authenticates=False, ids=ids) as fleet:
         lines = {device.url: device.line for device in fleet.devices}
         for device in fleet.devices:
             device.close()  # others open the line now; the process goes on

@@ -14,6 +14,7 @@ from ..bench.level_cost import LevelCost
 from ..bench.line_cost import WireCost
 from ..bench.soak import Soak
 from ..bench.uplink_cost import UplinkCost
+from ..devices.device_urls import several
 from .loaded_experiment import Experiment, data_path, load
 from .number_ranges import require
 from .progress import ProgressOption, watching
@@ -128,7 +129,7 @@ def bench_soak(
     require("--minutes", minutes, 0.01)
     require("--every", disturbed_seconds, 0.1)
     chosen = load(find("examples/sine.toml"), {"run.devices_per_round": 3}) if experiment is None else experiment
-    urls = list(devices) or soaking.usual_devices(10)
+    urls = several(devices) or soaking.usual_devices(10)
     with watching(progress) as observer:
         return soaking.soak(
             chosen.spec,

@@ -8,7 +8,7 @@ from typing import Literal
 
 from tinymetafed_codegen.errors import UsageError
 
-from ..devices.device_urls import require_secure
+from ..devices.device_urls import require_secure, several, some
 from ..federation.result import Adaptation
 from ..learn.tasks import HELD_OUT
 from ..learn.weights import Floats, sha256
@@ -191,24 +191,25 @@ class Run:
             Error: StoreError, SpecError, DataError, LinkError, LaunchError, BuildError.
             UsageError: Options contradict each other, or ``data`` is nothing that the task reads.
         """
+        named = [clients] if isinstance(clients, str) else clients
         for option, value in (("--tasks", tasks), ("--first", first)):
-            if clients and value is not None:
+            if named and value is not None:
                 raise UsageError(
                     f"{option} {value} and --client: give one of them; --client names the clients, --tasks and --first number "
                     "unseen ones"
                 )
         require("--tasks", tasks, 1, MAX_TASKS)
         require("--first", first, 0, MAX_FIRST)
-        experiment = self._data.experiment(adapt=samples)
-        require_secure(devices, experiment.run.security, insecure)
+        experiment, urls = self._data.experiment(adapt=samples), some(devices)
+        require_secure(urls, experiment.run.security, insecure)
         if save is not None:
             adapted.require_folder(Path(save))
         setup = set_up(experiment, str(self.path / "experiment.toml"), data_path(experiment.task, data) or self._data.data)
         unchanged.same_model(setup, self._data)
         numbers = range(first or 0, (first or 0) + (ADAPTED_TASKS if tasks is None else tasks))
-        chosen = [setup.task.find(name) for name in clients] or [HELD_OUT + number for number in numbers]
+        chosen = [setup.task.find(name) for name in named] or [HELD_OUT + number for number in numbers]
         with watching(progress) as observer, named_files():
-            return adapting.adapt(setup, devices, self._data.kept, chosen, observer, path_of(save), keep=keep)
+            return adapting.adapt(setup, urls, self._data.kept, chosen, observer, path_of(save), keep=keep)
 
     def evaluate(
         self,
@@ -303,7 +304,7 @@ class Run:
             Error: As ``tinymetafed.resume``.
         """
         how = Continuation(
-            devices=devices,
+            devices=several(devices),
             test_device=test_device,
             threads=threads,
             data=data,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..devices.device_urls import require_secure
+from ..devices.device_urls import require_secure, several, some
 from ..devices.link import faults
 from ..runs import foreign_parts, training
 from ..runs.setup import set_up
@@ -99,8 +99,9 @@ def train(
     """
     if gateways is not None:
         return _train_behind(experiment, gateways, test_device, out, data, insecure, log, progress)
-    require_secure([*devices, test_device], experiment.spec.run.security, insecure)
-    foreign_parts.remember(foreign_parts.devices_of([*devices, test_device]))
+    urls = some(devices)
+    require_secure([*urls, test_device], experiment.spec.run.security, insecure)
+    foreign_parts.remember(foreign_parts.devices_of([*urls, test_device]))
     disturbance = faults.parse(fault) if fault else None
     logs = trackers(log)
     setup = set_up(experiment.spec, experiment.source, data_path(experiment.spec.task, data))
@@ -108,7 +109,7 @@ def train(
     with whole_run(folder), watching(progress) as shown, logged(shown, logs, folder) as observer:
         training.train(
             setup,
-            list(devices),
+            urls,
             [test_device],
             folder,
             observer,
@@ -187,7 +188,7 @@ def resume(
     """
     how = Continuation(
         simulated=simulated,
-        devices=devices,
+        devices=several(devices),
         test_device=test_device,
         threads=threads,
         data=data,

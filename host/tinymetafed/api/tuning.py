@@ -22,7 +22,7 @@ from .number_ranges import require
 from .progress import ProgressOption, watching
 
 MAX_SEED = (1 << 31) - 1
-_PART = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>trials?|min(?:utes?)?|m|h(?:ours?)?)?")
+_PART = re.compile(r"(?P<number>[0-9]{1,12}(?:\.[0-9]+)?)\s*(?P<unit>trials?|min(?:utes?)?|m|h(?:ours?)?)?")
 
 
 @dataclass(frozen=True)

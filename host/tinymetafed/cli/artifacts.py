@@ -282,7 +282,7 @@ def examine(json_: JsonOption = False) -> None:
         return
     table = Table(show_lines=False)
     for heading in ("", "what", "found", "what to do"):
-        table.add_column(heading)
+        table.add_column(heading, overflow="fold")  # a long address is broken, not cut off
     group = ""
     for finding in findings:
         if finding.group != group:

@@ -14,6 +14,7 @@ from tinymetafed_codegen.design import Design
 from tinymetafed_codegen.errors import UsageError
 from tinymetafed_codegen.optional_messages.sensor_messages import SensorReport
 from tinymetafed_codegen.protocol import State, Status
+from tinymetafed_codegen.whole_numbers import whole_number
 
 from ..federation.observer import Observer
 from ..wire import class_names
@@ -254,8 +255,8 @@ def _label_index(label: int | str, device: Device, labels: int) -> int:
     text, names = str(label), _names(device) if isinstance(label, str) else ()
     if names.count(text) > 1:
         raise AskError(f"{device.url}: label {text}: {names.count(text)} classes have this name; give the number of the class")
-    index = names.index(text) if text in names else int(text) if text.isdecimal() else -1
-    if not 0 <= index < labels:
+    index = names.index(text) if text in names else whole_number(text)
+    if index is None or index >= labels:
         of_names = f" or a name of {', '.join(names)}" if names else ""
         raise AskError(f"{device.url}: label {label}: its model has the labels 0 to {labels - 1}{of_names}")
     return index

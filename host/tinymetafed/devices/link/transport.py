@@ -329,7 +329,7 @@ def _open_error(url: str, error: Exception, clock: Clock) -> PortError:
     if "://" in url:
         if number == errno.ECONNREFUSED:
             return PortError(url, "nobody listens there; start the emulator or bridge first, or check host and port number")
-        if url.startswith("socket://") and not re.fullmatch(r"socket://[^/:]+:\d+(/.*)?", url):
+        if url.startswith("socket://") and not re.fullmatch(r"socket://[^/:]+:[0-9]+(/.*)?", url):
             return PortError(url, "has no port number; give socket://HOST:PORT")
         return PortError(url, f"cannot be opened ({error})")
     if number == errno.ENOENT or "FileNotFoundError" in str(error):

@@ -35,6 +35,7 @@ from ...simulation.lock_step import LockStep
 from ...simulation.vector_units import choose
 from .. import SweepFailed
 from .finished_runs import is_done, opened, set_changed_aside
+from .process_start import start
 from .sweep_file import Run, Sweep
 
 _STOPPED = 3  # exit code of a run whose sweep has ended
@@ -196,7 +197,7 @@ def _all(
                 # As plain values: another process has not imported the modules of a user's own classes.
                 asked = [_Asked(json.dumps(dump(run.experiment)), str(run.cell.source), out / run.folder, data) for run in runs]
                 process = context.Process(target=_simulate, args=(asked, theirs))
-                process.start()
+                start(process)
                 theirs.close()
                 running[process.sentinel] = (process, ours, runs)
             for sentinel in wait(list(running), _LOOK_SECONDS):
