@@ -128,7 +128,7 @@ def measure(experiment: Experiment, source: str, url: str, observer: Observer) -
         raise UsageError(f"device '{url}': {spec.count} devices; measure one at a time, for instance {spec.kind}:1")
     with running(designed, [url], observer) as fleet:
         (device,) = fleet.devices
-        return of_device(designed.on(designed.boards.load(device.board)), source, device, observer)
+        return of_device(designed.on(designed.boards.named(device.board)), source, device, observer)
 
 
 def of_device(design: Design, source: str, device: Device, observer: Observer) -> BoardSpeed:

@@ -82,7 +82,7 @@ class Programs:
 def _expected_on(design: Design, device: Device) -> Design:
     """The design for the board that a device says it is. Raises WrongFirmware if it cannot run there."""
     try:
-        return design.on(design.boards.load(device.board))
+        return design.on(design.boards.named(device.board))
     except Error as error:
         why = str(error).partition("; ")[0]
         raise WrongFirmware(
