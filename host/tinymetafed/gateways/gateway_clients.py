@@ -318,7 +318,7 @@ class GatewayClients:
         """Places that a gateway has left out though any board can train them, and no deadline allows it."""
         if order.order.boards is not None or self._strategy.experiment.run.quorum is not None:
             return []
-        outcomes = answer.served if order.order.exponent is None else answer.shares
+        outcomes: Sequence[Served[Sparse] | Served[Share]] = answer.served if order.order.exponent is None else answer.shares
         return [place for place, each in zip(order.places, outcomes, strict=True) if each.outcome is None]
 
     def _count_failure(self, round_: _Round, member: GatewayMember, places: Sequence[int]) -> None:
