@@ -43,8 +43,8 @@ START_SECONDS = 60.0
 MOST_ROUNDS = 10_000_000  # more than a test ever reaches
 # What may grow from the first third of the time to the last. Some memory is filled once: each thread's stack to its depth, each
 # thread's cache of freed blocks, and in each of the C library's arenas room for what is done at once when boards come back. A
-# leak has no end: in half an hour with 100 boards, of which each is disturbed every two minutes, 8 KB for each lost line, or
-# 300 bytes for each round, are more.
+# leak has no end: in half an hour with 100 boards, of which each is disturbed every two minutes, 7 KB for each lost line, or
+# 800 bytes for each of 6,700 rounds, are more.
 FILLED_BYTES = 1_000_000
 FILLED_BYTES_PER_BOARD = 20_000
 GROWTH_BYTES_PER_HOUR = 1_000_000  # the heap's fragments; so a week of training takes less than 200 MB
