@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 from collections.abc import Callable, Iterator
 
 import pytest
+from allocations import kept
+from clocks import wait_until
 from lying_boards import HONEST, LIAR, Boards, Events, Liar, Lie, changed, check, refused, starting
 from small_runs import sine
 
@@ -16,7 +19,6 @@ from tinymetafed_codegen import protocol
 from tinymetafed_codegen.protocol import Delta, HelloAnswer, Progress, Record, State, Status
 
 ROUNDS = 4
-ASLEEP = PortError(LIAR, "the line went away")
 Asked = type[protocol.Request]
 
 
@@ -54,7 +56,7 @@ def naps(*questions: Asked, times: float = float("inf")) -> Lie:
         nonlocal napped
         if napped < times and any(answers(frame, question) for question in questions):
             napped += 1
-            raise ASLEEP
+            raise PortError(LIAR, "the line went away")
         return answer
 
     return lie
@@ -68,7 +70,7 @@ def naps_in_turn(*questions: Asked) -> Lie:
         nonlocal turn
         if answers(frame, questions[turn % len(questions)]):
             turn += 1
-            raise ASLEEP
+            raise PortError(LIAR, "the line went away")
         return answer
 
     return lie
@@ -84,7 +86,7 @@ def sleeps_for_ever(from_: Asked, says: Callable[[Record], Record | None] | None
         if not asleep:
             return answer
         if says is None:
-            raise ASLEEP
+            raise PortError(LIAR, "the line went away")
         return says(answer)
 
     return lie
@@ -239,3 +241,21 @@ def test_an_update_of_another_round_or_client_is_found_by_an_audit(
     audited: Boards, liar: Callable[[], Liar], honest: str
 ) -> None:
     check(audited, liar(), honest)
+
+
+def test_runs_with_liars_leave_no_object_thread_or_descriptor(sleepers: Boards) -> None:
+    def lie_often() -> None:
+        for liar in (
+            Liar(naps(protocol.Pull)),
+            late_before(protocol.Load, asked=True),
+            Liar(changed(Delta, token=0), copies=50),
+        ):
+            sleepers.train(Events(), liar)
+
+    lie_often()
+    before = kept()
+    for _ in range(3):
+        lie_often()
+    wait_until(lambda: threading.active_count() <= before["threads"])
+    grown = kept() - before
+    assert all(count <= 3 for count in grown.values()), grown  # a device may hold its last request, or its last error
