@@ -214,13 +214,15 @@ def soak(
             )
         console = results()
         console.print(table)
+        # In a shorter test it is mostly what is filled once.
+        hourly = f", {found.memory_growth_per_hour / 1e6:.1f} MB an hour" if found.seconds >= 600 else ""
         same = "as in" if found.weights_sha256 == found.undisturbed_sha256 else "DIFFERENT FROM"
         for line in (
             f"{found.restarts:,} restarts, {found.replugs:,} replugs under another name, {found.repeats:,} frames sent again.",
             f"{found.rounds:,} rounds, {found.redone:,} contributions redone, {found.skipped:,} lost.",
             f"Weights {found.weights_sha256[:16]}…, {same} an undisturbed simulation.",
-            f"From the first third of the time to the last memory grew by {found.memory_growth / 1e6:.2f} MB, "
-            f"{found.memory_growth_per_hour / 1e6:.1f} MB an hour; {found.most_memory_growth / 1e6:.2f} MB may be filled once. "
+            f"From the first third of the time to the last memory grew by {found.memory_growth / 1e6:.2f} MB{hourly}; "
+            f"{found.most_memory_growth / 1e6:.2f} MB may be filled once. "
             f"Descriptors grew by {found.descriptor_growth}.",
         ):
             console.print(f"  {line}", soft_wrap=True)
