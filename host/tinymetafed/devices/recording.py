@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from tinymetafed_codegen.errors import Error, UsageError
 from tinymetafed_codegen.optional_messages.sensor_messages import Columns, RowFormat, Rows, SensorState
 from tinymetafed_codegen.protocol import Status
+from tinymetafed_codegen.whole_numbers import whole_number
 
 from ..federation.observer import Observer
 from .device import Device
@@ -206,7 +207,8 @@ def _classes(label: str | None, device: Device) -> int:
     report = device.session.sensor()
     if report is None:
         return _LABEL
-    if label is not None and label.isdecimal() and int(label) >= report.classes:
+    number = None if label is None else whole_number(label)
+    if number is not None and number >= report.classes:
         raise WrongLabel(f"{device.url}: label {label}: its model has the labels 0 to {report.classes - 1}")
     return report.classes
 
