@@ -249,7 +249,8 @@ def _findings(cases: Mapping[str, Measured], sine: Measured, rounds: Sequence[Es
         local = 1 - row.cell.manifest.n_global / row.cell.manifest.n_parameters
         found.append(
             f"Sine waves: with partial reconstruction {local:.1%} of the weights are local, and the error is "
-            f"{row.after.mean:.3f} against TinyReptile's {whole_net.after.mean:.3f}, over {len(row.scores)} seeds."
+            f"{row.after.mean:.3f} against TinyReptile's {whole_net.after.mean:.3f}, over {len(row.scores)} seeds; "
+            "the table above has the test."
         )
     if rounds:
         ours, theirs = rounds[0], NANO_33_BLE[-1]
