@@ -57,6 +57,7 @@ def test_a_table_has_the_rows_of_its_sweeps(page: str, heading: str, sweeps: tup
             ("presence-recorded", "presence-recorded-controls"),
         ),
         ("lean.md", "| | D = 8 | D = 1 | bytes of a round |", ("D = 8", "D = 1"), ("omniglot-lean", "omniglot-lean-local")),
+        ("levels.md", "| P, % | up | down |", ("D = 8, %", "D = 1, %"), ("omniglot-levels",)),
     ],
 )
 def test_above_a_table_of_scores_stand_its_command_and_its_seeds(
