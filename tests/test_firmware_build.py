@@ -109,7 +109,7 @@ def test_two_experiments_keep_their_own_programs_and_show_no_key(
 
 def test_builds_of_one_key_at_the_same_time_wait_for_each_other(build_folder: Path) -> None:
     script = (
-        "import sys, pathlib; from tinymetafed.devices import firmware; from tinymetafed_codegen import boards;"
+        "import sys, pathlib; from tinymetafed.devices import firmware; from tinymetafed_codegen.board import boards;"
         "print(firmware.build(pathlib.Path(sys.argv[1]), boards.load('native'), key='k').flash_bytes)"
     )
     command = [sys.executable, "-c", script, str(SINE)]
