@@ -47,6 +47,7 @@ def test_a_table_has_the_rows_of_its_sweeps(page: str, heading: str, sweeps: tup
     ("page", "heading", "columns", "sweeps"),
     [
         ("augmentation.md", "| samples change | D = 8 | D = 1 | bytes of a round |", ("D = 8", "D = 1"), ("digits-augmented",)),
+        ("augmentation.md", "| samples change | prediction |", ("D = 8", "D = 1"), ("omniglot-augmented",)),
         ("data.md", "| unseen | D = 1 | D = 8 |", ("D = 8",), ("omniglot-splits",)),
         ("data.md", "| | before | after | KB per round", ("after",), ("activity",)),
         ("data.md", "| 2,000 rounds | D = 0 |", ("D = 0", "D = 8", "D = 20"), ("activity-shared",)),
