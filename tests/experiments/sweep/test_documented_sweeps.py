@@ -58,6 +58,7 @@ def test_a_table_has_the_rows_of_its_sweeps(page: str, heading: str, sweeps: tup
             ("presence-recorded", "presence-recorded-controls"),
         ),
         ("lean.md", "| | D = 8 | D = 1 | bytes of a round |", ("D = 8", "D = 1"), ("omniglot-lean", "omniglot-lean-local")),
+        ("one-round.md", "| `model.activations` |", ("D = 8",), ("omniglot-activations",)),
         ("levels.md", "| P, % | up | down |", ("D = 8, %", "D = 1, %"), ("omniglot-levels",)),
     ],
 )
