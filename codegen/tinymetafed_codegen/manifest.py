@@ -325,7 +325,7 @@ class ModelManifest(StrictJson):
         """Reads a manifest.json. Raises ManifestError."""
         try:
             return cls.of_json(json.loads(file.read_text(encoding="utf-8")), str(file))
-        except (OSError, json.JSONDecodeError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise ManifestError(f"{file}: cannot be read: {error}; generate it again") from None
 
 

@@ -15,6 +15,7 @@ from rich.table import Table
 from typer.testing import CliRunner
 
 import tinymetafed
+from tinymetafed import __main__ as command
 from tinymetafed import cli
 from tinymetafed.api import progress
 from tinymetafed.devices.link.record import Recorder
@@ -134,3 +135,32 @@ def test_a_shell_completes_commands(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COMP_WORDS", "tinymetafed sim")
     monkeypatch.setenv("COMP_CWORD", "1")
     assert CliRunner().invoke(cli.app, [], prog_name="tinymetafed").output.split() == ["simulate"]
+
+
+def test_ctrl_c_that_a_library_makes_an_error_of_its_own_ends_a_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As pydantic does while it builds a model."""
+
+    def interrupted() -> None:
+        raise RuntimeError("Error building `literal` serializer:\n  KeyboardInterrupt: ")
+
+    monkeypatch.setattr(tinymetafed, "examine", interrupted, raising=False)
+    code, _, err = run(monkeypatch, "doctor")
+    assert code == 130 and err == "Interrupted.\n"
+
+
+def test_ctrl_c_ends_a_command_that_is_still_being_imported(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Interrupted:
+        def find_spec(self, name: str, path: object, target: object = None) -> None:
+            if name == "tinymetafed.cli":
+                raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        for name in [each for each in sys.modules if each.startswith("tinymetafed.cli")]:
+            patched.delitem(sys.modules, name)
+        patched.delattr(tinymetafed, "cli")
+        patched.setattr(sys, "meta_path", [Interrupted(), *sys.meta_path])
+        with pytest.raises(SystemExit) as end:
+            command.main()
+    assert end.value.code == 130 and capsys.readouterr().err == "Interrupted.\n"

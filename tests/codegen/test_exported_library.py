@@ -6,12 +6,13 @@ import ctypes
 import re
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import compiled_model
 import exported
 import numpy as np
 import pytest
-from compiled_model import MODELS, compiled
+from compiled_model import FLATTEN, MODELS, compiled, dense, depthwise
 
 from tinymetafed_codegen import ops
 from tinymetafed_codegen.cpp_literals import float_literal
@@ -21,9 +22,9 @@ from tinymetafed_codegen.libraries.exported_library import Library, LibraryError
 from tinymetafed_codegen.protocol import Variant
 
 
-def library_of(model: str, folder: Path, **changes: object) -> Library:
+def library_of(model: str, folder: Path, models: dict[str, Any] = MODELS, **changes: object) -> Library:
     """A library of a model with random weights; its self-test has no samples that matter."""
-    made = compiled_model.design(MODELS[model], folder / model.replace(" ", "-").replace(",", ""))
+    made = compiled_model.design(models[model], folder / model.replace(" ", "-").replace(",", ""))
     net = made.graph
     zeros = SelfTest(*(np.zeros((1, size), np.float32) for size in (net.input.size, net.target.size, *[net.output.size] * 2)),
                      np.zeros(net.n_parameters, np.float32))  # fmt: skip
@@ -50,6 +51,35 @@ def test_every_op_is_in_a_model_and_its_kernels_compile_as_cpp11_with_every_comp
         options = ["-std=c++11", *exported.STRICT, "-fsyntax-only", str(tmp_path / "all.cpp")]
         done = subprocess.run([*command, *options], capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"{compiler}: {done.stderr[:3000]}"
+
+
+# Rows of depthwise layers by the tiles that they are split into: narrow ones within borders, equal ones, a single long one.
+ROWS = {
+    "rows": {
+        "input": [3, 26, 1],
+        "loss": "mse",
+        "layers": [
+            {"op": "affine"},
+            depthwise(3, activation="relu"),
+            depthwise([2, 3], padding="valid"),
+            depthwise(3, stride=2, activation="relu"),
+            depthwise([1, 4], padding="valid"),
+            FLATTEN,
+            dense(2, local=True),
+        ],
+    }
+}
+
+
+def test_rows_of_every_kind_of_tile_compile_as_cpp11(tmp_path: Path) -> None:
+    """C++11 has no `if constexpr`, so every kind of tile is compiled for every row, also where it is not used."""
+    library = library_of("rows", tmp_path, ROWS)
+    source = tmp_path / "rows.cpp"
+    text = exported_library.render(library, "cpp")[f"src/{library.name}Network.h"]
+    source.write_text(f"{text}\ntemplate struct tmf_{library.name}::model::Model<float>;\n")
+    command = ["g++", "-pedantic", "-std=c++11", *exported.STRICT, "-fsyntax-only", str(source)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[:3000]
 
 
 BRIDGE = """

@@ -73,6 +73,44 @@ bool equal_tiles_cover() {
   return right;
 }
 
+// Whether border pixels and inner tiles cover each pixel, some of them twice, and count the elements from the first one used.
+template <typename Of>
+struct InnerVisitor {
+  int* seen;
+  bool* right;
+
+  template <int kWidth, typename Tile>
+  void visit(const Tile& tile) const {
+    Visitor<Of>{seen, right}.template visit<kWidth>(tile);
+  }
+  template <int kWidth>
+  void visit(const BorderPixel<Of>& pixel) const {
+    ++seen[pixel.place];
+    for (int element = 0; element <= Of::kReach; ++element) {
+      const int counted = element - pixel.first_element();
+      const bool used = Of::uses(pixel.place, element);
+      if (used != (counted >= 0 && pixel.uses(0, counted))) *right = false;
+      if (used && pixel.partner(0, counted) + pixel.from() != Of::partner(pixel.place, element)) *right = false;
+    }
+  }
+};
+
+int rows_of_inner_tiles = 0;
+
+template <typename Of, int kMost>
+bool inner_tiles_cover() {
+  using Tiles = InnerTiles<Of, kMost>;
+  bool right = true;
+  if constexpr (Tiles::kPossible) {
+    ++rows_of_inner_tiles;
+    int seen[Of::kCount] = {};
+    Tiles::for_each(InnerVisitor<Of>{seen, &right});
+    for (int count : seen) right = right && (count == 1 || count == 2);
+    right = right && seen[0] == 1 && seen[Of::kCount - 1] == 1;
+  }
+  return right;
+}
+
 // Whether groups along an axis cover each pixel once, and all of a group use the same elements.
 template <typename Of, int kSize>
 bool groups_cover() {
@@ -123,7 +161,8 @@ void check() {
   if (!(covers<Outputs<Columns>, 1>() && covers<Outputs<Columns>, 2>() && covers<Outputs<Columns>, 4>() &&
         covers<Outputs<Columns>, 12>() && covers<Inputs<Columns>, 1>() && covers<Inputs<Columns>, 6>() &&
         covers<Inputs<Columns>, 12>() && equal_tiles_cover<Outputs<Columns>, 8>() && equal_tiles_cover<Inputs<Columns>, 8>() &&
-        equal_tiles_cover<Inputs<Columns>, 6>() && groups_cover<Outputs<Columns>, 3>() && groups_cover<Inputs<Columns>, 3>() &&
+        equal_tiles_cover<Inputs<Columns>, 6>() && inner_tiles_cover<Outputs<Columns>, 6>() &&
+        inner_tiles_cover<Inputs<Columns>, 6>() && groups_cover<Outputs<Columns>, 3>() && groups_cover<Inputs<Columns>, 3>() &&
         counts_whole<Columns>() && ranges_hold<Outputs<Columns>>() && ranges_hold<Inputs<Columns>>()))
     std::printf("wrong: %d inputs, %d elements, stride %d, padding %d\n", kIn, kKernel, kStride, kPad);
 }
@@ -146,5 +185,5 @@ void lengths() {
 
 int main() {
   lengths<1, 4, 7, 12, 13, 24, 48>();
-  std::printf("%d axes, %d rows of equal tiles\n", axes, rows_of_equal_tiles);
+  std::printf("%d axes, %d rows of equal tiles, %d of inner ones\n", axes, rows_of_equal_tiles, rows_of_inner_tiles);
 }

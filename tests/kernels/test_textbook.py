@@ -35,8 +35,8 @@ def test_textbook_kernels_train_to_the_same_weights(name: str, tmp_path_factory:
 
 # Kernels whose textbook versions add in the same order, and so give the same bits.
 EXACT = ("add", "avg_pool", "depthwise_conv2d", "max_pool")
-# Tiles at both borders with others between them, strides and margins that leave an odd number, a kernel as wide as the image,
-# windows that overlap, end at the border or reach beyond it.
+# Tiles at both borders with others between them, rows of 10 to 19 pixels, strides and margins that leave an odd number, a
+# kernel as wide as the image, windows that overlap, end at the border or reach beyond it.
 SHAPES: dict[str, dict[str, Any]] = {
     "depthwise wide": {
         "input": [3, 37, 3],
@@ -79,6 +79,25 @@ SHAPES: dict[str, dict[str, Any]] = {
             dense(2, local=True),
         ],
     },
+    "depthwise long tiles": {
+        "input": [4, 19, 2],
+        "loss": "mse",
+        "layers": [
+            {"op": "affine"},
+            {"op": "relu"},
+            depthwise(3, activation="relu"),
+            depthwise([1, 4], padding="valid", activation="relu"),
+            depthwise(3, activation="relu"),
+            depthwise([3, 4], padding=[[1, 1], [0, 0]], activation="relu"),
+            depthwise(3),
+            depthwise([2, 3], padding=[[1, 0], [0, 0]], activation="relu"),
+            depthwise(5),
+            depthwise([1, 3], padding="valid"),
+            depthwise(3, activation="relu"),
+            FLATTEN,
+            dense(2, local=True),
+        ],
+    },
     "depthwise small": {
         "input": [8, 21, 3],
         "loss": "mse",
@@ -112,7 +131,7 @@ SHAPES: dict[str, dict[str, Any]] = {
 
 
 # With 32 registers for floats, small depthwise kernels stay in registers.
-HELD = ("depthwise equal tiles", "depthwise small", "depthwise wide")
+HELD = ("depthwise equal tiles", "depthwise long tiles", "depthwise small", "depthwise wide")
 REGISTERS = [*((shape, 16) for shape in sorted(SHAPES)), *((shape, 32) for shape in HELD)]
 
 

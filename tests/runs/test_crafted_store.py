@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from harmful_toml import HARMFUL_TOML
 from run_values import evaluation, run_result
 from stored_runs import WEIGHTS, begun, commit
 
@@ -109,7 +110,7 @@ def test_other_numbers_of_weights_are_refused(weights: bytes, folder: Path) -> N
     assert " weights" in refused(folder)
 
 
-@pytest.mark.parametrize("text", ["not TOML [", "\x00", "x = 1", "", "[model]\nlayers = 7"])
+@pytest.mark.parametrize("text", ["not TOML [", "\x00", "x = 1", "", "[model]\nlayers = 7", *HARMFUL_TOML.values()])
 def test_an_experiment_that_is_none_is_refused(text: str, folder: Path) -> None:
     def change(kind: str, entry: dict[str, Value]) -> None:
         if kind == "run":

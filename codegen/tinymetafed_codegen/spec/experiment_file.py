@@ -11,6 +11,7 @@ import pydantic
 
 from ..files import suggestion
 from ..section import SpecError, TomlTable, TomlValue
+from ..toml_text import decoded
 from . import online
 from .defaults import CLIENTS, defaults
 from .experiment import Experiment
@@ -39,7 +40,7 @@ def load(path: Path, overrides: Sequence[str] = (), settings: Mapping[str, TomlV
         SpecError: The file cannot be read or is wrong; the text names file, key and remedy.
     """
     try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+        raw = decoded(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         remedy = suggestion(path, "examples/sine.toml is one to start from")
         raise SpecError(f"{path}: no such experiment file; {remedy}") from None
@@ -132,7 +133,7 @@ def _decode(override: str) -> tuple[list[str], TomlValue]:
     if not equals or len(path) < 2 or not all(path):
         raise SpecError(f"--set {override}: expected SECTION.KEY=VALUE, for instance run.rounds=50")
     try:
-        return path, tomllib.loads(f"value = {text}")["value"]
+        return path, decoded(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         return path, text.strip()
 

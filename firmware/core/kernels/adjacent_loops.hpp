@@ -5,6 +5,11 @@
 
 namespace tmf::kernels {
 
+// Where a processor may need it: all sums are complete before the compiler begins with what uses them next. So it has values in
+// registers for one part of a tile at a time, not for all of it.
+template <int kCount, typename T>
+[[gnu::always_inline]] inline void settle(T*) {}
+
 // sums[i] += from[i].
 template <int kCount, typename T>
 [[gnu::always_inline]] inline void add_adjacent(T* sums, const T* from) {

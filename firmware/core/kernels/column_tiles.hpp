@@ -125,4 +125,57 @@ struct EqualTiles {
   }
 };
 
+// The first or the last pixel of a row, if it is the only one at its border whose window is not whole, and lacks one column of
+// the kernel. Both run the same code, which counts the columns from the first that the pixel uses.
+template <typename Of>
+struct BorderPixel {
+  int place;
+
+  static constexpr int kElements = Of::kReach;
+  static constexpr bool uses(int, int element) { return element < kElements; }
+  static constexpr int partner(int, int element) { return Of::partner(kFar, element) - lower(kFar, 0); }
+  constexpr int first_element() const { return place == 0 ? first(0) : first(Of::kCount - 1); }
+  constexpr int from() const { return place == 0 ? lower(0, first(0)) : lower(Of::kCount - 1, first(Of::kCount - 1)); }
+
+  // Whether the pixel is one.
+  static constexpr bool is(int place) {
+    return kElements > 0 && Of::uses(place, first(place)) && Of::uses(place, first(place) + kElements - 1) &&
+           !Of::uses(place, first(place) == 0 ? kElements : 0);
+  }
+
+ private:
+  static constexpr int kFar = Of::kReach + 1;  // all of its partners have a number of at least 0
+  static constexpr int first(int place) { return Of::uses(place, 0) ? 0 : 1; }
+  static constexpr int lower(int place, int element) {
+    return at_most(Of::partner(place, element), Of::partner(place, element + kElements - 1));
+  }
+};
+
+// A pixel at either border, and between them tiles of one width whose windows are all whole. The last tile begins early enough to
+// end at the border: it computes some pixels again, to the same bits. So it is nothing for sums over pixels.
+template <typename Of, int kMost>
+struct InnerTiles {
+ private:
+  static constexpr int kInner = Of::kCount - 2;
+  static constexpr int again(int width) { return (width - kInner % width) % width; }
+  // Of the widths from five on the one with the fewest such pixels.
+  static constexpr int narrowest(int width, int best) {
+    return width < 5 ? best : narrowest(width - 1, again(width) < again(best) ? width : best);
+  }
+  static constexpr int kWidth = narrowest(kMost, kMost);
+
+ public:
+  static constexpr bool kPossible = Of::kNext == 1 && kInner >= kWidth && BorderPixel<Of>::is(0) &&
+                                    BorderPixel<Of>::is(Of::kCount - 1) && Of::whole(1) && Of::whole(Of::kCount - 2);
+
+  // Calls visit<number of pixels>(tile) for the border pixels and every tile.
+  template <typename Visitor>
+  [[gnu::always_inline]] static void for_each(const Visitor& visitor) {
+    constexpr int kLast = kPossible ? Of::kCount - 1 : 1;  // C++11, without if constexpr, compiles for_each for any shape
+    for (int place = 0; place <= kLast; place += kLast) visitor.template visit<1>(BorderPixel<Of>{place});
+    for (int place = 1; place < kLast; place += kWidth)
+      visitor.template visit<kWidth>(LikeTile<Of, 1>{at_most(place, kLast - kWidth)});
+  }
+};
+
 }  // namespace tmf::kernels

@@ -17,7 +17,7 @@ struct DepthwiseConv2d {
   // W is T, or float if T is a vector and the weights are frozen, hence the same in all lanes.
   template <typename T, typename W>
   static void forward(const T* x, const W* kernel, const W* bias, T* y) {
-    if constexpr (is_held<T, Rows, Columns>()) {
+    if constexpr (is_held<T, Rows, Columns>() && !is_long_tile<Outputs<Columns>>()) {
       using Pass = Forwards<T, W>;
       HeldKernel<Outputs<Rows>, Outputs<Columns>, Rows::kKernel, Columns::kKernel, kChannels, Pass, T, W>{x, kernel, Pass{bias, y}}
           .run();
@@ -31,7 +31,7 @@ struct DepthwiseConv2d {
   template <typename Update, bool kDx, bool kMask, typename T, typename W>
   static void backward(const T* x, const T* dy, T* dx, W* kernel, W* bias, T rate) {
     // dx needs the weights of the forward pass, so it is complete before any weight changes.
-    if constexpr (kDx && is_held<T, Rows, Columns>()) {
+    if constexpr (kDx && is_held<T, Rows, Columns>() && !is_long_tile<Inputs<Columns>>()) {
       using Pass = Backwards<kMask, T>;
       HeldKernel<Inputs<Rows>, Inputs<Columns>, Rows::kKernel, Columns::kKernel, kChannels, Pass, T, W>{dy, kernel, Pass{x, dx}}
           .run();
@@ -45,7 +45,7 @@ struct DepthwiseConv2d {
       constexpr int kCount = updated_together<T>();
       T* const weights = Update::template writable<T>(kernel);
       T* const biases = Update::template writable<T>(bias);
-      if constexpr (is_held<T, Rows, Columns>()) {
+      if constexpr (is_held<T, Rows, Columns>() && is_summed_at_once<Outputs<Columns>>()) {
         HeldGradient<Rows, Columns, kChannels, Update, T>{x, dy}.move(weights, biases, rate);
       } else {
         int c = 0;
@@ -72,13 +72,21 @@ struct DepthwiseConv2d {
   static constexpr int together() { return at_most(kChannels, sizeof(T) > sizeof(float) ? 2 : 1); }
   template <typename T>
   static constexpr int updated_together() {
-    return at_most(kChannels, sizeof(T) > sizeof(float) || !kSumsRow ? 8 : Columns::kKernel <= 6 ? 2 : 1);
+    return at_most(kChannels, sizeof(T) > sizeof(float) || !kSumsRow ? 8 : run_of<T>(4) > 1 || Columns::kKernel > 6 ? 1 : 2);
   }
 
+  // The pixels of a tile of kCount channels: a whole row, where its sums fit into the registers, or as many as `most` products take.
+  template <typename Of, int kCount>
+  static constexpr int width(int most) {
+    return board::kFloatRegisters >= 32 && kCount == 1 && Of::kCount <= kAccumulators && Columns::kKernel <= 5
+               ? Of::kCount
+               : at_least(most / kCount, 1);
+  }
   template <int kCount>
-  using OutputTiles = ColumnTiles<Outputs<Columns>, at_least(pixels(1) / kCount, 1)>;
+  using OutputTiles = ColumnTiles<Outputs<Columns>, width<Outputs<Columns>, kCount>(pixels(1))>;
   template <int kCount>
-  using InputTiles = ColumnTiles<Inputs<Columns>, at_least(pixels(Columns::kStride) / kCount, 1)>;
+  using InputTiles = ColumnTiles<Inputs<Columns>, width<Inputs<Columns>, kCount>(pixels(Columns::kStride))>;
+  static constexpr int kPart = 8;  // pixels whose values are in registers at the same time
 
   // The passes with a kernel in registers.
   template <typename T, typename W>
@@ -124,32 +132,34 @@ struct DepthwiseConv2d {
       const T* pixel = x + ((Rows::start(row) + first_row) * Columns::kIn + tile.from()) * kChannels + channel;
       const W* weight = kernel + first_row * Columns::kKernel * kChannels + channel;
       T* const out = y + tile.place * kChannels + channel;
-      T sum[kWidth][kCount];
+      T sum[kCount][kWidth];
 #pragma GCC unroll 24
       for (int t = 0; t < kWidth; ++t) {
 #pragma GCC unroll 8
-        for (int k = 0; k < kCount; ++k) sum[t][k] = bias[channel + k] - T{};  // to every lane of T; + T{} would turn -0 into +0
+        for (int k = 0; k < kCount; ++k) sum[k][t] = bias[channel + k] - T{};  // to every lane of T; + T{} would turn -0 into +0
       }
       for (int n = last_row - first_row; n > 0; --n) {
-#pragma GCC unroll 12
-        for (int c = 0; c < Columns::kKernel; ++c) {
 #pragma GCC unroll 24
-          for (int t = 0; t < kWidth; ++t) {
-            if (tile.uses(t, c)) {
+        for (int from = 0; from < kWidth; from += kPart) {
+#pragma GCC unroll 12
+          for (int c = 0; c < Columns::kKernel; ++c) {
 #pragma GCC unroll 8
-              for (int k = 0; k < kCount; ++k)
-                sum[t][k] += pixel[tile.partner(t, c) * kChannels + k] * weight[c * kChannels + k];
+            for (int t = from; t < from + kPart; ++t) {
+              if (t < kWidth && tile.uses(t, c)) {
+#pragma GCC unroll 8
+                for (int k = 0; k < kCount; ++k)
+                  sum[k][t] += pixel[tile.partner(t, c) * kChannels + k] * weight[c * kChannels + k];
+              }
             }
           }
+#pragma GCC unroll 8
+          for (int k = 0; k < kCount; ++k) settle<kWidth>(sum[k]);
         }
         pixel += Columns::kIn * kChannels;
         weight += Columns::kKernel * kChannels;
       }
-#pragma GCC unroll 24
-      for (int t = 0; t < kWidth; ++t) {
 #pragma GCC unroll 8
-        for (int k = 0; k < kCount; ++k) out[t * kChannels + k] = rectified<kRelu>(sum[t][k]);
-      }
+      for (int k = 0; k < kCount; ++k) store_rectified_apart<kRelu, kWidth, kChannels>(out + k, sum[k]);
     }
   };
 
@@ -177,33 +187,34 @@ struct DepthwiseConv2d {
       const W* weight = kernel + first_row * Columns::kKernel * kChannels + channel;
       const T* const in = x + tile.place * kChannels + channel;
       T* const out = dx + tile.place * kChannels + channel;
-      T sum[kWidth][kCount];
+      T sum[kCount][kWidth];
 #pragma GCC unroll 24
       for (int t = 0; t < kWidth; ++t) {
 #pragma GCC unroll 8
-        for (int k = 0; k < kCount; ++k) sum[t][k] = T{};
+        for (int k = 0; k < kCount; ++k) sum[k][t] = T{};
       }
       for (int n = last_row - first_row; n > 0; n -= Rows::kStride) {
-#pragma GCC unroll 12
-        for (int c = 0; c < Columns::kKernel; ++c) {
 #pragma GCC unroll 24
-          for (int t = 0; t < kWidth; ++t) {
-            if (tile.uses(t, c)) {
+        for (int from = 0; from < kWidth; from += kPart) {
+#pragma GCC unroll 12
+          for (int c = 0; c < Columns::kKernel; ++c) {
 #pragma GCC unroll 8
-              for (int k = 0; k < kCount; ++k)
-                sum[t][k] += weight[c * kChannels + k] * gradient[tile.partner(t, c) * kChannels + k];
+            for (int t = from; t < from + kPart; ++t) {
+              if (t < kWidth && tile.uses(t, c)) {
+#pragma GCC unroll 8
+                for (int k = 0; k < kCount; ++k)
+                  sum[k][t] += weight[c * kChannels + k] * gradient[tile.partner(t, c) * kChannels + k];
+              }
             }
           }
+#pragma GCC unroll 8
+          for (int k = 0; k < kCount; ++k) settle<kWidth>(sum[k]);
         }
         gradient -= Columns::kOut * kChannels;
         weight += Rows::kStride * Columns::kKernel * kChannels;
       }
-#pragma GCC unroll 24
-      for (int t = 0; t < kWidth; ++t) {
 #pragma GCC unroll 8
-        for (int k = 0; k < kCount; ++k)
-          out[t * kChannels + k] = masked_by<kMask>(sum[t][k], in + t * kChannels + k);
-      }
+      for (int k = 0; k < kCount; ++k) store_masked_apart<kMask, kWidth, kChannels>(out + k, sum[k], in + k);
     }
   };
 

@@ -13,22 +13,57 @@ constexpr bool is_held() {
   return run_of<T>(4) > 1 && Rows::kKernel * Columns::kKernel <= 9 && Rows::kStride <= 2 && Columns::kStride <= 2;
 }
 
-constexpr int kMostHeld = 8;  // sums of a tile, beside nine weights
+constexpr int kMostHeld = 8;  // sums of a tile among others, beside nine weights
 
-// The tiles of a row: of one width, hence with one code, where that is possible, preferably of at most kMost pixels.
+// The tiles of a row that are computed: one for the whole row, if it is short; of one width, hence with one code, where that is
+// possible, preferably of at most kMost pixels.
 template <typename Of, int kMost>
 struct HeldTiles {
   template <typename Visitor>
   [[gnu::always_inline]] static void for_each(const Visitor& visitor) {
-    if constexpr (EqualTiles<Of, kMost>::kPossible) {
+    if constexpr (Of::kNext == 1 && Of::kCount <= 9) {
+      ColumnTiles<Of, 9>::for_each(visitor);
+    } else if constexpr (EqualTiles<Of, kMost>::kPossible) {
       EqualTiles<Of, kMost>::for_each(visitor);
     } else if constexpr (EqualTiles<Of, kMostHeld>::kPossible) {
       EqualTiles<Of, kMostHeld>::for_each(visitor);
+    } else if constexpr (InnerTiles<Of, 6>::kPossible) {
+      InnerTiles<Of, 6>::for_each(visitor);
     } else {
       ColumnTiles<Of, kMostHeld>::for_each(visitor);
     }
   }
 };
+
+// The tiles of a row over which gradients of the kernel are summed: a tile has no sums of its own, so it may be wider.
+template <typename Of>
+struct SummedTiles {
+  template <typename Visitor>
+  [[gnu::always_inline]] static void for_each(const Visitor& visitor) {
+    if constexpr (Of::kCount <= (Of::kMoves == 1 ? 12 : 9)) {
+      ColumnTiles<Of, 12>::for_each(visitor);
+    } else if constexpr (EqualTiles<Of, kMostHeld>::kPossible) {
+      EqualTiles<Of, kMostHeld>::for_each(visitor);
+    } else {
+      ColumnTiles<Of, 6>::for_each(visitor);
+    }
+  }
+};
+
+// Whether a row of 10 to 16 pixels is one tile that takes the rows of the kernel one after the other from memory: less code than
+// narrow tiles with conditions at the borders, and fewer instructions.
+template <typename Of>
+constexpr bool is_long_tile() {
+  return Of::kNext == 1 && Of::kReach < 5 && Of::kCount > 9 && Of::kCount <= 16 &&
+         (Of::kMoves == 1 || !EqualTiles<Of, kMostHeld>::kPossible);
+}
+
+// Whether the gradients of all rows of the kernel are summed at the same time. Long rows that no equal tiles cover would have three
+// kinds of tiles, with the code of all rows in each.
+template <typename Of>
+constexpr bool is_summed_at_once() {
+  return Of::kCount <= 16 || EqualTiles<Of, kMostHeld>::kPossible;
+}
 
 // What a pass adds up: each place starts from Pass::start(channel), adds the products of its partners in `from` with the
 // kernel, and is stored by Pass::store. RowsOf and ColumnsOf are Outputs<Axis> or Inputs<Axis>. from is [partners of the rows,
@@ -55,11 +90,21 @@ struct HeldKernel {
 
     template <int kWidth, typename Tile>
     [[gnu::always_inline]] void visit(const Tile& tile) const {
+      go_down<kWidth, kColumns>(tile, of.kernel);
+    }
+    template <int kWidth>
+    [[gnu::always_inline]] void visit(const BorderPixel<ColumnsOf>& tile) const {
+      go_down<kWidth, BorderPixel<ColumnsOf>::kElements>(tile, of.kernel + tile.first_element() * kChannels);
+    }
+
+    // All rows of a tile, which uses the first kElements columns of the kernel.
+    template <int kWidth, int kElements, typename Tile>
+    [[gnu::always_inline]] void go_down(const Tile& tile, const W* kernel) const {
       for (int channel = 0; channel < kChannels; ++channel) {
         T weight[kRows * kColumns];
 #pragma GCC unroll 9
         for (int i = 0; i < kRows * kColumns; ++i)
-          if (RowsOf::shares(kClass, i / kColumns)) weight[i] = of.kernel[i * kChannels + channel];
+          if (RowsOf::shares(kClass, i / kColumns) && i % kColumns < kElements) weight[i] = kernel[i * kChannels + channel];
         const T* const pixels = of.from + tile.from() * kChannels + channel;
         const T start = of.pass.start(channel);
         constexpr int kFar = kClass + RowsOf::kNext * kRows;  // a row all of whose partners have a number of at least 0
@@ -74,7 +119,7 @@ struct HeldKernel {
             if (__builtin_expect(row < RowsOf::first(r) || row >= RowsOf::last(r), false)) continue;
             const T* const pixel = line + RowsOf::partner(kFar, r) * kLine;
 #pragma GCC unroll 9
-            for (int c = 0; c < kColumns; ++c) {
+            for (int c = 0; c < kElements; ++c) {
 #pragma GCC unroll 12
               for (int t = 0; t < kWidth; ++t)
                 if (tile.uses(t, c)) sum[t] += pixel[tile.partner(t, c) * kChannels] * weight[r * kColumns + c];
@@ -111,7 +156,7 @@ struct HeldGradient {
 
  private:
   static constexpr int kElements = Rows::kKernel * Columns::kKernel;
-  using Tiles = HeldTiles<Outputs<Columns>, kMostHeld>;
+  using Tiles = SummedTiles<Outputs<Columns>>;
 
   struct OfRow {
     const T* x;

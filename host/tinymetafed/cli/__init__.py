@@ -104,7 +104,7 @@ def main(prog_name: str | None = None) -> None:
     except (typer.Abort, KeyboardInterrupt):
         code = INTERRUPTED
     except Exception as error:
-        code = _explain(error)
+        code = INTERRUPTED if _hides_ctrl_c(error) else _explain(error)
     if code == INTERRUPTED:
         notes.print("Interrupted.")
     sys.exit(code or 0)
@@ -148,6 +148,11 @@ def _warnings_as_lines() -> Iterator[None]:
         warnings.simplefilter("always", tmf.BoardWarning)
         warnings.showwarning = show
         yield
+
+
+def _hides_ctrl_c(error: Exception) -> bool:
+    """Whether a library has made an error of its own of Ctrl-C, as pydantic does while it builds a model."""
+    return not isinstance(error, tmf.Error | OSError) and "KeyboardInterrupt" in str(error)
 
 
 def _explain(error: Exception) -> int:

@@ -63,7 +63,7 @@ class KeyFile:
     def boards(self) -> tuple[EnrolledBoard, ...]:
         """All enrolled boards; () if the file does not exist. Raises KeyFileError."""
         try:
-            handle = os.open(self.path, os.O_RDONLY)
+            handle = os.open(self.path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))  # a pipe would be waited for
         except FileNotFoundError:
             return ()
         except OSError as error:
@@ -76,7 +76,7 @@ class KeyFile:
             self._require_secret(found)
             try:
                 return tuple(map(_board, tomllib.load(file).get("boards", ())))
-            except (tomllib.TOMLDecodeError, UnicodeDecodeError, KeyError, TypeError, ValueError, AttributeError) as error:
+            except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
                 raise KeyFileError(
                     f"{self.path}: is no file of keys: {type(error).__name__}; restore it from a copy: a board "
                     "whose key is lost can be enrolled anew only after its flash was erased (docs/authentication.md)"

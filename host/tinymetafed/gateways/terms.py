@@ -14,6 +14,7 @@ from tinymetafed_codegen.hash import ARITHMETIC_VERSION
 from tinymetafed_codegen.own_class import SEPARATOR
 from tinymetafed_codegen.section import TomlTable, TomlValue
 from tinymetafed_codegen.spec import dump
+from tinymetafed_codegen.toml_text import decoded
 
 from ..learn.strategies import code_sha256
 from ..learn.tasks import Task
@@ -71,7 +72,7 @@ class Terms:
 
     def difference(self, other: Terms) -> str:
         """Where ``other``, a gateway's terms, differ, as the end of a sentence that begins with the gateway; "" if nowhere."""
-        here, there = _flat(tomllib.loads(self.experiment)), _flat(tomllib.loads(other.experiment))
+        here, there = _flat(decoded(self.experiment)), _flat(decoded(other.experiment))
         for key in sorted(here.keys() | there.keys()):
             if here.get(key) != there.get(key):
                 return f"has {key} = {_shown(there.get(key))}, and this run has {_shown(here.get(key))}"
@@ -98,8 +99,8 @@ class Terms:
         version, experiment = reader.text(_HASH_TEXT), reader.text(_MOST_TEXT)
         terms = cls(version, experiment, *(reader.text(_HASH_TEXT) for _ in range(4)))
         try:
-            tomllib.loads(experiment)
-        except (tomllib.TOMLDecodeError, RecursionError):
+            decoded(experiment)
+        except tomllib.TOMLDecodeError:
             raise GatewayMessageError("message: its experiment is no TOML") from None
         return terms
 

@@ -110,7 +110,7 @@ def require_replaceable(folder: Path) -> None:
     try:
         listed = json.loads((folder / MARKER).read_text(encoding="utf-8"))["files"]
         own = dict(listed)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         raise ExportError(f"{folder}: not an earlier export, so it is not overwritten; {remedy}") from None
     for name, path in files.items():
         if name != MARKER and own.get(name) != _digest(path.read_bytes()):

@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import tomllib
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from tinymetafed_codegen.files import is_only_ours
 from tinymetafed_codegen.locate import user_state
 from tinymetafed_codegen.section import TomlTable
 from tinymetafed_codegen.spec import Experiment, anchored, dump
+from tinymetafed_codegen.toml_text import decoded
 
 from .run_errors import UntrustedError
 
@@ -155,7 +155,7 @@ def require_known(parts: Sequence[Part], whose: Path, remedy: str = "give the co
 def require_own_code(file: Path, remedy: str) -> None:
     """Raises UntrustedError if an experiment file that the user has not named runs code that he has not used."""
     with suppress(OSError, ValueError):  # whoever loads the file says what is wrong with it
-        require_known(python_of(anchored(tomllib.loads(file.read_text(encoding="utf-8")), file.parent)), file, remedy)
+        require_known(python_of(anchored(decoded(file.read_text(encoding="utf-8")), file.parent)), file, remedy)
 
 
 def _known() -> set[str]:

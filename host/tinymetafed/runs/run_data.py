@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from typing import Self
 from tinymetafed_codegen.manifest import ManifestError, ModelManifest
 from tinymetafed_codegen.section import TomlTable, TomlValue
 from tinymetafed_codegen.spec import Experiment, SpecError, anchor, anchored, parse
+from tinymetafed_codegen.toml_text import decoded
 
 from ..federation.clients import DeviceFacts
 from ..federation.result import Evaluation
@@ -208,7 +208,7 @@ class RunData:
         # Experiments of versions that did not normalise lack the section [data].
         raw: TomlTable = {"data": {"normalise": "none"}}
         with self.consistent():
-            raw |= anchored(tomllib.loads(self.header.experiment), *self._folders)
+            raw |= anchored(decoded(self.header.experiment), *self._folders)
         if self.extended is not None:
             raw = _with(raw, "run", "rounds", self.extended)
         vet([*python_of(raw), *project_around(self.path)])

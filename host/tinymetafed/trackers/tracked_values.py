@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 from tinymetafed_codegen.section import TomlValue
+from tinymetafed_codegen.toml_text import decoded
 
 from ..federation.result import Evaluation
 from ..learn.weights import sha256
@@ -18,7 +18,7 @@ from .tracker import Parameter, State, TrackedEnd, TrackedRound, TrackedRun
 
 def tracked_run(run: RunData) -> TrackedRun:
     """The facts of a run. Runs none of the code that its experiment names."""
-    parameters = dict(flat(tomllib.loads(run.header.experiment)))
+    parameters = dict(flat(decoded(run.header.experiment)))
     if run.extended is not None:
         parameters["run.rounds"] = run.extended
     rounds = parameters.get("run.rounds")

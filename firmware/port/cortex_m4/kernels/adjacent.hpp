@@ -13,6 +13,12 @@ template <int kCount>
 using Numbers = float[kCount];
 
 template <int kCount>
+[[gnu::always_inline]] inline void settle(float* sums) {
+#pragma GCC unroll 16
+  for (int i = 0; i < kCount; ++i) asm volatile("" : "+t"(sums[i]));
+}
+
+template <int kCount>
 [[gnu::always_inline]] inline void add_adjacent(float* sums, const float* from) {
   if constexpr (kCount == 8) {
     asm("vldmia %[from], {s0-s7}\n\t"

@@ -21,6 +21,7 @@ from tinymetafed_codegen.section import Section, TomlValue
 from tinymetafed_codegen.spec import Experiment, SpecError, TooFewClients
 from tinymetafed_codegen.spec import load as load_experiment
 from tinymetafed_codegen.spec.mistakes import explain
+from tinymetafed_codegen.toml_text import decoded
 
 from ...learn.strategies import open_strategy
 from ...learn.tasks.own_data.kept_tables import tables_kept
@@ -161,7 +162,7 @@ def load(path: Path, data: Path | None = None, leave_out: int | None = None) -> 
         DataError: The data of a sweep that leaves clients out cannot be read.
     """
     try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+        raw = decoded(path.read_text(encoding="utf-8"))
         file = _SweepSpec.model_validate(raw if leave_out is None else raw | {"leave_out": leave_out})
     except FileNotFoundError:
         remedy = suggestion(path, "examples/sweeps has some to start from")

@@ -218,7 +218,7 @@ def _difference(plan: Plan, out: Path) -> str | None:
     """What differs between the search that a folder was begun with and this one, in words; None if nothing does."""
     try:
         then = json.loads((out / "tune.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return "its tune.json cannot be read"
     return difference(then, json.loads(json.dumps(plan.as_json())))
 

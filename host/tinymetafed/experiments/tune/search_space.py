@@ -17,6 +17,7 @@ from tinymetafed_codegen.files import suggestion
 from tinymetafed_codegen.section import Section
 from tinymetafed_codegen.spec import Experiment, WrongKey
 from tinymetafed_codegen.spec.mistakes import explain
+from tinymetafed_codegen.toml_text import decoded
 
 from .. import TuneError
 from ..search_ranges import DEFAULT_KEYS, Choice, Range, Value
@@ -90,7 +91,7 @@ def read(file: Path, experiment: Experiment, with_values: _WithValues) -> TuneFi
         TuneError: The file cannot be read, a key is unknown, or a value or range is impossible.
     """
     try:
-        given = _File.model_validate(tomllib.loads(file.read_text(encoding="utf-8"))).tune
+        given = _File.model_validate(decoded(file.read_text(encoding="utf-8"))).tune
     except FileNotFoundError:
         raise TuneError(f"{file}: no such file; {suggestion(file, 'docs/tuning.md shows one')}") from None
     except (OSError, UnicodeDecodeError) as error:

@@ -120,7 +120,7 @@ class Calls:
         try:
             given = json.loads(response.text)
             detail = str(given.get("detail") or given) if isinstance(given, dict) else str(given)
-        except ValueError:
+        except (ValueError, RecursionError):
             detail = response.reason_phrase
         detail = " ".join(detail.split())[:300]
         return Refused(f"SuperLink {self.address}: refuses with HTTP {response.status_code}: {detail}", response.status_code)
