@@ -19,7 +19,7 @@ from clocks import HUNG_SECONDS, SlowClock
 from exhaustive import is_exhaustive
 from hypothesis import HealthCheck, settings
 
-from tinymetafed.bench import kernel_cost
+from tinymetafed.bench import kernel_cost, suite_cost
 from tinymetafed.devices import firmware, running, serial_port
 from tinymetafed.devices.firmware import Deviation, Firmware
 from tinymetafed_codegen.board import board_environments, board_facts, board_file, boards
@@ -99,6 +99,17 @@ def pytest_collection_finish() -> None:
     """Leaves the thousands of tests, which stay to the end, out of every later garbage collection."""
     gc.freeze()
     gc.enable()
+
+
+_BEGINNING = suite_cost.Beginning()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatus: int, config: pytest.Config) -> None:
+    """Records how long `make test` took, for docs/costs.md; a part of the tests, and a run with failures, says nothing."""
+    everyday = config.getoption("markexpr") == "not exhaustive" and not config.getoption("keyword")
+    if exitstatus == 0 and everyday and config.args_source is pytest.Config.ArgsSource.TESTPATHS:
+        suite_cost.record(_BEGINNING.passed(len(terminalreporter.stats.get("passed", ()))))
 
 
 @pytest.fixture

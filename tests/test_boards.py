@@ -207,7 +207,7 @@ def running(board: str, program: Path) -> Iterator[Running]:
             while (path := announced(said)) is None:
                 assert select.select([process.stdout], [], [], HUNG_SECONDS)[0], "the firmware announces no line"
                 data = os.read(process.stdout.fileno(), 4096)
-                assert data, "the firmware ended at its start"
+                assert data, "the firmware exited at start-up"
                 said += data.decode()
             with serial.Serial(path, timeout=0.1) as line:
                 while not line.read(1):

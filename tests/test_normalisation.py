@@ -151,9 +151,7 @@ def test_weights_of_a_run_that_normalised_are_weights_to_start_from(file: Path, 
         manifest = prepared(file, given, f"data.normalise={mode}").design.manifest
         start = initial(manifest, 1, "glorot")
         assert (start == np.concatenate([each.ravel() for each in run.weights.values()])).all()
-    with pytest.raises(
-        SpecError, match=r"'normalise\.kernel' is not what data\.shift and data\.scale give; set these to those"
-    ):
+    with pytest.raises(SpecError, match=r"'normalise\.kernel' does not match data\.shift and data\.scale; set these to those"):
         prepared(file, given, "data.shift=[1,2,3]", "data.scale=[1,2,3]")
     with pytest.raises(SpecError, match=r"the model has no 'normalise\.kernel'"):
         prepared(file, given, "data.normalise=none")

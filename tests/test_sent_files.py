@@ -253,7 +253,7 @@ def test_recordings(tmp_path: Path) -> None:
         with pytest.raises(RecordingError, match=r"run\.record:2: the recording is damaged"):
             list(events(file))
     file.write_text("[" * 100_000)
-    with pytest.raises(RecordingError, match="is no recording"):
+    with pytest.raises(RecordingError, match="is not a recording"):
         list(events(file))
 
 

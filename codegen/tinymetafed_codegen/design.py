@@ -105,7 +105,7 @@ def design(experiment: Experiment, board: Board, source: str, boards: Catalogue 
 
 
 def chosen_layers(experiment: Experiment, board: Board, source: str) -> trainable.LayerChoice:
-    """Picks the layers that train within the budget of model.trainable: the same ones for every board.
+    """Picks the layers that train within the budget of model.trainable; they are the same for every board.
 
     Args:
         experiment: The complete experiment; its model.trainable is a budget.
@@ -179,7 +179,7 @@ def given_weights(experiment: Experiment, net: graph.Graph, source: str) -> dict
         for name, numbers in normalising.items():
             if name in given and given[name].tobytes() != numbers.tobytes():
                 raise SpecError(
-                    f"{where}: '{name}' is not what data.shift and data.scale give; set these to those of the run that trained "
+                    f"{where}: '{name}' does not match data.shift and data.scale; set these to those of the run that trained "
                     "the weights, in its experiment.toml"
                 )
     for name, shape in frozen.items():

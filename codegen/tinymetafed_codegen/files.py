@@ -56,7 +56,11 @@ def replace(path: Path, content: bytes, mode: int = 0o644) -> None:
     Nobody but its owner may read it before it has its ``mode``.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)
+    try:
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)
+    except OSError as error:
+        error.filename = str(path)  # not the temporary file's name, which nobody knows
+        raise
     try:
         with os.fdopen(handle, "wb") as out:
             out.write(content)

@@ -16,20 +16,20 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Annotated
 
-from .messages.wire_record import F32, U16, U32, Bytes8, Bytes16, Tail
-from .messages.wire_record import Bounds as Bounds
-from .messages.wire_record import Code as Code
-from .messages.wire_record import FixedBytes as FixedBytes
-from .messages.wire_record import Kind as Kind
-from .messages.wire_record import Named as Named
+from .messages.field_kinds import F32, U16, U32, Bytes8, Bytes16, Tail
+from .messages.field_kinds import Bounds as Bounds
+from .messages.field_kinds import Code as Code
+from .messages.field_kinds import FixedBytes as FixedBytes
+from .messages.field_kinds import Kind as Kind
+from .messages.field_kinds import Named as Named
+from .messages.field_kinds import Number as Number
+from .messages.field_kinds import OneOf as OneOf
+from .messages.field_kinds import Rest as Rest
+from .messages.field_kinds import WireError as WireError
 from .messages.wire_record import Nested as Nested
-from .messages.wire_record import Number as Number
-from .messages.wire_record import OneOf as OneOf
 from .messages.wire_record import Record as Record
 from .messages.wire_record import Request as Request
-from .messages.wire_record import Rest as Rest
 from .messages.wire_record import UpTo as UpTo
-from .messages.wire_record import WireError as WireError
 
 PROTOCOL_VERSION = 1
 ANSWER_BIT = 0x80

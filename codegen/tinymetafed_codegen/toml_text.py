@@ -19,7 +19,7 @@ def decoded(text: str) -> TomlTable:
         The table.
 
     Raises:
-        TOMLDecodeError: It is no TOML, is nested too deeply, or has a number of thousands of digits.
+        TOMLDecodeError: It is not TOML, is nested too deeply, or has a number of thousands of digits.
     """
     try:
         table = tomllib.loads(text)

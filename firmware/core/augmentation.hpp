@@ -1,5 +1,5 @@
-// What changes a sample's input before its step: nothing. Firmware whose samples change has a generated header of this name,
-// which includes augment/augmentation.hpp instead.
+// The empty version of a sample's changes before its step, for firmware whose samples do not change. With [augment], a
+// generated header of this name replaces it and includes augment/augmentation.hpp.
 #pragma once
 
 #include <cstdint>

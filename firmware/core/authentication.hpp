@@ -1,5 +1,5 @@
-// What authenticates the frames of the line: nothing. Firmware with run.security = "authenticated" has a generated header of this
-// name, which includes authentication/authentication.hpp instead.
+// The empty version of authentication, for firmware with run.security = "none". With "authenticated", a generated header of
+// this name replaces it and includes authentication/authentication.hpp.
 #pragma once
 
 #include <cstddef>

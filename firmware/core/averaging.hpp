@@ -1,5 +1,5 @@
-// Averages predictions of several views of an input: none. Firmware that does has a generated header of this name, which
-// includes augment/averaging.hpp instead.
+// The empty version of averaged predictions, for firmware that predicts each input once. With [predict], a generated header of
+// this name replaces it and includes augment/averaging.hpp.
 #pragma once
 
 #include <cstdint>

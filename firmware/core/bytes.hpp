@@ -9,6 +9,12 @@ namespace tmf {
 
 static_assert(sizeof(float) == 4, "weights and samples travel as IEEE 754 binary32");
 
+// Four bytes as a number; where the machine can, compilers make one load of it.
+[[gnu::always_inline]] inline uint32_t load_u32(const uint8_t* from) {
+  return static_cast<uint32_t>(from[0]) | static_cast<uint32_t>(from[1]) << 8 | static_cast<uint32_t>(from[2]) << 16 |
+         static_cast<uint32_t>(from[3]) << 24;
+}
+
 // Reads the fields of a received payload; `ok()` is false from the first read past its end on.
 class Reader {
  public:

@@ -1,5 +1,5 @@
-// Updates whose values are coded: none. Firmware with strategy.uplink_coding = "rice" has a generated header of this name, which
-// includes coded/coded_update.hpp instead, and firmware whose updates are levels has one that includes levels/level_update.hpp.
+// The empty version of coded updates, for firmware that answers Pull. A generated header of this name replaces it: with
+// strategy.uplink_coding = "rice" it includes coded/coded_update.hpp, where updates travel as levels levels/level_update.hpp.
 #pragma once
 
 #include <cstddef>

@@ -28,7 +28,9 @@ void say_hello(Writer& out) {
 size_t Dispatcher::receive(const uint8_t* bytes, size_t size) {
   size_t used = 0;
   while (used < size) {
-    if (!decoder_.push(bytes[used++], request_, kCapacity)) continue;
+    const uint8_t byte = bytes[used++];
+    const bool ended = kMacBytes > 0 ? decoder_.push_unchecked(byte, request_, kCapacity) : decoder_.push(byte, request_, kCapacity);
+    if (!ended) continue;
     size_t content = decoder_.size();
     const Verdict verdict = admit(request_, content);
     if (verdict == Verdict::kTaken) {
@@ -76,9 +78,7 @@ void Dispatcher::handle(uint8_t type, uint8_t sequence, const uint8_t* payload, 
   }
   Writer out(answer_ + kFrameHeaderBytes, kMostPayload);
   if constexpr (kMacBytes > 0) {
-    bool began = false;
-    const Status status = Authentication::answer(request_, kFrameHeaderBytes + size, say_hello, out, began);
-    if (began) pending_.active = false;  // the host that waits has gone
+    const Status status = Authentication::answer(request_, kFrameHeaderBytes + size, say_hello, out, pending_.active);
     if (status != Status::kUnknownType) {
       send_outcome(type, sequence, status, out.size());
       return;

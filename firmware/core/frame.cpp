@@ -4,27 +4,7 @@
 namespace tmf {
 
 bool FrameDecoder::push(uint8_t byte, uint8_t* buffer, size_t capacity) {
-  if (byte == 0) {
-    const bool valid = is_valid(buffer);
-    if (valid) {
-      size_ = filled_ - protocol::kFrameCrcBytes;
-    } else if (begun_) {
-      ++damaged_;
-    }
-    restart();
-    return valid;
-  }
-  if (!begun_) size_ = 0;  // the buffer is about to be overwritten
-  begun_ = true;
-  if (block_left_ > 0) {
-    --block_left_;
-    append(byte, buffer, capacity);
-    return false;
-  }
-  if (zero_due_) append(0, buffer, capacity);
-  block_left_ = static_cast<uint8_t>(byte - 1);
-  zero_due_ = byte != 0xFF;
-  return false;
+  return take(byte, buffer, capacity, [this, buffer] { return is_valid(buffer); });
 }
 
 void FrameDecoder::append(uint8_t byte, uint8_t* buffer, size_t capacity) {
@@ -37,7 +17,7 @@ void FrameDecoder::append(uint8_t byte, uint8_t* buffer, size_t capacity) {
 
 bool FrameDecoder::is_valid(const uint8_t* buffer) const {
   constexpr size_t kCrcBytes = protocol::kFrameCrcBytes;
-  if (block_left_ > 0 || too_long_ || filled_ < protocol::kFrameHeaderBytes + kCrcBytes) return false;
+  if (!is_whole()) return false;
   Reader trailer(buffer + filled_ - kCrcBytes, kCrcBytes);
   return trailer.u32() == crc32(buffer, filled_ - kCrcBytes);
 }

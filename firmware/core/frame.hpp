@@ -22,6 +22,11 @@ class FrameDecoder {
   // Returns whether `byte` ended a valid frame, which stays in the buffer until the next push.
   [[nodiscard]] bool push(uint8_t byte, uint8_t* buffer, size_t capacity);
 
+  // The same for frames with a MAC: the CRC is behind the frame, and who takes the frame looks at it where it matters.
+  [[nodiscard, gnu::noinline]] bool push_unchecked(uint8_t byte, uint8_t* buffer, size_t capacity) {
+    return take(byte, buffer, capacity, [this] { return is_whole(); });
+  }
+
   // Bytes of the frame in the buffer: type, sequence and payload, without the CRC.
   size_t size() const { return size_; }
 
@@ -29,7 +34,13 @@ class FrameDecoder {
   uint32_t damaged() const { return damaged_; }
 
  private:
+  // Takes a byte; `is_right` says whether a frame that it ends is valid.
+  template <typename IsRight>
+  [[nodiscard, gnu::always_inline]] inline bool take(uint8_t byte, uint8_t* buffer, size_t capacity, IsRight is_right);
   void append(uint8_t byte, uint8_t* buffer, size_t capacity);
+  [[nodiscard, gnu::always_inline]] inline bool is_whole() const {
+    return !(block_left_ > 0 || too_long_ || filled_ < protocol::kFrameHeaderBytes + protocol::kFrameCrcBytes);
+  }
   [[nodiscard]] bool is_valid(const uint8_t* buffer) const;
   void restart();
 
@@ -42,6 +53,31 @@ class FrameDecoder {
   bool begun_ = false;
   bool too_long_ = false;
 };
+
+template <typename IsRight>
+bool FrameDecoder::take(uint8_t byte, uint8_t* buffer, size_t capacity, IsRight is_right) {
+  if (byte == 0) {
+    const bool valid = is_right();
+    if (valid) {
+      size_ = filled_ - protocol::kFrameCrcBytes;
+    } else if (begun_) {
+      ++damaged_;
+    }
+    restart();
+    return valid;
+  }
+  if (!begun_) size_ = 0;  // the buffer is about to be overwritten
+  begun_ = true;
+  if (block_left_ > 0) {
+    --block_left_;
+    append(byte, buffer, capacity);
+    return false;
+  }
+  if (zero_due_) append(0, buffer, capacity);
+  block_left_ = static_cast<uint8_t>(byte - 1);
+  zero_due_ = byte != 0xFF;
+  return false;
+}
 
 // Sends one frame. `body` holds type, sequence and payload in `size` bytes, with room for kFrameCrcBytes after them.
 // `sink(const uint8_t*, size_t)` sends bytes, in order. COBS blocks are sent directly from `body`, without a copy.

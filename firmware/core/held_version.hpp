@@ -1,5 +1,5 @@
-// Download by difference: none, the host sends all weights. Firmware with strategy.download = "difference" has a generated header
-// of this name, which includes difference/held_version.hpp instead.
+// The empty version of the download by difference, for firmware that gets all weights in every round. With strategy.download =
+// "difference", a generated header of this name replaces it and includes difference/held_version.hpp.
 #pragma once
 
 #include <cstddef>

@@ -1,5 +1,5 @@
-// What the learner keeps of a sample for later passes: nothing. Firmware that keeps activations has a generated header of this
-// name, which includes kept/kept_activations.hpp instead.
+// The empty version of kept activations, for firmware that computes every pass whole. Where activations are kept, a generated
+// header of this name replaces it and includes kept/kept_activations.hpp.
 #pragma once
 
 #include <cstdint>

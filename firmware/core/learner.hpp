@@ -39,8 +39,8 @@ struct [[nodiscard]] Outcome {
 //
 // States: IDLE -> LOADING -> LOADED -> TRAINING -> DONE or FAILED. In any state, a Load with a higher token begins a new cycle.
 // Some models keep local weights or a residual from round to round. A new session clears both; firmware with a store has saved
-// them. SavedState, KeptActivations, PrivateUpdate, SecureSum, CodedUpdate, HeldVersion, SampleParts and Averaging are bases because
-// as members they would take memory also where they are empty.
+// them. SavedState, KeptActivations, PrivateUpdate, SecureSum, CodedUpdate, HeldVersion, SampleParts and Averaging are bases,
+// because as members they would take memory even when they are empty.
 //
 // Between two cycles the board's own program may learn, which ends the last cycle: the board is *alone* until the next Load.
 class Learner : private SavedState,
@@ -122,8 +122,8 @@ class Learner : private SavedState,
   // split, it only begins the step, as `sample` does.
   bool work();
 
-  // Whether a step is begun and not finished. Its arena is in use: nothing else may be asked of the learner meanwhile but
-  // `finish_step` and `continue_step`, which trains the next part.
+  // Whether a step is begun and not finished. The arena is in use meanwhile: only `finish_step` and `continue_step`, which
+  // trains the next part, may be called.
   using StepPosition<kSplitsSteps>::in_step;
   void continue_step();
   void finish_step() {

@@ -1,5 +1,5 @@
-// Weights that arrive as levels: none, a Load brings them. Firmware with a strategy.downlink of few bits, or with
-// strategy.downlink_coding = "range", has a generated header of this name, which includes levels/level_load.hpp instead.
+// The empty version of weights as levels, for firmware whose weights come with Load. With a strategy.downlink of few bits, or
+// strategy.downlink_coding = "range", a generated header of this name replaces it and includes levels/level_load.hpp.
 #pragma once
 
 #include <cstddef>

@@ -1,5 +1,5 @@
-// What the board measures of itself: nothing. Firmware that does (board.measures = true) has a generated header of this name,
-// which includes measuring/measures.hpp instead.
+// The empty version of a board's measurements of itself, for firmware that makes none. With board.measures = true, a generated
+// header of this name replaces it and includes measuring/measures.hpp.
 #pragma once
 
 #include <cstddef>

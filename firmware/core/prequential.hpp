@@ -1,4 +1,4 @@
-// How well a learner does that predicts each sample before it learns it: its error of late, and whether that has grown.
+// The running error of a learner that predicts each sample before it learns it, and whether that error has grown.
 //
 // The error is a mean in which each older sample counts a little less: prequential evaluation with a fading factor (Gama,
 // Sebastião and Rodrigues, "On evaluating stream learning algorithms", Machine Learning 90, 2013). Growth is found by the
@@ -23,7 +23,7 @@ class Prequential {
     faded_count_ = 1.0f + kFading * faded_count_;
     error_ += (error - error_) / faded_count_;
 
-    constexpr uint32_t kFewest = 30;  // errors before a growth is believed
+    constexpr uint32_t kFewest = 30;  // errors before growth is reported
     ++since_;
     mean_ += (error - mean_) / static_cast<float>(since_);
     const float tolerated = kIsShare ? mean_ + 0.1f : 1.3f * mean_;

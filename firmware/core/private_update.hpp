@@ -1,5 +1,5 @@
-// What a delta goes through before it is coded: nothing. Firmware of a private experiment ([privacy]) has a generated header of
-// this name, which includes privacy/private_update.hpp instead.
+// The empty version of private updates, for firmware that sends a delta as it is. With [privacy], a generated header of this
+// name replaces it and includes privacy/private_update.hpp.
 #pragma once
 
 #include "prng.hpp"

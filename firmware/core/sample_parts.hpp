@@ -1,5 +1,5 @@
-// Samples in parts: none. Firmware whose samples are larger than one message has a generated header of this name, which includes
-// parts/sample_parts.hpp instead.
+// The empty version of samples in parts, for firmware whose samples fit into one message. For larger samples, a generated
+// header of this name replaces it and includes parts/sample_parts.hpp.
 #pragma once
 
 #include <cstddef>

@@ -1,5 +1,5 @@
-// What the learner keeps over a reset: nothing. Firmware with a store (board.store = true) has a generated header of this name,
-// which includes store/saved_state.hpp instead.
+// The empty version of the learner's saved state, for firmware without a store. With board.store = true, a generated header of
+// this name replaces it and includes store/saved_state.hpp.
 #pragma once
 
 #include <cstddef>

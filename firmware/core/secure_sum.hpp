@@ -1,5 +1,5 @@
-// Secure aggregation: none. Firmware with it (privacy.secure_aggregation = true) has a generated header of this name, which
-// includes secure/secure_sum.hpp instead.
+// The empty version of secure aggregation, for firmware without it. With privacy.secure_aggregation = true, a generated header
+// of this name replaces it and includes secure/secure_sum.hpp.
 #pragma once
 
 #include <cstddef>

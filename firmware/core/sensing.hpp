@@ -1,5 +1,5 @@
-// What the device senses by itself: nothing. Firmware with a sensor (board.sensor) has a generated header of this name, which
-// includes sensor/sensing.hpp instead.
+// The empty version of sensing, for firmware without a sensor. With board.sensor, a generated header of this name replaces it
+// and includes sensor/sensing.hpp.
 #pragma once
 
 #include <cstddef>

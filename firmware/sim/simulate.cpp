@@ -41,6 +41,7 @@ template <typename T>
 struct Workspace {
   alignas(64) T weights[model::kStateCount];  // [i][lane]
   alignas(64) T arena[model::kArenaFloats];
+  alignas(64) float changes[Lanes<T>::kCount][(model::kGlobalCount + 15) / 16 * 16];  // of each client's global weights
   Update<model::kGlobalCount, board::kReceiveWindow, kMacBytes> update;  // of one client
   float one[model::kParameterCount];  // weights of one client
   float input[augmentation::kAugments || Averaging::kAverages ? model::kInputSize : 1];  // of one client
@@ -158,14 +159,13 @@ class Group {
 
   // Selects and rounds the delta of every client as the firmware does, and counts its bytes on the wire.
   void send(const Updates& updates) {
+    find_changes();
     for (uint32_t lane = 0; lane < size_; ++lane) {
       uint8_t& fault = training_.statuses[first_ + lane];
       if (fault != static_cast<uint8_t>(Status::kOk)) continue;
       float* const residual =
           updates.residuals == nullptr ? nullptr : updates.residuals + size_t{first_ + lane} * model::kGlobalCount;
-      float* const change = memory_.update.change;
-      const float* const start = runs_[lane]->global_weights;
-      for (uint32_t i = 0; i < model::kGlobalCount; ++i) change[i] = Lanes<T>::get(memory_.weights + i, lane) - start[i];
+      float* const change = memory_.update.change = memory_.changes[lane];
       if (residual != nullptr)
         for (uint32_t i = 0; i < model::kGlobalCount; ++i) change[i] += residual[i];
       fault = static_cast<uint8_t>(send_one(updates, lane, residual));
@@ -255,6 +255,27 @@ class Group {
     }
     const T views = in_every_lane<T>(static_cast<float>(Averaging::kViews));
     for (uint32_t i = 0; i < model::kOutputSize; ++i) memory_.arena[model::kOutput + i] = memory_.sums[i] / views;
+  }
+
+  // Writes the change of every client's global weights.
+  void find_changes() {
+    constexpr uint32_t kRun = Lanes<T>::kCount, kInSquares = kRun > 1 ? model::kGlobalCount / kRun * kRun : 0;
+    if constexpr (kRun > 1) {
+      for (uint32_t i = 0; i < kInSquares; i += kRun) {  // a square: a weight in each row, a client in each column
+        T square[kRun];
+        for (uint32_t n = 0; n < kRun; ++n) square[n] = memory_.weights[i + n];
+        single::transpose<kRun>(square);
+        for (uint32_t lane = 0; lane < kRun; ++lane) {
+          T start;
+          std::memcpy(&start, runs_[lane]->global_weights + i, sizeof start);
+          const T change = square[lane] - start;
+          std::memcpy(memory_.changes[lane] + i, &change, sizeof change);
+        }
+      }
+    }
+    for (uint32_t i = kInSquares; i < model::kGlobalCount; ++i)
+      for (uint32_t lane = 0; lane < kRun; ++lane)
+        memory_.changes[lane][i] = Lanes<T>::get(memory_.weights + i, lane) - runs_[lane]->global_weights[i];
   }
 
   Status send_one(const Updates& updates, uint32_t lane, float* residual) {

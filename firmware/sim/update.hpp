@@ -9,6 +9,7 @@
 
 #include "delta_codec.hpp"
 #include "frame.hpp"
+#include "highest.hpp"
 #include "protocol.hpp"
 #include "topk.hpp"
 
@@ -42,8 +43,8 @@ inline uint32_t wire_bytes(const uint8_t* body, size_t size) {
 template <uint32_t kCount, size_t kWindow, size_t kMacBytes>
 class Update {
  public:
-  // The change of every weight, to be written before `select`.
-  float change[kCount];
+  // The change of every weight, kCount of them, to be written before `select`.
+  float* change;
 
   // Selects the entries that are sent, and their coding. Fails as DeltaEncoder::freeze.
   template <uint32_t kLayers>
@@ -60,16 +61,13 @@ class Update {
       for (uint32_t i = 0; i < kCount; ++i) priorities_[i] = static_cast<int32_t>(magnitude_bits(change[i]));
     }
     if (parts == 1) {
-      select_part(0, kCount, count_);
+      mark_highest(priorities_, 0, kCount, count_, selected_, near_);
     } else {
       Apportionment apportionment(count_, kCount, parts);
       for (uint32_t part = 0, begin = 0; part < parts; begin = layer_ends[part++])
-        select_part(begin, layer_ends[part], apportionment.next(layer_ends[part] - begin));
+        mark_highest(priorities_, begin, layer_ends[part], apportionment.next(layer_ends[part] - begin), selected_, near_);
     }
-    for (uint32_t i = 0, rank = 0; i < kCount; ++i) {  // without a branch, which would be guessed wrongly
-      chosen_[rank] = i;
-      rank += selected_[i];
-    }
+    list_marked(selected_, kCount, chosen_);
     choose_coding();
     return Status::kOk;
   }
@@ -129,7 +127,7 @@ class Update {
 
   // Writes what the host does not receive of every change; `values` are those that `decode` wrote.
   void unsent(const float* values, float* rest) const {
-    std::memcpy(rest, change, sizeof change);
+    std::memcpy(rest, change, sizeof(float) * kCount);
     for (uint32_t rank = 0; rank < count_; ++rank) rest[chosen_[rank]] = values_[rank] - values[rank];
   }
 
@@ -293,26 +291,6 @@ class Update {
     std::memcpy(to, &held, sizeof held);
   }
 
-  // Marks the k entries of begin..end-1 with the highest priorities; among equals the first ones. Halves the interval of the
-  // threshold: counting is so fast in a vector unit that it beats a histogram.
-  void select_part(uint32_t begin, uint32_t end, uint32_t k) {
-    const int32_t* const priorities = priorities_;
-    int32_t least = 0, beyond = INT32_MAX;  // at least k priorities reach the one, fewer than k the other
-    uint32_t reached = end - begin;
-    for (int32_t middle = 1; reached != k && beyond - least > 1; middle = least + (beyond - least) / 2) {  // many changes are 0
-      int32_t count = 0;
-      for (uint32_t i = begin; i < end; ++i) count += priorities[i] >= middle;
-      if (static_cast<uint32_t>(count) < k) beyond = middle;
-      else least = middle, reached = static_cast<uint32_t>(count);
-    }
-    for (uint32_t i = begin; i < end; ++i) selected_[i] = priorities[i] >= least;
-    for (uint32_t i = end; reached > k && i > begin;) {  // all that are equal to the threshold were counted
-      if (priorities[--i] != least) continue;
-      selected_[i] = 0;
-      --reached;
-    }
-  }
-
   // The coding that takes the fewest bits, as delta::Planner finds it.
   void choose_coding() {
     gaps_[0] = 0;
@@ -363,11 +341,8 @@ class Update {
       // A bitmap has a 1 for each entry and a 0 for each other weight; Rice codes with parameter 0 are its complement.
       const uint8_t* from = selected_ + chosen_[rank];
       for (uint32_t i = 0; i < used; i += 8, from += 8) {
-        constexpr uint64_t kGather = 0x0102040810204080;  // moves the lowest bits of 8 bytes into the highest byte
-        uint64_t flags;
-        std::memcpy(&flags, from, sizeof flags);
         const uint32_t valid = used - i < 8 ? (1u << (used - i)) - 1 : 0xFF;
-        to[i / 8] = static_cast<uint8_t>(((flags * kGather >> 56) ^ (is_bitmap ? 0 : 0xFF)) & valid);
+        to[i / 8] = static_cast<uint8_t>((flags(from) ^ (is_bitmap ? 0 : 0xFF)) & valid);
       }
       return;
     }
@@ -391,12 +366,13 @@ class Update {
 
   int32_t priorities_[kCount];      // 31 bits; signed numbers compare faster
   uint8_t selected_[64 * kWords + 64] = {};  // whether each entry is sent, as 1 or 0
-  uint32_t chosen_[kCount + 1];  // indices of the entries
+  uint32_t chosen_[kCount + 8];  // indices of the entries, written eight at a time
   uint32_t gaps_[kCount];
   float values_[kCount];
   uint8_t sent_[sizeof(float) * kCount];  // the values' bytes
   uint8_t frame_[kWindow + sizeof(uint64_t)];
   uint32_t count_ = 0, widest_ = 0, bits_ = 0;
+  int32_t near_ = 1;  // where the last threshold was
   delta::Format format_;
   protocol::Coding coding_ = protocol::Coding::kRice0;
 };

@@ -72,6 +72,27 @@ def test_impossible_numbers_of_clients_are_refused_before_a_board_is_started(run
         run.verify(threads=-1)
 
 
+@pytest.mark.parametrize("output", ["", ".", "..", "/"])
+def test_an_export_into_a_folder_is_refused(run: tmf.Run, output: str) -> None:
+    with pytest.raises(tmf.ExportError, match=r"a folder|no suffix"):
+        run.export(output)
+
+
+def test_one_device_needs_no_list_and_none_is_refused(run: tmf.Run, tmp_path: Path) -> None:
+    for call in (
+        lambda devices: tmf.train(run.experiment, devices, out=tmp_path / "run"),
+        lambda devices: run.adapt(devices=devices),
+        lambda devices: tmf.started(run.experiment, devices).__enter__(),
+    ):
+        with pytest.raises(tmf.UsageError, match="no device is given"):
+            call([])
+        with pytest.raises(tmf.LaunchError, match="device 'native:0'"):
+            call("native:0")
+    with pytest.raises(tmf.DataError, match="client 'anna'"):
+        run.adapt(clients="anna", devices="native:1")
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_report_and_an_export_are_written_where_they_are_asked_for(run: tmf.Run, tmp_path: Path) -> None:
     assert run.report(tmp_path / "page.html").read_text().lstrip().lower().startswith("<!doctype html>")
     with np.load(run.export(tmp_path / "weights.npz")) as file:
@@ -173,3 +194,10 @@ def test_the_module_is_a_command(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-m", "tinymetafed", "codegen", SINE, "--board", "mps2", "-o", tmp_path, "--json"],
                           capture_output=True, text=True, check=True)  # fmt: skip
     assert json.loads(done.stdout)["board"] == "mps2"
+
+
+def test_a_run_without_a_place_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").symlink_to("a disk that is not there")
+    with pytest.raises(tmf.StoreError, match="runs: not a folder, so no run folder can be made in it; choose one with --out"):
+        tmf.simulate(tmf.load(SINE, SHORT), progress=False)

@@ -7,8 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import budgets
+import pytest
 
-from tinymetafed.bench import costs, targets
+from tinymetafed.bench import costs, suite_cost, targets
 from tinymetafed.bench.activation_cost import ActivationCost, ActivationCosts
 from tinymetafed.bench.adaptation_cost import AdaptationCost
 from tinymetafed.bench.augment_cost import AugmentCost
@@ -19,8 +20,11 @@ from tinymetafed.bench.kernel_cost import Comparison, StepCost
 from tinymetafed.bench.layer_grid import PASSES, Cell, Grid, Row
 from tinymetafed.bench.level_cost import LevelCost, LevelRow
 from tinymetafed.bench.line_cost import FramingShare, LineShare, WireCost, WireRound
+from tinymetafed.bench.run_cost import RunCost
 from tinymetafed.bench.sample_cost import SampleCost
+from tinymetafed.bench.seed_cost import SeedCost
 from tinymetafed.bench.simulation_cost import ManyClients, SimulationCost
+from tinymetafed.bench.suite_cost import SuiteCost
 from tinymetafed.bench.uplink_cost import UpdateBytes, UplinkCost, UplinkRound
 from tinymetafed_codegen.locate import root
 from tinymetafed_codegen.memory.memory_prices import MemoryPrice
@@ -53,10 +57,33 @@ def test_targets_of_kernels_are_told_by_their_passes() -> None:
     depthwise = {name: Cell(3.0, 9.0, (cycles, 9.0), 2.5) for name, cycles in zip(PASSES, (3.0, 4.0, 5.0), strict=True)}
     pool = {"forward": Cell(8.0, 12.0, (8.0, 9.0), None), "gradient": Cell(2.0, 3.0, (2.0, 3.0), None)}
     grid = (Row("depthwise_conv2d 16x16x8, kernel 3, stride 1", 9, depthwise), Row("max_pool 24x24x8", 9, pool))
-    assert [(row.what, row.now, row.wanted) for row in targets.of_kernels(grid)] == [
-        ("depthwise 3x3, stride 1: cycles per multiplication", "4.00–9.00", "≤ 3.6"),
-        ("max_pool 2x2: times as fast as textbook", "1.50", "≥ 1.1"),
+    title = grid[0].title
+    assert [
+        (row.what, row.now, row.wanted, bool(row.note)) for row in targets.of_kernels(grid, {title: 3_073, "other": 1})
+    ] == [
+        (f"{title}: cycles per multiplication", "4.00–9.00", "≤ 3.6", True),
+        ("depthwise 3x3, stride 1, input gradient: cycles per multiplication", "4.00–9.00", "< 6.02", False),
+        (f"{title}: bytes of flash, all passes, the largest of its kind in the grid", "3,073 (estimate)", "≤ 3,072", True),
+        ("max_pool 2x2: times as fast as textbook", "1.50", "≥ 1.1", False),
+        ("passes of 2 layers above 1.25 of their limit", "0 of 3", "0", False),
     ]
+
+
+def test_an_adaptation_has_its_limit_and_messages_beside_it() -> None:
+    cost = AdaptationCost("mps2", 10, {"local": 80, "full": 20}, {"local": 1, "full": 2}, 10, 4_000, 520_000, 1_000_000)
+    least, forwards, messages = targets.of_adaptation({"n": cost}, {"n": {"local": 8_000, "full": 20_000}})
+    assert (least.now, least.limit) == ("0.52", "0.48")
+    assert "are 0.40;" in least.note and "70 further steps" in least.note
+    assert (forwards.before, forwards.now, messages.before, messages.now) == ("8", "1", "100", "30")
+
+
+def test_the_time_of_the_tests_is_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TINYMETAFED_BUILD_DIR", str(tmp_path))
+    assert suite_cost.last() is None
+    suite_cost.record(SuiteCost(480.0, 3_000, 2, 0.5))
+    assert suite_cost.last() == SuiteCost(480.0, 3_000, 2, 0.5)
+    (tmp_path / "tests.json").write_text("{}")
+    assert suite_cost.last() is None
 
 
 def test_the_worst_layers_of_the_document_are_the_budgets() -> None:
@@ -104,7 +131,9 @@ def test_measurements_are_written_and_drawn(tmp_path: Path) -> None:
         framing=[FramingShare(256, 0.04)], rounds=[WireRound("i8 both ways", 1_234, 567, 0.5, 0.75)],
         training_instructions=16_000_000, clock_hz=64_000_000, estimate="no board",
     )  # fmt: skip
-    adaptation = AdaptationCost("mps2", 40, {"local": 320, "full": 80}, 30, 61_000, 1_000_000, 2_500_000)
+    adaptation = AdaptationCost(
+        "mps2", 40, {"local": 320, "full": 80}, {"local": 1, "full": 2}, 30, 61_000, 1_000_000, 2_500_000
+    )
     uplink = UplinkCost(
         "mps2", 100, [UpdateBytes(25, 280, 500.0, 440.0, 100.0, 300.0, 352.0)],
         UplinkRound(12_000, 10_000, 620, 600, 1_000_000, 100_000), UplinkRound(13_500, 10_028, 700, 500, 1_000_000, 130_000),
@@ -148,6 +177,9 @@ def test_measurements_are_written_and_drawn(tmp_path: Path) -> None:
         {"n": ArenaBytes(1_100, 1_010, 1_000)},
         (sample, counted),
         CommandCost(0.25, 0.5, 0.1),
+        RunCost(14.2, 23.0, 0.9, 25.6, 2.0, 0.2, 2.1, 1.0),
+        SeedCost(8, 100.0, 130.0, 500.0),
+        SuiteCost(480.0, 3_000, 2, 0.5),
     )
     figures = Costs("mps2", "-Os", {"n": levels}, grid, {"sine": simulated}, wire, "gcc 1", *shown)
     document, picture = costs.write(figures, tmp_path)
@@ -163,14 +195,19 @@ def test_measurements_are_written_and_drawn(tmp_path: Path) -> None:
         ["add", "5.00", "", "6.0–7.0", "6.0", "", "", "", "", "", "", "", ""],
     ]
     reached = {row[1]: row[2:] for row in rows(text, "| area | what")}
-    assert reached["adapting n: instructions, of whole steps"] == ["1", "0.40", "≤ 0.5", "", ""]
-    assert reached["update of n, P = 25: bytes, of indices + adaptive entropy"] == ["1.25 (packed)", "1.10", "≤ 1.15", "1", ""]
-    assert reached["f16 download by difference, every round: of all weights"] == ["1", "0.24", "≤ 0.3", "", ""]
-    assert reached["sine: % of the multiply-adds of one core without fused ones"] == ["45–53", "40", "≥ 62", "50", ""]
-    assert reached["sine: one client alone, of the time in a lane"] == ["", "4.00", "≤ 2", "", ""]
-    assert reached["sine: times as fast as JAX"] == ["", "4.0", "", "", "6.00 µs a step"]
-    assert reached["sine: seconds of processor time per million clients"] == ["", "10", "≤ 60", "", ""]
-    assert reached["`tinymetafed --help`: seconds"] == ["1.7", "0.25", "≤ 0.5", "", ""]
+    assert reached["adapting n: instructions, of whole steps"] == ["1", "0.40", "≤ 0.5", "0.03", "", ""]
+    assert reached["update of n, P = 25: bytes, of indices + adaptive entropy"][:4] == ["1.25 (packed)", "1.10", "≤ 1.15", "1"]
+    assert reached["f16 download by difference, every round: of all weights"] == ["1", "0.24", "≤ 0.3", "", "", ""]
+    peak = reached["sine: % of the multiply-adds of one core without fused ones"]
+    assert peak[:4] == ["45–53", "40", "≥ 62", "50"] and peak[5].startswith("2.5x away")
+    assert reached["sine: one client alone, of the time in a lane"][:3] == ["", "4.00", "≤ 2"]
+    assert reached["sine: times as fast as JAX"][1:5] == ["4.0", "", "", "6.00 µs a step"]
+    assert reached["sine: seconds of processor time per million clients"][1:3] == ["10", "≤ 60"]
+    assert reached["`tinymetafed --help`: seconds"][:3] == ["1.7", "0.25", "≤ 0.5"]
+    assert reached["`make demo` after the set-up: seconds"][:3] == ["66", "14", "≤ 30"]
+    assert reached["`make test`: minutes"][1:3] == ["8.0", "≤ 10"]
+    assert reached["omniglot: 8 seeds in lanes, times as fast as one after the other"][:3] == ["1", "5.0", "≥ 1.9"]
+    assert reached["`simulate examples/sine.toml`: % of processor time outside of compiled kernels"][1] == "90"
     assert rows(text, "| net | vector unit") == [["sine", "avx2", "8", "4.0", "12.0"]]
     assert rows(text, "| wire types") == [["i8 both ways", "1,234", "567", "0.50", "0.75"]]
     assert "| weights in | all | every round | every 16 rounds |" in text

@@ -89,7 +89,7 @@ def test_version(command: Command) -> None:
 def test_new_prints_next_steps_and_overwrites_nothing(command: Command) -> None:
     said = command("new", "my gestures")
     assert said.code == 0 and "cd 'my gestures'" in said.out and "tinymetafed train experiment.toml" in said.out
-    assert "my gestures: there is something already" in command("new", "my gestures").error
+    assert "my gestures: exists and is not empty" in command("new", "my gestures").error
     assert "did you mean 'native'?" in command("new", "other", "--board", "natve").error
     assert [path.name for path in Path().iterdir()] == ["my gestures"]
 

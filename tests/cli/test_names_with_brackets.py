@@ -39,7 +39,9 @@ def test_classes_of_a_board(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     without = dataclasses.replace(status, sensing=dataclasses.replace(sensing, label=None))
     monkeypatch.setattr(tmf, "board_status", lambda _, insecure: without)
     assert run("status", "port", monkeypatch=monkeypatch) == 0
-    assert "none: the board has no weights since its start, or they have diverged" in " ".join(capsys.readouterr().out.split())
+    assert "none: the board has had no weights since its start, or they have diverged" in " ".join(
+        capsys.readouterr().out.split()
+    )
     assert run("predict", "port", "--features", "1", monkeypatch=monkeypatch) == 0
     assert all(name in said for name in ODD)
 

@@ -16,7 +16,7 @@ def test_what_is_no_sample_is_named(
 ) -> None:
     (tmp_path / "bytes.csv").write_bytes(bytes(range(256)))
     for words, why in (
-        (("--csv", str(tmp_path / "bytes.csv")), "bytes.csv: is no text in UTF-8"),
+        (("--csv", str(tmp_path / "bytes.csv")), "bytes.csv: is not text in UTF-8"),
         (("--csv", str(tmp_path)), f"{tmp_path}: Is a directory"),
         (("--features", "1e39"), "sample 1: a feature is NaN or infinite"),
         (("--features", "1", "--features", "inf"), "sample 2: a feature is NaN or infinite"),

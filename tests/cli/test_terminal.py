@@ -19,6 +19,7 @@ from tinymetafed import __main__ as command
 from tinymetafed import cli
 from tinymetafed.api import progress
 from tinymetafed.devices.link.record import Recorder
+from tinymetafed.projects.doctor import Finding
 
 HARMFUL = "\x1b]0;title\x07 \x1b[2J \r over \x9b31m \u202ereversed \udce4"
 
@@ -87,6 +88,16 @@ def test_every_encoding_can_be_written(encoding: str, monkeypatch: pytest.Monkey
     assert code == 0 and "train" in out
     code, out, _ = run(monkeypatch, "new", "\u4e2d\u2013\u00e4", encoding=encoding)
     assert code == 0 and ("\u4e2d" in out if encoding == "utf-8" else "\\u4e2d" in out)
+
+
+def test_an_address_in_a_narrow_table_is_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    address = "https://example.org/" + "/".join(f"part{i}" for i in range(20))
+    finding = Finding("Emulators", "renode", False, "not found", f"get it from {address}")
+    monkeypatch.setattr(tinymetafed, "examine", lambda: [finding])
+    monkeypatch.setenv("COLUMNS", "80")
+    _, out, _ = run(monkeypatch, "doctor")
+    lines = [line.split("\u2502")[-2].strip() for line in out.splitlines() if "\u2502" in line]
+    assert address in "".join(lines)
 
 
 def test_a_recording_cannot_control_the_terminal(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

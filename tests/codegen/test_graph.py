@@ -116,7 +116,7 @@ def test_backward_stops_at_the_lowest_layer_that_trains() -> None:
             "'model.layers[1].slope' = 1.5: input should be less than",
         ),
         ([dense(1), {"op": "prelu", "frozen": True}], [1], "mse", "layers[1]: frozen above model.layers[0], which trains"),
-        ([dense(1)] * 300, [1], "mse", "'model.layers' has 300 entries, the most are 256"),
+        ([dense(1)] * 300, [1], "mse", "'model.layers' has 300 entries, expected at most 256"),
         ([{"op": "global_avg_pool"}], [4], "mse", "global_avg_pool expects [height, width, channels] or [length, channels]"),
         ([dense(3, name="a"), dense(3), {"op": "add", "with": "b"}], [1], "mse", "layers[2]: with = 'b': no layer"),
         ([dense(3, name="stem"), {"op": "add", "with": "stm"}], [1], "mse", "did you mean 'stem'?"),

@@ -48,7 +48,7 @@ def test_keys_and_terms_of_a_gateway_are_refused(what: str, tmp_path: Path) -> N
             KeyFile(file).boards()
     writer = FieldWriter()
     Terms("1", HARMFUL_TOML[what], *"abcd").write(writer)
-    with pytest.raises(GatewayMessageError, match="its experiment is no TOML"):
+    with pytest.raises(GatewayMessageError, match="its experiment is not TOML"):
         Terms.read(FieldReader(writer.finished()))
 
 

@@ -41,7 +41,7 @@ _OPERATIONS = (
 )
 Operation = IntEnum(
     "Operation",
-    f"{_OPERATIONS} SCALED DOUBLE_PRODUCT LOG2 SOUNDS BLAKE2S X25519 CHACHA20 CODED CODED_OF_3 ROUNDED PACKED "
+    f"{_OPERATIONS} SCALED DOUBLE_PRODUCT LOG2 SOUNDS BLAKE2S POLY1305 X25519 CHACHA20 CODED CODED_OF_3 ROUNDED PACKED "
     "LEVELS_8 LEVELS_4 LEVELS_3 LEVELS_2 LEVELS_4_PACKED LEVELS_4_OF_3 "
     "LOAD_8 LOAD_4 LOAD_3 LOAD_2 LOAD_4_PACKED",
     start=0,
@@ -125,6 +125,10 @@ class Core:
         """BLAKE2s of two pieces, added one after the other; with a key unless it is empty."""
         question = struct.pack("<BBH", digest_bytes, len(key), len(first)) + key + first + second
         return self._call(Operation.BLAKE2S, question)
+
+    def poly1305(self, factor: bytes, message: bytes) -> bytes:
+        """Poly1305 without the addition at its end."""
+        return self._call(Operation.POLY1305, factor + message)
 
     def x25519(self, scalar: bytes, point: bytes, times: int = 1) -> bytes:
         """X25519 of a scalar and a point; each further time of the product and the scalar before it."""

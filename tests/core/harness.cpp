@@ -8,6 +8,7 @@
 #include "coded/coded_update.hpp"  // after coded_facts.hpp
 #include "crypto/blake2s.hpp"
 #include "crypto/chacha20.hpp"
+#include "crypto/poly1305.hpp"
 #include "crypto/x25519.hpp"
 #include "delta_codec.hpp"
 #include "frame.hpp"
@@ -59,6 +60,14 @@ void blake2s(tmf::Reader& in, Answer& out) {
   hash.add(in.take(rest), rest);
   hash.finish(digest);
   out.raw(digest, digest_bytes);
+}
+
+void poly1305(tmf::Reader& in, Answer& out) {
+  uint8_t factor[tmf::Poly1305::kBytes], hash[tmf::Poly1305::kBytes];
+  in.bytes(factor, sizeof factor);
+  const size_t size = in.left();
+  tmf::Poly1305::hash(factor, in.take(size), size, hash);
+  out.raw(hash, sizeof hash);
 }
 
 // Multiplies as often as asked, each time with the last product as scalar and the last scalar as point, as RFC 7748 tests it.
@@ -369,7 +378,7 @@ constexpr Operation kOperations[] = {  // in the order of core_harness.Operation
     map<tmf::sqrt>, map<tmf::expm1>, map<tmf::log1p>, map<tmf::erf>, threefry, draw, select<128>, select<2>, delta<1, Packed<1>>, delta<3, Packed<3>>,
     received<tmf::protocol::Dtype::kF32>, received<tmf::protocol::Dtype::kF16>, received<tmf::protocol::Dtype::kI8>,
     scaled, double_product, map<tmf::log2>, sounds,
-    blake2s, x25519, chacha20, delta<1, tmf::CodedUpdate>, delta<3, tmf::CodedUpdate>, map<rounded_to_half>,
+    blake2s, poly1305, x25519, chacha20, delta<1, tmf::CodedUpdate>, delta<3, tmf::CodedUpdate>, map<rounded_to_half>,
     packed_and_unpacked,
     delta<1, Levels<1, 8, true>>, delta<1, Levels<1, 4, true>>, delta<1, Levels<1, 3, true>>, delta<1, Levels<1, 2, true>>,
     delta<1, Levels<1, 4, false>>, delta<3, Levels<3, 4, true>>,

@@ -1,4 +1,4 @@
-"""A fixture that connects sessions with fake devices and closes them after the test."""
+"""Fixtures that connect sessions with fake devices, and close sessions and fleets after the test."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from clocks import FakeClock
 from fake_device import Connect, FakeBoard, FakeLine
+from stand_ins import MADE
 
 from tinymetafed.devices.link.session import Session
 
@@ -28,3 +29,13 @@ def connect() -> Iterator[Connect]:
             return board, session
 
         yield start
+
+
+@pytest.fixture(autouse=True)
+def _fleets_closed() -> Iterator[None]:
+    """Ends the searches of all fleets of stand-ins that a test has made."""
+    yield
+    for made in MADE:
+        with made:
+            pass
+    MADE.clear()

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import os
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import authenticated_board
 import pytest
 from authenticated_board import authenticated_sine
+from cobs import cobs  # type: ignore[import-untyped]
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from in_process import Device, Fault, Line
 
-from tinymetafed.devices.link.link_errors import DeviceRefused, LinkError, NotEnrolled, SessionLost, WrongKey
+from tinymetafed.devices.link.link_errors import DeviceRefused, LinkError, NotEnrolled, SessionLost, WrongFirmware, WrongKey
 from tinymetafed.devices.link.session import Session
 from tinymetafed.learn.strategies import open_strategy
 from tinymetafed.learn.weights import initial
@@ -24,7 +27,7 @@ from tinymetafed_codegen import protocol, spec
 from tinymetafed_codegen.board import boards
 from tinymetafed_codegen.design import design
 from tinymetafed_codegen.locate import find
-from tinymetafed_codegen.optional_messages.authentication_messages import MAC_BYTES, AskRefusals
+from tinymetafed_codegen.optional_messages.authentication_messages import HASHED_ABOVE, MAC_BYTES, AskRefusals, Response
 from tinymetafed_codegen.protocol import Program
 from tinymetafed_codegen.section import SpecError
 
@@ -180,7 +183,7 @@ def test_macs_leave_the_weights_as_they_are_and_cost_eight_bytes_a_frame(line: L
     spent = session.traffic - before
     assert found == trained(authenticated(line), 1 << 20)
     assert session.forged == 0 and spent.retries == 0
-    # Configure, 5 Load, Train, Await, 2 Pull and 10 Fetch at most.
+    # Configure, 3 Load, Train, Await, 2 Pull and 10 Fetch at most.
     assert spent.down + spent.up < 2 * 4_800
 
 
@@ -208,6 +211,24 @@ def test_a_changed_answer_is_dropped(library: Path, data: st.DataObject) -> None
     assert session.refusals().sessions == 1, "the repeated request has the board's own answer"
     assert session.forged == 1
     device.close()
+
+
+def test_firmware_of_an_earlier_version_is_refused_by_name(line: Line) -> None:
+    """It has the key and proves it, under a label of its own; its frames have other MACs."""
+    enrolled(line)
+    session = plain(line)
+    hello = session.hello()
+    genuine = session.challenge
+
+    def as_before(nonce: bytes) -> Response | None:
+        response = genuine(nonce)
+        assert response is not None
+        proof = hashlib.blake2s(b"\0" + hello.pack() + nonce + response.nonce, key=KEY).digest()[:16]
+        return dataclasses.replace(response, proof=proof)
+
+    session.challenge = as_before  # type: ignore[method-assign]
+    with pytest.raises(WrongFirmware, match="authenticates as an earlier version did; flash this version's firmware"):
+        session.authenticate(hello, (OTHER_KEY, KEY))
 
 
 class Board:
@@ -262,6 +283,52 @@ def test_counters_go_up_and_only_the_last_one_is_repeated(library: Path, steps: 
             replayed += 1
         else:
             forged += 1
+    board.device.close()
+
+
+@pytest.mark.parametrize("size", [HASHED_ABOVE - 3, HASHED_ABOVE - 2, HASHED_ABOVE - 1, 64, 300, 900])
+def test_a_mac_covers_every_byte_of_short_and_long_frames(library: Path, size: int) -> None:
+    """A request of such a payload has its MAC taken, and no other payload has it."""
+    board = Board(library)
+    type_id, payload = 0x53, bytes(range(256)) * 4
+    sealed = board.keys.sealed(201, type_id, payload[:size])
+    for at in {0, 1, size // 2, size - 1, size, size + 7}:
+        changed = bytearray(sealed)
+        changed[at] ^= 0x10
+        assert board.sends(type_id, 201, bytes(changed)) == []
+    for other in (payload[:size] + b"\0", payload[: size - 1], b""):
+        assert board.sends(type_id, 201, other + sealed[size:]) == []
+    (answer,) = board.sends(type_id, 201, sealed)
+    refusal = board.keys.opened(201, answer.type_id, answer.payload)
+    assert refusal is not None and protocol.ErrorAnswer.unpack(refusal).status == protocol.Status.BAD_LENGTH
+    board.device.close()
+
+
+def test_a_mac_says_more_than_a_crc(library: Path) -> None:
+    """A damaged CRC behind a right MAC does not count; a damaged frame is no forged one."""
+    board = Board(library)
+    request = AskRefusals()
+
+    def sends(counter: int, *, mac: int = 0, crc: int = 0) -> list[Frame]:
+        frame = bytes((request.type_id, counter & 0xFF)) + board.keys.sealed(counter, request.type_id, request.pack())
+        body = bytearray(frame + zlib.crc32(frame).to_bytes(4, "little"))
+        body[-5] ^= mac
+        if mac and not crc:
+            body[-4:] = zlib.crc32(body[:-4]).to_bytes(4, "little")
+        body[-1] ^= crc
+        board.device.receive(cobs.encode(bytes(body)) + b"\0")
+        return Decoder().feed(board.device.sent())
+
+    def refusals(answers: list[Frame], counter: int) -> bytes | None:
+        (answer,) = answers
+        return board.keys.opened(counter, answer.type_id, answer.payload)
+
+    nothing = (0).to_bytes(4, "little") * 2 + b"\1\0\0\0"
+    assert refusals(sends(201, crc=1), 201) == nothing
+    assert sends(202, mac=1, crc=1) == []
+    assert refusals(sends(202), 202) == nothing, "damaged, not forged"
+    assert sends(203, mac=1) == []
+    assert refusals(sends(203), 203) == b"\1" + nothing[1:]
     board.device.close()
 
 

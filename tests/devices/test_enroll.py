@@ -173,7 +173,7 @@ def test_a_forgotten_board_can_be_enrolled_anew(
     for words, why in (
         (("enroll",), "give one of"),
         (("enroll", "--name", "a"), "name the board's port too"),
-        (("enroll", "native:1", "--name", "a"), "names processes that would be started now"),
+        (("enroll", "native:1", "--name", "a"), "would start processes"),
         (("enroll", "socket://192.0.2.1:1", "--name", "a"), "--insecure"),
     ):
         code, said = command(*words)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from in_process import Device, Fault, Line
 
-from tinymetafed.devices.device_clients import Job, examples, run
+from tinymetafed.devices.client_program import Job, examples, run
 from tinymetafed.devices.link.session import Session
 from tinymetafed.learn.codecs import downlink
 from tinymetafed.learn.tasks import Samples

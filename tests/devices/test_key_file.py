@@ -59,7 +59,7 @@ def test_a_name_is_a_few_printable_characters(keys: KeyFile, name: str) -> None:
 
 def test_a_name_belongs_to_one_board(keys: KeyFile) -> None:
     keys.put(KITCHEN)
-    with pytest.raises(EnrollError, match=r"board 0000000000000000 \(nano33ble\) is called so.*enroll --forget kitchen"):
+    with pytest.raises(EnrollError, match=r"board 0000000000000000 \(nano33ble\) has this name.*enroll --forget kitchen"):
         keys.put(EnrolledBoard("kitchen", "2" * 16, "mps2", (b"x" * 32,)))
     assert keys.boards() == (KITCHEN,)
 
@@ -81,13 +81,13 @@ def test_a_damaged_file_is_named(keys: KeyFile, text: str) -> None:
     keys.path.parent.mkdir()
     keys.path.write_text(text)
     keys.path.chmod(0o600)
-    with pytest.raises(KeyFileError, match=r"keys\.toml: is no file of keys.*restore it from a copy"):
+    with pytest.raises(KeyFileError, match=r"keys\.toml: is not a file of keys.*restore it from a copy"):
         keys.boards()
 
 
 def test_a_folder_or_a_device_is_no_key_file(tmp_path: Path) -> None:
     for path in (tmp_path, Path(os.devnull)):
-        with pytest.raises(KeyFileError, match=f"{path}: is no file; name one with TINYMETAFED_KEYS"):
+        with pytest.raises(KeyFileError, match=f"{path}: is not a regular file; name one with TINYMETAFED_KEYS"):
             KeyFile(path).boards()
 
 

@@ -123,11 +123,13 @@ def test_parse() -> None:
 @pytest.mark.parametrize(
     ("url", "words"),
     [
-        ("native:0", "from 1 on, for instance native:4"),
-        ("native:-2", "from 1 on"),
-        ("native:", "from 1 on"),
-        ("qemu", "from 1 on"),
-        ("qemu:x", "from 1 on"),
+        ("native:0", "of at least 1, for instance native:4"),
+        ("native:-2", "of at least 1"),
+        ("native:٤", "of at least 1"),
+        ("native:10001", "at most 10,000 devices"),
+        ("native:", "of at least 1"),
+        ("qemu", "of at least 1"),
+        ("qemu:x", "of at least 1"),
         ("qemu:4@mps3", "did you mean 'mps2'?"),
         ("native:1@mps2", "use qemu:1"),
         ("qemu:3@native", "use native:3"),
@@ -262,7 +264,7 @@ def test_no_process_outlives_a_killed_host(install: Install, tmp_path: Path, kin
 
 def test_the_output_of_a_failed_program_is_shown(install: Install) -> None:
     program = install("native", first="sys.exit('cannot map the arena')")
-    with pytest.raises(LaunchError, match=r"firmware: ended at its start \(exit code 1\): cannot map the arena"):
+    with pytest.raises(LaunchError, match=r"firmware: exited at start-up \(exit code 1\): cannot map the arena"):
         launch(parse(["native:1"]), lambda board: program).__enter__()
 
 
@@ -300,7 +302,7 @@ def test_a_restart_may_take_as_long_as_a_start(install: Install, monkeypatch: py
 def test_a_program_that_announces_no_line_is_named(install: Install) -> None:
     first = "print('hello', flush=True); pathlib.Path(__file__).with_name('event').touch(); time.sleep(600)"
     program = install("native", first=first)
-    with pytest.raises(LaunchError, match="no serial line; it said 'hello"):
+    with pytest.raises(LaunchError, match="no serial line; its output: 'hello"):
         launch(parse(["native:1"]), lambda board: program, clock=until_event(program)).__enter__()
 
 

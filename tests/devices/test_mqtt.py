@@ -223,7 +223,7 @@ class SkippingClock(FakeClock):
 def test_a_wrong_topic_is_named_with_the_boards_beside_it(broker: Mosquitto) -> None:
     for name in ("hall", "kitchen"):
         Board(broker, f"lab/{name}")
-    with pytest.raises(PortError, match=r"announced itself at the topic lab/kitchn; boards beside it: lab/hall, lab/kitchen"):
+    with pytest.raises(PortError, match=r"announced itself at the topic lab/kitchn; boards next to it: lab/hall, lab/kitchen"):
         opened(broker, "lab/kitchn", clock=SkippingClock(beside=["lab/hall", "lab/kitchen"]))
 
 
@@ -240,7 +240,7 @@ def test_all_boards_below_a_topic(broker: Mosquitto) -> None:
     assert [(spec.url, spec.declared) for spec in found] == [
         (f"{place}/lab/kitchen", None), (f"{place}/lab/hall", "esp32dev"), ("native:1", None),
     ]  # fmt: skip
-    assert events == [f"{place}/lab/gone: is not connected to the broker, so the run goes without it"]
+    assert events == [f"{place}/lab/gone: is not connected to the broker, so the run continues without it"]
     with pytest.raises(PortError, match=r"/attic/\+: no board is connected to the broker below this topic; switch"):
         found_boards(parse([f"{place}/attic/+"]), SkippingClock())
     with pytest.raises(UsageError, match="means all boards below a topic"):
@@ -375,10 +375,10 @@ def test_a_server_that_is_no_broker_is_named() -> None:
         ("mqtt://host/lab/a?", "expected mqtt://HOST/TOPIC"),
         ("mqtt://host/lab/a?user=me", "expected mqtt://HOST/TOPIC"),
         ("mqtt://me:secret@host/lab/a", "a user or password in a URL is seen by everybody on this machine"),
-        ("mqtt://host/+", "is no topic of boards"),
-        ("mqtt://host/+/a", "is no topic of boards"),
-        ("mqtt://host/lab/a+", "is no topic of boards"),
-        ("mqtt://host/lab//a", "is no topic of boards"),
+        ("mqtt://host/+", "is not a topic of boards"),
+        ("mqtt://host/+/a", "is not a topic of boards"),
+        ("mqtt://host/lab/a+", "is not a topic of boards"),
+        ("mqtt://host/lab//a", "is not a topic of boards"),
         (f"mqtt://host/{'a' * 65}", "the topic has 65 characters, expected up to 64"),
         ("mqtt://host/lab/a?ca=x.pem", "ca=, cert= and key= are for mqtts://"),
         ("mqtts://host/lab/a?key=x.pem", "name its file too"),
@@ -398,7 +398,7 @@ def test_options_come_behind_the_board() -> None:
 
 @pytest.mark.parametrize("url", ["mqtt://host/lab/a", "mqtts://host/lab/a?ca=x", "mqtt://localhost/lab/+", "MQTT://host/lab/a"])
 def test_boards_at_a_broker_must_be_authenticated(url: str) -> None:
-    with pytest.raises(DeviceUrlError, match="whoever may use the broker could answer for a board"):
+    with pytest.raises(DeviceUrlError, match="everybody who may use the broker could answer in place of a board"):
         require_secure([url], "none", insecure=False)
     require_secure([url], "none", insecure=True)
     require_secure([url], "authenticated", insecure=False)

@@ -96,7 +96,7 @@ def test_a_file_that_is_no_recording_is_refused(tmp_path: Path, content: str) ->
     with pytest.raises(RecordingError, match=str(path)):
         replay(path)
     if "recording" not in content:
-        with pytest.raises(RecordingError, match="is no recording; give a serial port"):
+        with pytest.raises(RecordingError, match="is not a recording; give a serial port"):
             list(monitor.lines(str(path)))
 
 

@@ -265,5 +265,5 @@ def test_a_board_that_reads_bytes_is_asked_with_numbers_of_a_file(
     for wrong in (flat[0][:-1], np.append(flat[0], 0)):
         with pytest.raises(AskError, match=f"does not take {wrong.size} features"):
             scores(wrong)
-    with pytest.raises(AskError, match="sample 2 has a feature that is none; give whole numbers from 0 to 255"):
+    with pytest.raises(AskError, match="sample 2 has a feature that is not a byte; give whole numbers from 0 to 255"):
         scores(flat[0], np.where(np.arange(flat[0].size) == 7, -0.5, flat[0]))

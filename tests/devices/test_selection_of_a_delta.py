@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from tinymetafed.devices.device_clients import Job, federate
+from tinymetafed.devices.client_program import Job, federate
 from tinymetafed.learn.codecs import coded_delta, delta
 from tinymetafed_codegen.optional_messages.coded_messages import CodedDelta
 from tinymetafed_codegen.protocol import Dtype, Phase, Program, Recipe, SampleSet, Selection, Variant

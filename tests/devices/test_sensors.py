@@ -262,7 +262,7 @@ def test_only_firmware_with_a_sensor_replays(tmp_path: Path) -> None:
         running(design_of(sine(), "sine"), [f"native:1?replay={tmp_path}"], Quiet()),
     ):
         pass
-    with pytest.raises(tmf.UsageError, match="names a process that is started now; name the experiment"):
+    with pytest.raises(tmf.UsageError, match="starts a process, which needs firmware; name its experiment"):
         tmf.record(f"native:1?replay={tmp_path}", tmp_path, progress=False)
 
 

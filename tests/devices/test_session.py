@@ -198,7 +198,7 @@ def test_every_status_has_a_message(status: Status) -> None:
 def test_a_refusal_of_no_known_status_names_it(connect: Connect, status: int) -> None:
     device, session = connect()
     device._answer = lambda frame: protocol.ErrorAnswer(status, 5)  # type: ignore[method-assign, arg-type]
-    words = rf"^{device.url}: answered Fetch with something else: ErrorAnswer\.status = {status}: expected one of UNKNOWN_TYPE"
+    words = rf"^{device.url}: answered Fetch with an unexpected message: ErrorAnswer\.status = {status}: expected one of"
     with pytest.raises(DeviceGarbled, match=words):
         session.fetch(0, 1)
 

@@ -312,7 +312,7 @@ def test_a_board_that_only_its_broker_names_is_not_waited_for(
             with begun as devices:
                 assert [device.hello.unique_id for device in devices] == [b"a board."]
             (said,) = events
-            assert said.startswith(f"{ghost.url}: ") and said.endswith("; the run goes without it, as other boards answer")
+            assert said.startswith(f"{ghost.url}: ") and said.endswith("; the run continues without it, as other boards answer")
         else:
             with pytest.raises(PortError, match=ghost.url), begun:
                 pass

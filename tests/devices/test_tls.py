@@ -344,7 +344,7 @@ def test_lines_that_leave_the_machine_must_be_secured() -> None:
     for url in OPEN:
         with pytest.raises(DeviceUrlError) as refused:
             require_secure(["native:1", url], "none", insecure=False)
-        assert str(refused.value).startswith(f"device '{url}': leaves this machine")
+        assert str(refused.value).startswith(f"device '{url}': leads to another machine")
         assert "tls://HOST:PORT" in str(refused.value) and "--insecure" in str(refused.value)
         require_secure([url], "authenticated", insecure=False)
         require_secure([url], "none", insecure=True)
@@ -381,9 +381,9 @@ def test_every_function_that_is_given_devices_refuses_open_lines(tmp_path: Path)
     assert with_devices <= calls.keys()
     for name, call in calls.items():
         with pytest.raises(
-            tmf.UsageError, match=r"leaves this machine|whose board runs already|restarts its boards"
+            tmf.UsageError, match=r"leads to another machine|of a board that is running already|restarts its boards"
         ) as refused:
             call()
         assert url in str(refused.value), name
-    with pytest.raises(tmf.UsageError, match="leaves this machine"):
+    with pytest.raises(tmf.UsageError, match="leads to another machine"):
         tmf.train(few, test_device=url, out=tmp_path / "new")

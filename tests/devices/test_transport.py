@@ -208,7 +208,7 @@ def test_a_socket_without_a_server_is_named() -> None:
 def test_a_path_that_is_no_port_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "notes.txt"
     file.write_text("no line")
-    with pytest.raises(PortError, match="no serial port"):
+    with pytest.raises(PortError, match="is not a serial port"):
         open_transport(str(file))
     with pytest.raises(PortError, match="cannot be opened"):
         open_transport("nonsense://x")

@@ -24,7 +24,7 @@ from compiled_model import CHECKS_ARE_CALLS
 from reference import run
 from small_runs import Quiet, sine
 
-from tinymetafed.devices import device_clients
+from tinymetafed.devices import client_program
 from tinymetafed.devices.device_urls import DeviceUrlError, parse
 from tinymetafed.devices.launch import Device, launch
 from tinymetafed.devices.link.link_errors import DeviceRefused
@@ -370,15 +370,15 @@ def every_board_serves(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """No board takes a second client before every board has taken its first, whatever the machine's scheduling."""
     first = threading.Barrier(count, timeout=HUNG_SECONDS)
     seen: set[str] = set()
-    federate = device_clients.federate
+    federate = client_program.federate
 
-    def wait_for_all(session: Session, *job: Any) -> device_clients.ClientResult:
+    def wait_for_all(session: Session, *job: Any) -> client_program.ClientResult:
         if session.name not in seen:
             seen.add(session.name)
             first.wait()
         return federate(session, *job)
 
-    monkeypatch.setattr(device_clients, "federate", wait_for_all)
+    monkeypatch.setattr(client_program, "federate", wait_for_all)
 
 
 def sanitized(experiment: Experiment, folder: Path, findings: Path) -> Path:

@@ -12,7 +12,7 @@ from processor import share
 from rig import absent
 from small_runs import Quiet, sine
 
-from tinymetafed.devices import device_clients as device
+from tinymetafed.devices import client_program as device
 from tinymetafed.devices.running import running
 from tinymetafed.runs import training
 from tinymetafed.runs.setup import design_of, set_up

@@ -8,7 +8,7 @@ import pytest
 from rig import present
 from small_runs import Quiet, sine
 
-from tinymetafed.devices.device_clients import ClientResult, Job, federate
+from tinymetafed.devices.client_program import ClientResult, Job, federate
 from tinymetafed.devices.fleet import Fleet
 from tinymetafed.devices.link.session import Session
 from tinymetafed.devices.link.transport import Transport

@@ -14,7 +14,7 @@ import pytest
 from clocks import HUNG_SECONDS
 from small_runs import Quiet
 
-from tinymetafed.devices import device_clients, ports, shared_work
+from tinymetafed.devices import client_program, ports, shared_work
 from tinymetafed.devices.device import Device
 from tinymetafed.devices.device_clients import DeviceClients
 from tinymetafed.devices.fleet import Fleet
@@ -209,14 +209,14 @@ HONEST.lied.set()
 @contextmanager
 def starting(experiment: Experiment, data: Path | None) -> Iterator[Boards]:
     """Starts three boards."""
-    honestly, federate = ports.Wrapping.wrap, device_clients.federate
+    honestly, federate = ports.Wrapping.wrap, client_program.federate
     made: list[Boards] = []
 
     def wrap(self: Any, transport: Transport, device: str, reboot: Callable[[], None] | None = None) -> Transport:
         line = honestly(self, transport, device, reboot)
         return LyingLine(line, made[0]) if device == LIAR and made else line  # type: ignore[return-value]
 
-    def wait(session: Session, *job: Any) -> device_clients.ClientResult:
+    def wait(session: Session, *job: Any) -> client_program.ClientResult:
         """The others train nothing before the first board has lied."""
         if session.name != LIAR:
             assert made[0].liar.lied.wait(HUNG_SECONDS), "hung"
@@ -224,7 +224,7 @@ def starting(experiment: Experiment, data: Path | None) -> Iterator[Boards]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ports.Wrapping, "wrap", wrap)
-        patch.setattr(device_clients, "federate", wait)
+        patch.setattr(client_program, "federate", wait)
         patch.setattr(shared_work, "OVERDUE_SECONDS", 0.3)
         with running(design_of(experiment, "test"), ["native:3"], Events()) as fleet:
             made.append(Boards(fleet.devices, experiment, data))

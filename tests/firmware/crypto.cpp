@@ -1,8 +1,9 @@
-// Hash, stream and shared secrets on the boards themselves: vectors of RFC 7693, RFC 8439 and RFC 7748.
+// Hashes, stream and shared secrets on the boards themselves: vectors of RFC 7693, RFC 8439 and RFC 7748.
 #include <cstring>
 
 #include "crypto/blake2s.hpp"
 #include "crypto/chacha20.hpp"
+#include "crypto/poly1305.hpp"
 #include "crypto/x25519.hpp"
 
 #include "check.hpp"
@@ -17,6 +18,15 @@ TEST("BLAKE2s of abc is that of RFC 7693, appendix B") {
   hash.add("abc", 3);
   hash.finish(digest);
   CHECK(std::memcmp(digest, expected, sizeof expected) == 0);
+}
+
+TEST("Poly1305 has the tag of RFC 8439, section 2.5.2, once the key's second half is added") {
+  const uint8_t factor[] = {0x85, 0xD6, 0xBE, 0x78, 0x57, 0x55, 0x6D, 0x33, 0x7F, 0x44, 0x52, 0xFE, 0x42, 0xD5, 0x06, 0xA8};
+  // The tag a8061dc1305136c6c22b8baf0c0127a9 without 0103808afb0db2fd4abff6af4149f51b.
+  const uint8_t expected[] = {0xA7, 0x03, 0x9D, 0x36, 0x35, 0x43, 0x84, 0xC8, 0x77, 0x6C, 0x94, 0xFF, 0xCA, 0xB7, 0x31, 0x8E};
+  uint8_t hash[Poly1305::kBytes];
+  Poly1305::hash(factor, reinterpret_cast<const uint8_t*>("Cryptographic Forum Research Group"), 34, hash);
+  CHECK(std::memcmp(hash, expected, sizeof expected) == 0);
 }
 
 TEST("ChaCha20 has the block of RFC 8439, appendix A.1, vector 3") {

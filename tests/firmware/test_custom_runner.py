@@ -118,7 +118,7 @@ def _line_of(process: subprocess.Popen[bytes], seconds: float) -> str:
             raise UnitTestSuiteError(f"has announced no serial line in {seconds:g} s; it said {said!r}")
         data = os.read(process.stdout.fileno(), 4096)
         if not data:
-            raise UnitTestSuiteError(f"ended at its start, exit code {process.wait()}")
+            raise UnitTestSuiteError(f"exited at start-up, exit code {process.wait()}")
         said += data.decode(errors="replace")
     return match[1]
 

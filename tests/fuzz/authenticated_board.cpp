@@ -8,6 +8,7 @@
 #include "in_process.cpp"
 
 #include "crypto/blake2s.hpp"
+#include "crypto/poly1305.hpp"
 
 bool tmf::port::entropy(uint8_t* to, size_t size) {
   static std::mt19937 random(20261129);
@@ -65,7 +66,7 @@ Bytes body(uint8_t sequence, const Message& message) {
 }
 
 // What the attacker has tried, by kind, and what has come of it; authenticated_board.py reads both.
-enum Kind { kForged, kFlipped, kReplayed, kReordered, kOfEarlierSession, kStripped, kHandshake, kKinds };
+enum Kind { kForged, kFlipped, kSpliced, kReplayed, kReordered, kOfEarlierSession, kStripped, kHandshake, kKinds };
 
 struct Report {
   uint64_t tried[kKinds];
@@ -120,12 +121,15 @@ class Attack {
     return answers;
   }
 
-  Bytes mac(const Bytes& key, uint8_t direction, uint64_t counter, const Bytes& content) const {
+  Bytes mac(uint8_t direction, uint64_t counter, const Bytes& content) const {
+    const bool is_long = content.size() > 55;
     Bytes data(9);
-    data[0] = direction;
+    data[0] = static_cast<uint8_t>(direction + (is_long ? 2 : 0));
     for (size_t i = 0; i < 8; ++i) data[1 + i] = static_cast<uint8_t>(counter >> (8 * i));
-    append(data, content);
-    return hashed(key, data, kMacBytes);
+    Bytes hash(tmf::Poly1305::kBytes);
+    tmf::Poly1305::hash(factor_.data(), content.data(), content.size(), hash.data());
+    append(data, is_long ? hash : content);
+    return hashed(session_, data, kMacBytes);
   }
 
   // A handshake, after which frames have the MACs of new keys.
@@ -148,25 +152,25 @@ class Attack {
       append(labelled, said);
       return hashed(key_, labelled, kKeyBytes);
     };
-    const Bytes proof = derived(0);
+    const Bytes proof = derived(4);
     require(std::equal(proof.begin(), proof.begin() + kProof, response[0].begin() + kFrameHeaderBytes + kNonce), "a wrong proof");
     Prove prove;
-    const Bytes ours = derived(1);
+    const Bytes ours = derived(5);
     std::copy(ours.begin(), ours.begin() + kProof, prove.proof);
     const uint8_t sequence = static_cast<uint8_t>(below(256));
     old_prove_ = prove_;
     prove_ = body(sequence, prove);
     const std::vector<Bytes> proven = ask(prove_);
     require(proven.size() == 1 && proven[0][0] == (Prove::kType | kAnswerBit), "the proof was refused");
-    down_ = derived(2);
-    up_ = derived(3);
+    session_ = derived(6);
+    factor_ = derived(7);
     counter_ = sequence;
   }
 
   // A request of the honest host with the next counter and its MAC.
   Bytes request(Bytes content) {
     content[1] = static_cast<uint8_t>(++counter_);
-    append(content, mac(down_, 0, counter_, content));
+    append(content, mac(0, counter_, content));
     return content;
   }
 
@@ -177,7 +181,8 @@ class Attack {
         Load load;
         load.token = ++token_;
         load.dtype = Dtype::kF16;
-        Bytes made(kFrameHeaderBytes + Load::kFixedSize + 16);
+        // In half of all cases weights for more than a block of the MAC's hash.
+        Bytes made(kFrameHeaderBytes + Load::kFixedSize + (below(2) != 0 ? 16 : 2 * below(400)));
         tmf::Writer out(made.data() + kFrameHeaderBytes, made.size() - kFrameHeaderBytes);
         load.write_head(out);
         made[0] = Load::kType;
@@ -209,7 +214,7 @@ class Attack {
   Bytes sealed_answer(const std::vector<Bytes>& answers) const {
     require(answers.size() == 1 && answers[0].size() >= kFrameHeaderBytes + kMacBytes, "an honest frame has no answer");
     Bytes content(answers[0].begin(), answers[0].end() - kMacBytes);
-    const Bytes expected = mac(up_, 1, counter_, content);
+    const Bytes expected = mac(1, counter_, content);
     require(std::equal(expected.begin(), expected.end(), answers[0].end() - kMacBytes), "an answer with a wrong MAC");
     return content;
   }
@@ -245,6 +250,16 @@ class Attack {
           const uint64_t bit = below(8 * frame.size());
           frame[bit / 8] = static_cast<uint8_t>(frame[bit / 8] ^ 1u << bit % 8);
         }
+        if (frame == held_back || is_open(frame[0])) return;
+        break;
+      }
+      case kSpliced: {  // the same frame with its blocks in another order, fewer or more of them, or another frame before its MAC
+        frame = request(any_message());
+        counter_ = counter;
+        const Bytes held_back = frame, mac_behind(frame.end() - kMacBytes, frame.end());
+        frame.resize(frame.size() - kMacBytes);
+        splice(frame);
+        append(frame, mac_behind);
         if (frame == held_back || is_open(frame[0])) return;
         break;
       }
@@ -293,13 +308,38 @@ class Attack {
     report_.accepted[kind] += changed || !(answers.empty() || refused);
   }
 
+  // Changes a frame as the hash of long frames must notice.
+  void splice(Bytes& frame) {
+    constexpr size_t kBlock = tmf::Poly1305::kBytes;
+    const auto block = [&] { return frame.begin() + static_cast<std::ptrdiff_t>(kBlock * below(frame.size() / kBlock)); };
+    switch (frame.size() < kBlock ? 0 : below(4)) {
+      case 0:
+        frame.resize(frame.size() + 1 + below(kBlock));  // zeros
+        break;
+      case 1: {
+        const auto one = block(), other = block();
+        std::swap_ranges(one, one + kBlock, other);
+        break;
+      }
+      case 2: {
+        const auto out = block();
+        frame.erase(out, out + kBlock);
+        if (frame.size() < kFrameHeaderBytes) frame.resize(kFrameHeaderBytes);
+        break;
+      }
+      default:
+        if (!taken_.empty()) frame = taken_[below(taken_.size())];
+        frame[1] = static_cast<uint8_t>(counter_ + 1);
+    }
+  }
+
   static bool is_open(uint8_t type) { return type == Hello::kType || type == Challenge::kType || type == Prove::kType; }
 
   std::mt19937_64 random_;
   Report& report_;
   Device device_{};
   Bytes before_ = Bytes(sizeof(tmf::Learner));
-  Bytes key_, down_, up_, challenge_, prove_, old_challenge_, old_prove_;
+  Bytes key_, session_, factor_, challenge_, prove_, old_challenge_, old_prove_;
   uint64_t counter_ = 0;
   uint32_t token_ = 0;
   std::vector<Bytes> taken_, earlier_;

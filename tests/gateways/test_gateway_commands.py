@@ -22,13 +22,13 @@ LINK = ["--superlink", "127.0.0.1:9"]
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["train", str(SINE), "--gateways", "2"], "--gateways is about gateways; give --superlink HOST:PORT too"),
-        (["train", str(SINE), "--server-secret", "x"], "--server-secret is about gateways"),
+        (["train", str(SINE), "--gateways", "2"], "--gateways is for runs behind gateways; give --superlink HOST:PORT too"),
+        (["train", str(SINE), "--server-secret", "x"], "--server-secret is for runs behind gateways"),
         (
             ["train", str(SINE), *LINK, "-d", "native:2"],
-            "--device is about boards of this machine; give it to `tinymetafed gateway`",
+            "--device is for boards of this machine; give it to `tinymetafed gateway`",
         ),
-        (["train", str(SINE), *LINK, "--record", "x"], "--record is about boards of this machine"),
+        (["train", str(SINE), *LINK, "--record", "x"], "--record is for boards of this machine"),
         (
             ["train", str(SINE), *LINK, "--insecure", "--root-certificates", "x"],
             "--root-certificates needs TLS; leave --insecure out",
@@ -81,7 +81,7 @@ def fleet_of(boards: int, *_: object, **__: object) -> Iterator[object]:
 
 def test_secure_aggregation_is_refused_behind_gateways(tmp_path: object) -> None:
     keys = ["privacy.secure_aggregation=true", "strategy.selection=random", "run.devices_per_round=4"]
-    with pytest.raises(tmf.SpecError, match="works among the boards of one host, not behind gateways"):
+    with pytest.raises(tmf.SpecError, match="needs all boards at one host"):
         tmf.train(tmf.load(SINE, keys), out=f"{tmp_path}/run", gateways=Gateways("127.0.0.1:9", insecure=True), progress=False)
 
 

@@ -35,98 +35,82 @@ def test_textbook_kernels_train_to_the_same_weights(name: str, tmp_path_factory:
 
 # Kernels whose textbook versions add in the same order, and so give the same bits.
 EXACT = ("add", "avg_pool", "depthwise_conv2d", "max_pool")
+
+
+def image_model(shape: list[int], *layers: dict[str, Any]) -> dict[str, Any]:
+    """A model over images of this shape: the given layers, the last of which gives a vector, then a local dense layer."""
+    return {"input": shape, "loss": "mse", "layers": [*layers, dense(2, local=True)]}
+
+
+AFFINE, RELU = {"op": "affine"}, {"op": "relu"}
 # Tiles at both borders with others between them, rows of 10 to 19 pixels, strides and margins that leave an odd number, a
 # kernel as wide as the image, windows that overlap, end at the border or reach beyond it.
 SHAPES: dict[str, dict[str, Any]] = {
-    "depthwise wide": {
-        "input": [3, 37, 3],
-        "loss": "mse",
-        "layers": [
-            {"op": "affine"},
-            {"op": "relu"},
-            depthwise(3, activation="relu"),
-            depthwise([2, 3], stride=[1, 2]),
-            depthwise([3, 2], stride=3, padding=[[2, 0], [0, 1]]),
-            FLATTEN,
-            dense(2, local=True),
-        ],
-    },
-    "depthwise narrow": {
-        "input": [6, 15, 2],
-        "loss": "mse",
-        "layers": [
-            conv(11, 1, activation="relu", name="low"),
-            depthwise(5, activation="relu"),
-            {"op": "add", "with": "low"},
-            depthwise([1, 15]),
-            depthwise(3, stride=2, padding="valid"),
-            FLATTEN,
-            dense(2, local=True),
-        ],
-    },
-    "depthwise equal tiles": {
-        "input": [7, 24, 3],
-        "loss": "mse",
-        "layers": [
-            {"op": "affine"},
-            {"op": "relu"},
-            depthwise(3, activation="relu"),
-            depthwise([3, 2], padding=[[1, 1], [1, 0]]),
-            depthwise(3, stride=2, activation="relu"),
-            depthwise([1, 5]),
-            depthwise([2, 1], activation="relu"),
-            FLATTEN,
-            dense(2, local=True),
-        ],
-    },
-    "depthwise long tiles": {
-        "input": [4, 19, 2],
-        "loss": "mse",
-        "layers": [
-            {"op": "affine"},
-            {"op": "relu"},
-            depthwise(3, activation="relu"),
-            depthwise([1, 4], padding="valid", activation="relu"),
-            depthwise(3, activation="relu"),
-            depthwise([3, 4], padding=[[1, 1], [0, 0]], activation="relu"),
-            depthwise(3),
-            depthwise([2, 3], padding=[[1, 0], [0, 0]], activation="relu"),
-            depthwise(5),
-            depthwise([1, 3], padding="valid"),
-            depthwise(3, activation="relu"),
-            FLATTEN,
-            dense(2, local=True),
-        ],
-    },
-    "depthwise small": {
-        "input": [8, 21, 3],
-        "loss": "mse",
-        "layers": [
-            {"op": "affine"},
-            {"op": "relu"},
-            depthwise(3, stride=2, activation="relu"),
-            depthwise([3, 1], stride=[2, 1]),
-            depthwise(3, activation="relu"),
-            depthwise([1, 9]),
-            depthwise([3, 2], padding=[[1, 2], [1, 0]], stride=[1, 2]),
-            FLATTEN,
-            dense(2, local=True),
-        ],
-    },
-    "pools": {
-        "input": [9, 12, 3],
-        "loss": "mse",
-        "layers": [
-            {"op": "affine"},
-            {"op": "max_pool", "size": 3, "stride": [1, 2], "padding": "same"},
-            conv(9, 1, activation="relu"),
-            {"op": "max_pool", "size": [1, 2]},
-            {"op": "avg_pool", "size": 2, "stride": 1},
-            {"op": "max_pool", "size": [4, 1], "stride": 2},
-            {"op": "global_avg_pool"},
-            dense(2, local=True),
-        ],
-    },
+    "depthwise wide": image_model(
+        [3, 37, 3],
+        AFFINE,
+        RELU,
+        depthwise(3, activation="relu"),
+        depthwise([2, 3], stride=[1, 2]),
+        depthwise([3, 2], stride=3, padding=[[2, 0], [0, 1]]),
+        FLATTEN,
+    ),
+    "depthwise narrow": image_model(
+        [6, 15, 2],
+        conv(11, 1, activation="relu", name="low"),
+        depthwise(5, activation="relu"),
+        {"op": "add", "with": "low"},
+        depthwise([1, 15]),
+        depthwise(3, stride=2, padding="valid"),
+        FLATTEN,
+    ),
+    "depthwise equal tiles": image_model(
+        [7, 24, 3],
+        AFFINE,
+        RELU,
+        depthwise(3, activation="relu"),
+        depthwise([3, 2], padding=[[1, 1], [1, 0]]),
+        depthwise(3, stride=2, activation="relu"),
+        depthwise([1, 5]),
+        depthwise([2, 1], activation="relu"),
+        FLATTEN,
+    ),
+    "depthwise long tiles": image_model(
+        [4, 19, 2],
+        AFFINE,
+        RELU,
+        depthwise(3, activation="relu"),
+        depthwise([1, 4], padding="valid", activation="relu"),
+        depthwise(3, activation="relu"),
+        depthwise([3, 4], padding=[[1, 1], [0, 0]], activation="relu"),
+        depthwise(3),
+        depthwise([2, 3], padding=[[1, 0], [0, 0]], activation="relu"),
+        depthwise(5),
+        depthwise([1, 3], padding="valid"),
+        depthwise(3, activation="relu"),
+        FLATTEN,
+    ),
+    "depthwise small": image_model(
+        [8, 21, 3],
+        AFFINE,
+        RELU,
+        depthwise(3, stride=2, activation="relu"),
+        depthwise([3, 1], stride=[2, 1]),
+        depthwise(3, activation="relu"),
+        depthwise([1, 9]),
+        depthwise([3, 2], padding=[[1, 2], [1, 0]], stride=[1, 2]),
+        FLATTEN,
+    ),
+    "pools": image_model(
+        [9, 12, 3],
+        AFFINE,
+        {"op": "max_pool", "size": 3, "stride": [1, 2], "padding": "same"},
+        conv(9, 1, activation="relu"),
+        {"op": "max_pool", "size": [1, 2]},
+        {"op": "avg_pool", "size": 2, "stride": 1},
+        {"op": "max_pool", "size": [4, 1], "stride": 2},
+        {"op": "global_avg_pool"},
+    ),
 }
 
 

@@ -95,5 +95,5 @@ def test_an_own_update_is_refused_and_the_same_strategy_without_one_is_not(tmp_p
         if not refused:
             open_strategy(experiment, manifest)
             continue
-        with pytest.raises(SpecError, match=r"strategy.gateways = 'pre-summed': the class of .* has an update\(\) of its own"):
+        with pytest.raises(SpecError, match=r"strategy.gateways = 'pre-summed': the class of .* defines update\(\)"):
             open_strategy(experiment, manifest)

@@ -106,9 +106,9 @@ def replaced(row: int, column: int, text: str) -> Callable[[list[str]], list[str
     [
         (lambda rows: ["a,b,c", *rows[1:]], r"datatraining.txt: the first row is a, b, c, expected date, Temperature"),
         (lambda _: [], r"the first row is missing"),
-        (replaced(9, 4, "dark"), r"datatraining.txt, row 9: Light is 'dark', which is no number"),
+        (replaced(9, 4, "dark"), r"datatraining.txt, row 9: Light is 'dark', which is not a number"),
         (replaced(9, 7, "2"), r"row 9: Occupancy is 2, expected 0 or 1"),
-        (replaced(7, 1, "noon"), r"row 7: 'noon' is no time such as 2015-02-04 17:51:00"),
+        (replaced(7, 1, "noon"), r"row 7: 'noon' is not a time such as 2015-02-04 17:51:00"),
         (lambda rows: [*rows[:4], rows[4] + ",1"], r"row 5: 9 columns, expected 8: the number of the row, date"),
         (lambda rows: [*rows[:20], rows[10]], r"row 21: its time is not after that of the row before"),
         (lambda rows: rows[:40], r"needs moments with and without people"),

@@ -98,7 +98,7 @@ def test_a_store_is_read_again_only_when_it_has_changed(tmp_path: Path, monkeypa
     ("changes", "said"),
     [
         ({}, ""),
-        ({"aside": "its deltas point where others do not"}, "set aside: its deltas point where others do not"),
+        ({"aside": "its deltas point in another direction"}, "set aside: its deltas point in another direction"),
         ({"norm_median": 9.0}, "its deltas are typically 9 times as long as the median"),
         ({"norm_median": 9.0, "rounds": 2}, ""),  # too few to say so
     ],

@@ -156,7 +156,7 @@ def test_two_installations_are_not_mixed(gestures: Path, tmp_path: Path) -> None
 def test_a_folder_with_something_in_it_is_left_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("mine")
     for folder in (tmp_path, tmp_path / "mine.txt"):
-        with pytest.raises(project.ProjectError, match="there is something already"):
+        with pytest.raises(project.ProjectError, match="exists and is not empty"):
             project.create(folder, "native")
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 

@@ -14,8 +14,8 @@ import pytest
 from small_runs import SINE, Quiet
 
 import tinymetafed as tmf
-from tinymetafed.devices import device_clients, launch
-from tinymetafed.devices.device_clients import ClientResult
+from tinymetafed.devices import client_program, launch
+from tinymetafed.devices.client_program import ClientResult
 from tinymetafed.devices.link.session import Session
 from tinymetafed.learn.codecs.delta import Sparse
 from tinymetafed.runs import store
@@ -115,7 +115,7 @@ def test_a_simulation_has_no_boards_to_report(tmp_path: Path) -> None:
 
 def first_board_sends(factor: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first board's deltas are the honest ones times a factor."""
-    federate = device_clients.federate
+    federate = client_program.federate
 
     def lie(session: Session, *asked: Any) -> ClientResult:
         done = federate(session, *asked)
@@ -123,7 +123,7 @@ def first_board_sends(factor: float, monkeypatch: pytest.MonkeyPatch) -> None:
             return done
         return replace(done, delta=Sparse(done.delta.indices, done.delta.values * np.float32(factor)))
 
-    monkeypatch.setattr(device_clients, "federate", lie)
+    monkeypatch.setattr(client_program, "federate", lie)
 
 
 def test_a_board_that_flips_signs_is_excluded_by_audits_and_no_lie_counts(
@@ -142,7 +142,7 @@ def test_a_board_that_flips_signs_is_excluded_by_audits_and_no_lie_counts(
         progress=lambda progress: said.append(progress.event),
     )
     assert run.weights_sha256 == honest.weights_sha256
-    assert any("native#1; not used any more, because other boards came to other results" in line for line in said)
+    assert any("native#1; not used any more, because other boards contradicted its results" in line for line in said)
 
 
 def test_a_board_that_stands_out_is_set_aside_for_the_rest_of_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

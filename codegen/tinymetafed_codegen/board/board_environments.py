@@ -14,7 +14,7 @@ def environments(file: Path) -> dict[str, str]:
     """The board of each PlatformIO environment, by the environment's name.
 
     Args:
-        file: The installed environments.ini, or the platformio.ini of a project. With the latter PlatformIO also reads the
+        file: The installed environments.ini, or the platformio.ini of a project. For a project PlatformIO also reads the
             installed environments.ini, the project's boards/environments.ini, and the files that its extra_configs name.
 
     Raises:

@@ -11,6 +11,7 @@ from typing import cast
 from .. import json_facts
 from ..json_facts import Facts, FactsError
 from ..locate import find
+from ..whole_numbers import whole_number
 from .board_errors import BoardError
 from .board_facts import Board, Chip, CodeSize, Estimates, Line, Storage
 from .board_requirements import Requirement
@@ -125,7 +126,7 @@ def _start_seconds(facts: Facts, real: bool) -> float:
 
 def _estimates(facts: Facts, build: Facts) -> Estimates:
     clock = build.text_of("f_cpu").rstrip("L")
-    build.checked("f_cpu", clock.isdecimal() and int(clock) > 0, 'a frequency in hertz such as "64000000L"')
+    build.checked("f_cpu", bool(whole_number(clock)), 'a frequency in hertz such as "64000000L"')
     slowdown = _flash_slowdown(facts)
     return Estimates(int(clock), facts.pair("cycles_per_mac"), slowdown, facts.number("volts"), facts.pair("milliamperes"))
 

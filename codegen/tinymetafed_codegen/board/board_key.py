@@ -42,7 +42,7 @@ def compiled_in(experiment: Experiment) -> bytes | None:
     try:
         found = _KEY.search(Path(named).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "is no text"
+        why = error.strerror if isinstance(error, OSError) else "is not text"
         raise BoardKeyError(f"{named}: cannot be read: {why}; {BOARD_KEY_VARIABLE} names the header of a board's key") from None
     if found is None:
         raise BoardKeyError(f"{named}: has no key; `tinymetafed enroll PORT --name NAME --compiled-in` writes one")

@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from ..messages.wire_record import U16, U32, Bytes16, Bytes32, Record, Request
+from ..messages.field_kinds import U16, U32, Bytes16, Bytes32
+from ..messages.wire_record import Record, Request
 from ..protocol import table_digest
 
 MAC_BYTES = 8  # behind the payload of every authenticated frame
 KEY_BYTES = 32
 NONCE_BYTES = PROOF_BYTES = 16
+HASHED_ABOVE = 55  # bytes of type, sequence and payload that fit one block of BLAKE2s beside direction and counter
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,5 +98,5 @@ AUTHENTICATION_REQUESTS: tuple[type[Request], ...] = (Enroll, Challenge, Prove, 
 
 
 def authentication_schema_hash() -> bytes:
-    """First 8 bytes of SHA-256, without texts, over the messages of authenticated firmware, and the bytes of a MAC."""
-    return table_digest((), AUTHENTICATION_REQUESTS, {"mac": MAC_BYTES})
+    """First 8 bytes of SHA-256, without texts, over the messages of authenticated firmware, and how a MAC is made."""
+    return table_digest((), AUTHENTICATION_REQUESTS, {"mac": MAC_BYTES, "hashed_above": HASHED_ABOVE})

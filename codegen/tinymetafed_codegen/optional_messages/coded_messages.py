@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from ..messages.wire_record import F32, U16, U32, Bounds, Code, Record, Request, Tail
+from ..messages.field_kinds import F32, U16, U32, Bounds, Code, Tail
+from ..messages.wire_record import Record, Request
 from ..protocol import Coding, WeightDtype, table_digest
 
 VALUE_ESCAPE = 24  # number of one bits after which a magnitude follows without Rice code

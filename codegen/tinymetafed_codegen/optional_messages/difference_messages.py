@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from ..messages.wire_record import U16, U32, Bounds, Bytes8, OneOf, Record, Request, Tail
+from ..messages.field_kinds import U16, U32, Bounds, Bytes8, OneOf, Tail
+from ..messages.wire_record import Record, Request
 from ..protocol import RICE_CODINGS, Coding, table_digest
 
 STEP_ESCAPE = 12  # number of one bits after which the magnitude of a step follows without Rice code

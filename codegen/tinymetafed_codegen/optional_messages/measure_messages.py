@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from ..messages.wire_record import U16, U32, Record, Request
+from ..messages.field_kinds import U16, U32
+from ..messages.wire_record import Record, Request
 
 
 @dataclass(frozen=True, slots=True)

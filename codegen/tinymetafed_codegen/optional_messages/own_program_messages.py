@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from ..messages.wire_record import F32, U16, U32, Record, Request
+from ..messages.field_kinds import F32, U16, U32
+from ..messages.wire_record import Record, Request
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,7 +14,7 @@ class Inspection(Record):
     """How the board has done on the samples that its own program has learned."""
 
     learned: Annotated[U32, "samples learned since the start"]
-    error: Annotated[F32, "of the predictions before learning, of late: the share of wrong labels, or the mean distance"]
+    error: Annotated[F32, "recent error of the predictions before learning: the share of wrong labels, or the mean distance"]
     drifted: Annotated[U16, "1 if the error has grown since (Page-Hinkley test), else 0"]
 
 

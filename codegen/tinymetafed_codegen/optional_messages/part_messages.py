@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from ..messages.wire_record import F32, U32, Record, Request, Tail
+from ..messages.field_kinds import F32, U32, Tail
+from ..messages.wire_record import Record, Request
 from ..protocol import InputDtype, State, Status
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from ..messages.wire_record import F32, U16, U32, Bounds, Code, Record, Request, Tail
+from ..messages.field_kinds import F32, U16, U32, Bounds, Code, Tail
+from ..messages.wire_record import Record, Request
 from ..protocol import table_digest
 
 
@@ -35,7 +36,7 @@ class SensorReport(Record):
 
     state: Annotated[SensorState, "state of the sensor"]
     rows: Annotated[U32, "finite rows since the sensor has started, or since a recording has begun"]
-    rate: Annotated[F32, "rows per second, of late; 0: not measured"]
+    rate: Annotated[F32, "recent rows per second; 0: not measured"]
     samples: Annotated[U32, "samples made of the rows since the board's start"]
     learned: Annotated[U32, "of these, samples that were learned because their rows have a label"]
     refused: Annotated[U32, "rows with a label that the model does not have, since the sensor has started"]
@@ -78,7 +79,7 @@ class Rows(Record):
     first: Annotated[U32, "number of the first row here; above the requested one if rows were dropped"]
     dropped: Annotated[U32, "rows of this recording that gave way to newer ones before they were fetched"]
     state: Annotated[SensorState, "state of the sensor"]
-    rate: Annotated[F32, "rows per second, of late; 0: not measured"]
+    rate: Annotated[F32, "recent rows per second; 0: not measured"]
     data: Annotated[Tail, "per row a u16, whose bit 15 says that rows before it are missing, and whose rest is 0 or 1 + label; "
                           "then the numbers"]  # fmt: skip
 

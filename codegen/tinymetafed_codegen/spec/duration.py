@@ -11,7 +11,7 @@ from pydantic_core import PydanticCustomError
 from .mistakes import READABLE
 
 _UNITS = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0}
-_LENGTH = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|min|h)")
+_LENGTH = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(ms|s|min|h)")
 LONGEST_SECONDS = 7 * 24 * 3600.0
 
 

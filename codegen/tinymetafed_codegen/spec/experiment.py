@@ -24,8 +24,8 @@ class TooFewClients(SpecError):
 class EvaluationSpec(Section):
     """The ``[evaluation]`` section: unseen clients to score at the end and on the way.
 
-    ``tasks``: how many tasks are scored at the end, of clients of the ``group``: "test", whom the report is about, or
-    "validation", by whom settings are chosen. ``every``: rounds between scores on the way, of ``every_tasks`` tasks of
+    ``tasks``: how many tasks are scored at the end, of clients of the ``group``: "test", which the report is about, or
+    "validation", which settings are chosen by. ``every``: rounds between scores on the way, of ``every_tasks`` tasks of
     validation clients; 0 for none.
     """
 

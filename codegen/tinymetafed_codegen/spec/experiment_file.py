@@ -12,6 +12,7 @@ import pydantic
 from ..files import suggestion
 from ..section import SpecError, TomlTable, TomlValue
 from ..toml_text import decoded
+from ..whole_numbers import whole_number
 from . import online
 from .defaults import CLIENTS, defaults
 from .experiment import Experiment
@@ -47,14 +48,14 @@ def load(path: Path, overrides: Sequence[str] = (), settings: Mapping[str, TomlV
     except IsADirectoryError:
         remedy = f"; did you mean {path / 'experiment.toml'}?" if (path / "experiment.toml").is_file() else ""
         raise SpecError(f"{path}: a folder, not an experiment file{remedy}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise SpecError(f"{path}: cannot be read: {error}") from None
     except tomllib.TOMLDecodeError as error:
         raise SpecError(f"{path}: not valid TOML: {error}") from None
+    except (OSError, ValueError) as error:  # ValueError: no UTF-8, or a zero byte in the path
+        raise SpecError(f"{path}: cannot be read: {error}") from None
     for override in overrides:
         _put(raw, *_decode(override), f"--set {override}")
     for key, value in (settings or {}).items():
-        _put(raw, key.split("."), value, key)
+        _put(raw, _path(key), value, key)
     return parse(anchored(raw, path.parent), str(path))
 
 
@@ -108,7 +109,7 @@ def folder_task(path: Path, changes: Mapping[str, TomlValue] | Sequence[str] = (
     raw: TomlTable = {"task": {"kind": "folder", "path": str(path.resolve())}}
     if isinstance(changes, Mapping):
         for key, value in changes.items():
-            _put(raw, key.split("."), value, key)
+            _put(raw, _path(key), value, key)
     else:
         for override in changes:
             _put(raw, *_decode(override), f"--set {override}")
@@ -138,13 +139,21 @@ def _decode(override: str) -> tuple[list[str], TomlValue]:
         return path, text.strip()
 
 
+def _path(key: str) -> list[str]:
+    path = str(key).split(".")
+    if not all(path):
+        raise SpecError(f"{key!r}: expected SECTION.KEY, for instance run.rounds")
+    return path
+
+
 def _put(raw: TomlTable, path: Sequence[str], value: TomlValue, source: str) -> None:
     section: Any = raw
     for part in path[:-1]:
         if isinstance(section, list):
-            if not part.isdigit() or int(part) >= len(section):
+            index = whole_number(part)
+            if index is None or index >= len(section):
                 raise SpecError(f"{source}: {part} is not a number from 0 to {len(section) - 1}")
-            section = section[int(part)]
+            section = section[index]
         else:
             section = section.setdefault(part, {})
         if not isinstance(section, dict | list):

@@ -34,7 +34,7 @@ def explain(errors: ValidationError, sections: type[BaseModel]) -> str:
         The key, what is wrong with it, and what to do.
     """
     error: Any = min(errors.errors(), key=lambda each: _CAUSES_FIRST.get(each["type"], 1))
-    key, owners = _walk(tuple(error["loc"]), sections)
+    key, owners, inside = _walk(tuple(error["loc"]), sections)
     kind = error["type"]
     if kind == READABLE:
         return f"{key}: {error['msg']}"
@@ -42,22 +42,34 @@ def explain(errors: ValidationError, sections: type[BaseModel]) -> str:
         return f"unknown key '{key}'; {_hint(str(error['loc'][-1]), key, owners, sections)}"
     if kind == "missing":
         return f"'{key}' is missing"
+    if kind in ("model_type", "dict_type") or (kind == "union_tag_not_found" and not isinstance(error["input"], dict)):
+        return f"'{key}' = {error['input']!r}: expected keys with values, {_table(key)}"
     if kind in ("union_tag_invalid", "union_tag_not_found"):
-        discriminator = str(error["ctx"]["discriminator"]).strip("'()")
-        expected = error["ctx"].get("expected_tags", "").replace("'", "") or "one of the known kinds"
-        given = error["ctx"].get("tag")
-        near = difflib.get_close_matches(str(given), expected.split(", "), n=1)
-        hint = f"; did you mean '{near[0]}'?" if near else ""
-        what = f"unknown value '{given}'" if given is not None else "is missing"
-        return f"'{key}.{discriminator}' {what}; expected one of: {expected}{hint}"
-    if kind == "tuple_type":
+        return _unknown_tag(key, error, [tag for _, tags in inside for tag in tags])
+    if kind in ("tuple_type", "list_type"):
         return f"'{key}' = {error['input']!r}: expected a list, as in {key.rpartition('.')[2]} = [{error['input']!r}]"
     if kind == "too_short":
         fewest = error["ctx"]["min_length"]
         return f"'{key}' = {error['input']!r}: expected {fewest} {'entry' if fewest == 1 else 'entries'} or more"
     if kind == "too_long":
-        return f"'{key}' has {error['ctx']['actual_length']} entries, the most are {error['ctx']['max_length']}"
+        return f"'{key}' has {error['ctx']['actual_length']} entries, expected at most {error['ctx']['max_length']}"
     return f"'{key}' = {error['input']!r}: {error['msg'][0].lower()}{error['msg'][1:]}"
+
+
+def _table(key: str) -> str:
+    """How a table is written whose key is this one."""
+    return "as in { op = 'dense', units = 8 }" if key.endswith("]") else f"below a line [{key}]"
+
+
+def _unknown_tag(key: str, error: Any, expected: Sequence[str]) -> str:
+    """What is wrong with the value that chooses a section's or layer's class, such as task.kind."""
+    tag = str(error["ctx"]["discriminator"]).strip("'()")
+    if tag not in error["input"]:
+        return f"'{key}.{tag}' is missing; expected one of: {', '.join(expected)}"
+    given = error["input"][tag]
+    near = difflib.get_close_matches(given, expected, n=1) if isinstance(given, str) else []
+    hint = f"; did you mean '{near[0]}'?" if near else ""
+    return f"'{key}.{tag}' unknown value {given!r}; expected one of: {', '.join(expected)}{hint}"
 
 
 _SURE = 0.85  # a key of another section is suggested if its name is at least so similar
@@ -107,8 +119,11 @@ def _places(section: type[BaseModel], path: str = "", kind: str = "") -> Iterato
             yield from _places(member, below, f"{tagged} = '{tags[0]}'" if tagged else "")
 
 
-def _walk(location: tuple[Any, ...], sections: type[BaseModel]) -> tuple[str, list[type[BaseModel]]]:
-    """The key as it is written in the file, and the classes that may have its last part."""
+_Member = tuple[type[BaseModel], tuple[Any, ...]]  # a class that a field may hold, and the tags that select it in a union
+
+
+def _walk(location: tuple[Any, ...], sections: type[BaseModel]) -> tuple[str, list[type[BaseModel]], list[_Member]]:
+    """The key as it is written in the file, the classes that may have its last part, and those that its value may be of."""
     key, owners = "", [sections]
     inside: list[_Member] = [(sections, ())]
     for part in location:
@@ -121,10 +136,7 @@ def _walk(location: tuple[Any, ...], sections: type[BaseModel]) -> tuple[str, li
             owners = [model for model, _ in inside]
             fields = {field.alias or name: field for owner in owners for name, field in owner.model_fields.items()}
             inside = _members(fields[part].annotation) if part in fields else []
-    return key, owners
-
-
-_Member = tuple[type[BaseModel], tuple[Any, ...]]  # a class that a field may hold, and the tags that select it in a union
+    return key, owners, inside
 
 
 def _members(annotation: Any, tags: tuple[Any, ...] = ()) -> list[_Member]:

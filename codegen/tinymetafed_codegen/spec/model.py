@@ -22,7 +22,7 @@ MAX_LAYERS = 256
 
 def op(layer: Any) -> str | None:
     """The discriminator of a layer: its op if that is built in, OWN for a user's op."""
-    named = layer.get("op") if isinstance(layer, dict) else layer.op
+    named = layer.get("op") if isinstance(layer, dict) else getattr(layer, "op", None)
     return OWN if own_class.is_reference(named) else named if isinstance(named, str) else None
 
 
@@ -60,7 +60,7 @@ def _layer(given: Any) -> LayerSpec:
 
 
 BUDGET = "budget:96KB"  # how a budget is written
-_BUDGET = re.compile(r"budget:(\d+(?:\.\d+)?)(B|KB|MB)")
+_BUDGET = re.compile(r"budget:([0-9]{1,12}(?:\.[0-9]+)?)(B|KB|MB)")
 _UNITS = {"B": 1, "KB": 1 << 10, "MB": 1 << 20}
 
 

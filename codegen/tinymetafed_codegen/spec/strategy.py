@@ -219,10 +219,10 @@ class OwnStrategySpec(SharingSpec):
     options: dict[str, bool | int | float | str] = Field(default_factory=dict)
 
 
-def kind(section: Any) -> str:
+def kind(section: Any) -> str | None:
     """The discriminator of a strategy section: its kind, or OwnStrategySpec.tag for a user's class."""
-    chosen = section.get("kind", "tinymetafed") if isinstance(section, dict) else section.kind
-    return OwnStrategySpec.tag if is_reference(chosen) else str(chosen)
+    named = section.get("kind", "tinymetafed") if isinstance(section, dict) else getattr(section, "kind", None)
+    return OwnStrategySpec.tag if is_reference(named) else named if isinstance(named, str) else None
 
 
 StrategySpec = Annotated[

@@ -15,7 +15,7 @@ from .task_base import TaskBase
 
 def kind(section: Any) -> str | None:
     """The tag of a section's class for validation: the ``kind`` of a built-in task, or the tag of OwnTaskSpec."""
-    named = section.get("kind") if isinstance(section, dict) else section.kind
+    named = section.get("kind") if isinstance(section, dict) else getattr(section, "kind", None)
     return OwnTaskSpec.tag if own_class.is_reference(named) else named if isinstance(named, str) else None
 
 

@@ -1,11 +1,11 @@
 // Download by difference: the version of the global weights that the board received last, and a new version as what differs from it.
 //
-// The board keeps the received weights anyway, as its delta is relative to them. Their cells are the bits of each weight, and with
-// int8 the scale before each tensor. An entry of a difference is a cell with other bits:
+// The board keeps the received weights anyway, because its delta is relative to them. A cell is the bits of one weight, or,
+// with int8, of the scale before a tensor. A difference has an entry for each cell whose bits change:
 //   gap: the distance from the lowest cell that is possible, in the coding of a delta's gaps.
 //   Of a weight: one bit, 1 for a step down; then the magnitude of the step - 1 in Rice code, or kStepEscape ones and that number
 //   in as many bits as the weight has. The new bits are the old ones plus the step, modulo that width. A step is a unit in the last
-//   place, so a weight with a higher exponent takes fewer: the Rice parameter is `steps` less the exponent of the old weight.
+//   place, so a higher exponent means fewer steps: the Rice parameter is `steps` minus the exponent of the old weight.
 //   Of a scale: its 32 new bits.
 //
 // The fingerprint of a version is a polynomial of its cells modulo 2^64 (Karp and Rabin, 1987). A difference to another version is

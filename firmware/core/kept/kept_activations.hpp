@@ -11,10 +11,10 @@
 
 namespace tmf {
 
-// Trains the steps of a phase. In its first pass it keeps, after the layers that the phase does not change, what the others read
-// of them; in later passes it puts that back. The bits are those of whole steps, because the same numbers are computed by the
-// same calls. What was kept stays in use in the next phase, if that has the same samples and changes none of these layers
-// either: the layers of a step without global weights and those of others are as many only where all of them are frozen.
+// Trains the steps of a phase. In the first pass it stores the output of the layers that the phase does not change; in later
+// passes it restores that output instead of computing it. The bits are those of whole steps, because the same calls compute
+// the same numbers. The next phase uses the stored outputs too, if it has the same samples and does not change these layers
+// either. LOCAL steps and others have equally many such layers only if all of them are frozen.
 class KeptActivations {
  public:
   // Begins a phase. `stays`: the phase before it belongs to the same program. `alone`: the board's own program trains; the
@@ -28,7 +28,7 @@ class KeptActivations {
     count_ = phase.count;
   }
 
-  // From now on samples are none of a set: steps are whole and keep nothing.
+  // From now on samples belong to no set: steps are whole and store nothing.
   void leave() {
     boundary_ = {};
     held_ = 0;

@@ -1,8 +1,9 @@
 // The code of levels, whole numbers from -kLargest to kLargest, and of the gaps between the entries of an update.
 //
-// A number is written as its class, the number of its bits, and the bits behind the first one, of which two have chances of their own
-// in each class and the others are even. The class is written in ones and a zero: of gaps from 0 on, of levels from the largest class
-// down. The sign of a level follows, 1 for a negative one; a 0 has none.
+// A number is written as its class, which is the number of its bits, and then its bits after the first one. Two of these bits
+// have adaptive probabilities for each class; the others count as even. The class is written in ones and a zero: for gaps from
+// 0 upwards, for levels from the largest class downwards. The sign of a level follows, 1 for a negative one; a level of 0 has
+// none.
 //
 // The same functions write and read: a coder is a RangeEncoder, or a RangeDecoder, to which the numbers do not matter.
 #pragma once
@@ -15,7 +16,7 @@
 
 namespace tmf {
 
-// Numbers of at most kTop bits. The classes from kKept - 1 on share their chances.
+// Numbers of at most kTop bits. The classes from kKept - 1 on share their probabilities.
 template <uint32_t kTop, uint32_t kKept, bool kFromTop>
 class NumberCode {
  public:

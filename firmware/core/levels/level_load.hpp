@@ -45,8 +45,9 @@ class LoadOfLevels {
   }
 
  private:
-  // Reads the weights of a message, and writes them to `received` and to `weights` unless these are nullptr. Fails with kBadLength for
-  // bytes that hold no levels, with kBadValue for other levels than so many, and with kNotFinite.
+  // Reads the weights of a message, and writes them to `received` and to `weights` unless these are nullptr. Fails with
+  // kBadLength for bytes that hold no levels, with kBadValue for invalid levels or another number of them, and with
+  // kNotFinite.
   template <typename Downlink>
   static Status read(const protocol::LoadLevels& request, Downlink& received, float* weights) {
     constexpr int32_t kLargest = LevelCode<kBits>::kLargest;

@@ -1,9 +1,10 @@
 // Updates whose values travel as levels: PullLevels has the entries of the frozen delta as Pull has them.
 //
-// A message has the index of its first entry in kLevelIndexBytes bytes, and then its entries: in a range code, for each one its gap,
-// of which the first entry has none, and its level; packed, a string of bits, LSB first and padded with zeros to a byte, with the gaps
-// in the delta's coding (delta_codec.hpp), of which that of the first entry is 0, and another one with the levels in kBits bits each.
-// Of the two codings, a message has the one with more entries, of equal ones that with fewer bytes, of equals packed.
+// A message has the index of its first entry in kLevelIndexBytes bytes, and then its entries. Range code: for each entry its
+// gap (the first entry has none), and its level. Packed: a string of bits, LSB first and padded with zeros to a byte, with the
+// gaps in the delta's coding (delta_codec.hpp; the first gap is 0), then a second string with the levels in kBits bits each. A
+// message uses the coding that holds more entries; if both hold as many, the one with fewer bytes; if these are equal too,
+// packed.
 //
 // The generated coded_update.hpp includes this file after level_facts.hpp, which has the messages.
 #pragma once

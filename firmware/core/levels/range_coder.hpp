@@ -1,8 +1,8 @@
 // An adaptive binary range coder in 32-bit integers: one multiplication for each bit, no division, no carry beyond what it has written.
 //
-// The range is divided in proportion to the chance of a 0. What is written is the lower end of the last range, in full: it is the
-// only string of bytes of these bits, and after the last bit a decoder stands at exactly that end. One that does not was given other
-// bytes.
+// The range is divided in proportion to the probability of a 0. The code is the whole lower end of the last range, so the same
+// bits always give the same bytes. After the last bit a decoder is at exactly that end; otherwise the bytes are not from an
+// encoder.
 //
 // Source: G. N. N. Martin, Range Encoding, 1979, for bits as in Witten, Neal and Cleary 1987.
 #pragma once

@@ -1,8 +1,8 @@
 // The update of a private experiment: scaled down to a norm, rounded at random to integers, with discrete Gaussian noise added.
 // The generated private_update.hpp includes this file after privacy_facts.hpp, which has the integers and the table of the noise.
 //
-// What privacy rests on is integers: the sum of squares of the rounded entries is compared with its bound, and the noise comes
-// from a table. An error of a float costs accuracy alone.
+// Privacy depends on integers alone: the sum of squares of the rounded entries is compared with its bound, and the noise comes
+// from a table. A rounding error of a float costs accuracy, not privacy.
 #pragma once
 
 #include <cstdint>

@@ -2,10 +2,11 @@
 // that sum alone (Bonawitz et al., Practical Secure Aggregation, 2017; without its secret sharing).
 //
 // Two boards share a secret by X25519. In each attempt they derive from it the same stream of numbers (BLAKE2s, ChaCha20). One of
-// them adds it to the entries of its update and the other subtracts it, modulo 65536. If a participant is lost, the others mask the
-// same update anew for the next attempt, in which others or fewer take part. The server may then have a lost board's entries as
-// well, which came late. Therefore each board also adds a stream of its own. It opens that mask once its server has the entries of
-// all participants, and from then on it does not mask this update for any other attempt: an update enters one sum at most.
+// them adds it to the entries of its update and the other subtracts it, modulo 65536. If a participant is lost, the others
+// mask the same update again for the next attempt, with other or fewer participants. The lost board's entries may then still
+// arrive late, and two sums would differ by its update. Therefore each board also adds its own stream. It reveals that mask
+// once the server has the entries of all participants, and then masks this update for no other attempt: an update is in one
+// sum at most.
 //
 // The generated secure_sum.hpp includes this file after secure_facts.hpp, which has the sizes and the messages.
 #pragma once

@@ -1,4 +1,4 @@
-// The rows that the host has not fetched yet while it records: a ring whose oldest row gives way when it is full.
+// The rows that the host has not fetched yet while it records: a ring that drops its oldest row when it is full.
 #pragma once
 
 #include <cstdint>

@@ -23,7 +23,7 @@ enum class [[nodiscard]] Reading : uint8_t {
 bool begin();
 
 // Writes the numbers of one row (kChannels of sensor_facts.hpp) to `row`, and its label to `label`, which is kNoLabel before. Does
-// not wait for a row. A label is that of the user, for instance of a button that is held down.
+// not wait for a row. A label comes from the user, for instance by a button that is held down.
 Reading read(float* row, int& label);
 
 }  // namespace tmf::sensor

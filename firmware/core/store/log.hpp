@@ -146,7 +146,8 @@ class Log {
         active_end_ = start_of_slot(slot + 1);
         generation_ = generation;
       }
-      // What is in the other slot does not matter where one is ready; else what is in the first counts, unless it is empty.
+      // If one slot is ready, the other does not matter; if neither is, the state of the first slot counts, unless it is
+      // empty.
       if (found == Condition::kReady || condition_ == Condition::kEmpty) condition_ = found;
     }
     if (active_end_ != 0) scan();

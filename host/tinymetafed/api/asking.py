@@ -18,7 +18,7 @@ from tinymetafed_codegen.spec import DataSpec
 from ..devices import asked_board
 from ..devices.asked_board import BoardStatus as BoardStatus
 from ..devices.asked_board import Sensing as Sensing
-from ..devices.device_urls import DEFAULT_BOARDS, require_secure
+from ..devices.device_urls import DEFAULT_BOARDS, require_secure, some
 from ..devices.recording import Limits
 from ..devices.recording import Recorded as Recorded
 from ..devices.running import running
@@ -121,9 +121,11 @@ def record(
     require_secure([device], "none", insecure)
     for option, name in (("--client", client), ("--label", label)):
         if name is not None and (name != name.strip() or not name or name[0] == "." or set(name) & set('/\\,;"\t\r\n')):
-            raise UsageError(f"{option} '{name}': expected a name without slashes, commas and quotes that begins with no dot")
+            raise UsageError(
+                f"{option} '{name}': expected a name without slashes, commas or quotes that does not begin with a dot"
+            )
     if label is not None and label.casefold() == "nan":
-        raise UsageError(f"--label '{label}': stands for a missing label in files; name the label otherwise")
+        raise UsageError(f"--label '{label}': means a missing label in data files; choose another label")
     if (rows is not None and rows < 1) or (seconds is not None and not seconds > 0):
         raise UsageError(f"--rows {rows}, --seconds {seconds}: expected numbers above 0")
     design = None
@@ -180,11 +182,12 @@ def started(experiment: Experiment, devices: Sequence[str], *, progress: Progres
         Error: BuildError, LaunchError, LinkError, SpecError, DataError.
         UsageError: A URL is a serial port.
     """
-    if ports := [url for url in devices if url.partition(":")[0] not in DEFAULT_BOARDS]:
-        raise UsageError(f"device '{ports[0]}': a port, whose board runs already; give native:N or qemu:N")
+    urls = some(devices)
+    if ports := [url for url in urls if url.partition(":")[0] not in DEFAULT_BOARDS]:
+        raise UsageError(f"device '{ports[0]}': a port of a board that is running already; give native:N or qemu:N")
     design = measured_design(experiment.spec, experiment.source)
     ids = (secrets.randbits(64) for _ in itertools.count())  # boards of several such calls may serve one run
-    with watching(progress) as observer, running(design, devices, observer, authenticates=False, ids=ids) as fleet:
+    with watching(progress) as observer, running(design, urls, observer, authenticates=False, ids=ids) as fleet:
         lines = {device.url: device.line for device in fleet.devices}
         for device in fleet.devices:
             device.close()  # others open the line now; the process goes on

@@ -73,7 +73,7 @@ class DataCheck:
         causes: The same problems, those with one cause together.
         notes: What was decided by what the files look like.
         needs: What the board needs; None without an experiment.
-        choice: The layers that train within the budget of model.trainable; None where that is no budget.
+        choice: The layers that train within the budget of model.trainable; None where that is not a budget.
     """
 
     path: str

@@ -15,7 +15,7 @@ from pathlib import Path
 from tinymetafed_codegen.errors import UsageError
 
 from ..devices.device_clients import DeviceClients
-from ..devices.device_urls import require_secure
+from ..devices.device_urls import require_secure, some
 from ..devices.link import faults
 from ..devices.running import running
 from ..gateways.backhaul import Backhaul
@@ -118,8 +118,9 @@ def gateway(
     called = _NAME.sub("-", socket.gethostname())[:64] or "gateway" if name is None else name
     if _NAME.search(called) or not 0 < len(called) <= 64:
         raise UsageError(f"--name {called}: expected up to 64 letters, digits, '.', '-' and '_'")
-    require_secure(devices, experiment.spec.run.security, insecure)
-    foreign_parts.remember(foreign_parts.devices_of(devices))
+    urls = some(devices)
+    require_secure(urls, experiment.spec.run.security, insecure)
+    foreign_parts.remember(foreign_parts.devices_of(urls))
     setup = set_up(experiment.spec, experiment.source, data_path(experiment.spec.task, data))
     require_single_updates(setup)
     # Ids of processes: the same after each start, and others behind another gateway.
@@ -129,7 +130,7 @@ def gateway(
         watching(progress) as observer,
         running(
             setup.design,
-            list(devices),
+            urls,
             observer,
             data_sha256=setup.task.data_sha256,
             faults=faults.parse(fault) if fault else None,

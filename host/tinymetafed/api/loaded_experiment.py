@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from tinymetafed_codegen.memory.memory_prices import MemoryPrice, prices
 from tinymetafed_codegen.memory.trainable import LayerChoice as LayerChoice
 from tinymetafed_codegen.memory.work import longest_part_milliseconds, step_milliseconds
 from tinymetafed_codegen.section import TomlValue
+from tinymetafed_codegen.spec.toml_values import inline, plain
 
 from ..runs import sketch_library_export
 from ..runs.setup import BOARD, design_of, measured_design
@@ -100,8 +100,9 @@ def load(path: str | Path, set: Changes = ()) -> Experiment:
         SpecError: The file is missing or wrong; the text names file, key and remedy.
     """
     if isinstance(set, Mapping):
-        loaded = spec.load(Path(path), settings=set)
-        return Experiment(loaded, str(path), tuple(f"{key}={json.dumps(value)}" for key, value in set.items()))
+        values = {key: plain(value) for key, value in set.items()}
+        loaded = spec.load(Path(path), settings=values)
+        return Experiment(loaded, str(path), tuple(f"{key}={inline(value)}" for key, value in values.items()))
     return Experiment(spec.load(Path(path), set), str(path), tuple(set))
 
 
@@ -147,13 +148,13 @@ def codegen(experiment: Experiment, board: str, out: str | Path, *, library: boo
 
 
 def choose_layers(experiment: Experiment) -> LayerChoice | None:
-    """Picks the layers that train within the budget of model.trainable: the same ones for every board.
+    """Picks the layers that train within the budget of model.trainable; they are the same for every board.
 
     Args:
         experiment: An experiment from ``load``.
 
     Returns:
-        The layers, what each costs, and RAM with all layers training and with the picked ones; None if model.trainable is no
+        The layers, what each costs, and RAM with all layers training and with the picked ones; None if model.trainable is not a
         budget.
 
     Raises:

@@ -56,7 +56,7 @@ class SweepTable:
         return table.legend(self.rows)
 
     def comparisons(self) -> list[str]:
-        """Lines on each row, or each variant client by client, beside the baseline, below a heading; none without one."""
+        """Lines on each row, or each variant client by client, against the baseline, below a heading; none without one."""
         return left_out_table.comparisons(self.clients, self.baseline) if self.clients else table.comparisons(self.rows)
 
     def notes(self) -> list[str]:
@@ -161,7 +161,7 @@ def paper(
     if part is not None and part not in list(paper_document.Part):
         raise UsageError(f"--part {part}: expected one of {', '.join(paper_document.Part)}")
     if part is not None and quick:
-        raise UsageError("a part of a quick run would stand in a document of whole ones; leave out either the part or quick")
+        raise UsageError("a document of full runs cannot contain a part of a quick run; leave out either the part or quick")
     chosen = None if part is None else paper_document.Part(part)
     at_once = jobs_of(jobs)
     with watching(progress) as observer:

@@ -54,7 +54,7 @@ def bench_kernels(
 
 
 def bench_grid(board: str = "mps2", *, progress: ProgressOption = True) -> Grid:
-    """Counts instructions and estimates cycles of 47 layers of different shapes, beside textbook kernels.
+    """Counts instructions and estimates cycles of 47 layers of different shapes, compared with textbook kernels.
 
     Args:
         board: An emulated board whose core has a cost model.

@@ -14,6 +14,7 @@ from ..bench.level_cost import LevelCost
 from ..bench.line_cost import WireCost
 from ..bench.soak import Soak
 from ..bench.uplink_cost import UplinkCost
+from ..devices.device_urls import several
 from .loaded_experiment import Experiment, data_path, load
 from .number_ranges import require
 from .progress import ProgressOption, watching
@@ -22,7 +23,7 @@ from .progress import ProgressOption, watching
 def bench_uplink(
     experiment: Experiment, board: str = "mps2", *, data: str | Path | None = None, progress: ProgressOption = True
 ) -> UplinkCost:
-    """Measures the bytes of updates with ``strategy.uplink_coding`` "packed" and "rice", and what the latter costs a board.
+    """Measures the bytes of updates with ``strategy.uplink_coding`` "packed" and "rice", and what "rice" costs a board.
 
     Args:
         experiment: An experiment from ``load``.
@@ -31,7 +32,7 @@ def bench_uplink(
         progress: As in ``simulate``.
 
     Returns:
-        Bytes of simulated updates beside their entropy; flash, RAM, bytes and instructions of a round on the board.
+        Bytes of simulated updates and their entropy; flash, RAM, bytes and instructions of a round on the board.
 
     Raises:
         Error: BoardError, BenchError, BuildError, SpecError, TaskError, LinkError.
@@ -83,7 +84,7 @@ def bench_wire(experiment: Experiment | None = None, *, progress: ProgressOption
 
 
 def bench_downlink(experiment: Experiment, *, data: str | Path | None = None, progress: ProgressOption = True) -> DownlinkCost:
-    """Simulates a run and measures its download by difference, for boards that return every round, or more seldom.
+    """Simulates a run and measures its download by difference, for boards that return every round, or less often.
 
     Args:
         experiment: An experiment from ``load``.
@@ -128,7 +129,7 @@ def bench_soak(
     require("--minutes", minutes, 0.01)
     require("--every", disturbed_seconds, 0.1)
     chosen = load(find("examples/sine.toml"), {"run.devices_per_round": 3}) if experiment is None else experiment
-    urls = list(devices) or soaking.usual_devices(10)
+    urls = several(devices) or soaking.usual_devices(10)
     with watching(progress) as observer:
         return soaking.soak(
             chosen.spec,

@@ -47,7 +47,7 @@ def plan(
     data: str | Path | None = None,
     progress: ProgressOption = True,
 ) -> list[FederationPlan]:
-    """Plans federations: time, bytes, energy and processors of a round, and what gives way first as boards are added.
+    """Plans federations: time, bytes, energy and processors of a round, and what limits it first as boards are added.
 
     Bytes and messages are counted in some simulated rounds, processor times of host and server were measured. Training and
     energy of boards are estimates, as in ``estimate_day``.

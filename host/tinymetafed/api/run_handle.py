@@ -8,7 +8,7 @@ from typing import Literal
 
 from tinymetafed_codegen.errors import UsageError
 
-from ..devices.device_urls import require_secure
+from ..devices.device_urls import require_secure, several, some
 from ..federation.result import Adaptation
 from ..learn.tasks import HELD_OUT
 from ..learn.weights import Floats, sha256
@@ -136,7 +136,7 @@ class Run:
             Path of the file or folder.
 
         Raises:
-            ExportError: The format is unknown, or the network cannot be exported so, or the folder is no earlier export.
+            ExportError: The format is unknown, or the network cannot be exported so, or the folder is not an earlier export.
             ModelFileError: TensorFlow is needed and not installed.
             StoreError: The file cannot be written.
             UsageError: ``data`` is given without ``client``, or is nothing that the task reads.
@@ -191,24 +191,25 @@ class Run:
             Error: StoreError, SpecError, DataError, LinkError, LaunchError, BuildError.
             UsageError: Options contradict each other, or ``data`` is nothing that the task reads.
         """
+        named = [clients] if isinstance(clients, str) else clients
         for option, value in (("--tasks", tasks), ("--first", first)):
-            if clients and value is not None:
+            if named and value is not None:
                 raise UsageError(
                     f"{option} {value} and --client: give one of them; --client names the clients, --tasks and --first number "
                     "unseen ones"
                 )
         require("--tasks", tasks, 1, MAX_TASKS)
         require("--first", first, 0, MAX_FIRST)
-        experiment = self._data.experiment(adapt=samples)
-        require_secure(devices, experiment.run.security, insecure)
+        experiment, urls = self._data.experiment(adapt=samples), some(devices)
+        require_secure(urls, experiment.run.security, insecure)
         if save is not None:
             adapted.require_folder(Path(save))
         setup = set_up(experiment, str(self.path / "experiment.toml"), data_path(experiment.task, data) or self._data.data)
         unchanged.same_model(setup, self._data)
         numbers = range(first or 0, (first or 0) + (ADAPTED_TASKS if tasks is None else tasks))
-        chosen = [setup.task.find(name) for name in clients] or [HELD_OUT + number for number in numbers]
+        chosen = [setup.task.find(name) for name in named] or [HELD_OUT + number for number in numbers]
         with watching(progress) as observer, named_files():
-            return adapting.adapt(setup, devices, self._data.kept, chosen, observer, path_of(save), keep=keep)
+            return adapting.adapt(setup, urls, self._data.kept, chosen, observer, path_of(save), keep=keep)
 
     def evaluate(
         self,
@@ -241,7 +242,7 @@ class Run:
         """
         if weights is not None and samples is not None:
             raise UsageError(
-                f"--samples {samples} and --weights: give one of them; weights that are adapted already adapt with no samples"
+                f"--samples {samples} and --weights: give one of them; weights that are adapted already are not adapted again"
             )
         own = data_path(self._data.experiment().task, data)
         with watching(progress) as observer, named_files():
@@ -303,7 +304,7 @@ class Run:
             Error: As ``tinymetafed.resume``.
         """
         how = Continuation(
-            devices=devices,
+            devices=several(devices),
             test_device=test_device,
             threads=threads,
             data=data,
@@ -344,7 +345,7 @@ def open_run(path: str | Path, *, trust: bool = False) -> Run:
         The run.
 
     Raises:
-        StoreError: The folder is no run, or is damaged.
+        StoreError: The folder is not a run, or is damaged.
     """
     return Run(path, trust=trust)
 

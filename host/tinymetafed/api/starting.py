@@ -75,7 +75,7 @@ def monitor(source: str, baud: int | None = None, *, insecure: bool = False) -> 
         checked, because this machine has no key of the board or the recording lacks the handshake.
 
     Raises:
-        RecordingError: The file is no recording. PortError: The line cannot be opened.
+        RecordingError: The file is not a recording. PortError: The line cannot be opened.
         Error: The key file is needed and cannot be used, for instance because others may read it.
         UsageError: ``baud`` is given for a file, or below 1.
     """

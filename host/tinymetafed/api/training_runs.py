@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..devices.device_urls import require_secure
+from ..devices.device_urls import require_secure, several, some
 from ..devices.link import faults
 from ..runs import foreign_parts, training
 from ..runs.setup import set_up
@@ -85,7 +85,7 @@ def train(
         record: File to record every byte of the lines in, for ``monitor``.
         instructions_per_step: Counted instructions by variant, for the report.
         insecure: Accept lines that leave this machine without TLS, such as socket://HOST:PORT, to boards that are not
-            authenticated: whoever is on the network may then answer for a board.
+            authenticated: anybody on the network may then answer in place of a board.
         gateways: Gateways with boards to train on, in place of ``devices``.
         log: As in ``simulate``.
         progress: As in ``simulate``.
@@ -99,8 +99,9 @@ def train(
     """
     if gateways is not None:
         return _train_behind(experiment, gateways, test_device, out, data, insecure, log, progress)
-    require_secure([*devices, test_device], experiment.spec.run.security, insecure)
-    foreign_parts.remember(foreign_parts.devices_of([*devices, test_device]))
+    urls = some(devices)
+    require_secure([*urls, test_device], experiment.spec.run.security, insecure)
+    foreign_parts.remember(foreign_parts.devices_of([*urls, test_device]))
     disturbance = faults.parse(fault) if fault else None
     logs = trackers(log)
     setup = set_up(experiment.spec, experiment.source, data_path(experiment.spec.task, data))
@@ -108,7 +109,7 @@ def train(
     with whole_run(folder), watching(progress) as shown, logged(shown, logs, folder) as observer:
         training.train(
             setup,
-            list(devices),
+            urls,
             [test_device],
             folder,
             observer,
@@ -182,12 +183,12 @@ def resume(
 
     Raises:
         UntrustedError: The run brings code, boards or devices that this user has not used.
-        StoreError: The folder is no run, is damaged, was made by another version, or has another experiment.
+        StoreError: The folder is not a run, is damaged, was made by another version, or has another experiment.
         Error: As ``train``.
     """
     how = Continuation(
         simulated=simulated,
-        devices=devices,
+        devices=several(devices),
         test_device=test_device,
         threads=threads,
         data=data,

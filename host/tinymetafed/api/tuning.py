@@ -22,7 +22,7 @@ from .number_ranges import require
 from .progress import ProgressOption, watching
 
 MAX_SEED = (1 << 31) - 1
-_PART = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>trials?|min(?:utes?)?|m|h(?:ours?)?)?")
+_PART = re.compile(r"(?P<number>[0-9]{1,12}(?:\.[0-9]+)?)\s*(?P<unit>trials?|min(?:utes?)?|m|h(?:ours?)?)?")
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def tune(
     data: str | Path | None = None,
     progress: ProgressOption = True,
 ) -> Tuning:
-    """Searches better values of an experiment's keys in the simulation; every score is that of validation clients.
+    """Searches for better values of an experiment's keys in the simulation; every score is that of validation clients.
 
     Test clients are never looked at: the final figure of the best experiment is that of ``simulate`` or ``train``. The same
     call goes on with a search that was stopped or killed, and with a larger budget makes more trials.
@@ -143,7 +143,7 @@ def tune(
         raise TuneError("--budget: a search needs an end; give trials, a time or both, as in --budget 40,20min")
     for what, given in (("trials", trials), ("minutes", minutes)):
         if given is not None and not given > 0:
-            raise TuneError(f"--budget: {given:g} {what} are none; give more than 0")
+            raise TuneError(f"--budget: {given:g} {what} is not a budget; give more than 0")
     require("--seed", seed, 0, MAX_SEED)
     at_once = jobs_of(jobs)
     searches.sampler.require()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ..federation.meta_test import Collapsed
 from ..runs import report, run_folder, store
+from ..runs.run_errors import StoreError
 from .named_files import named_files
 
 
@@ -23,16 +24,21 @@ def new_run_folder(name: str) -> Path:
         The folder, relative to the working directory.
 
     Raises:
-        FileError: The folder cannot be created.
+        StoreError: The folder cannot be created.
     """
     stem = f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
     for suffix in itertools.count(1):
         folder = Path("runs") / (stem if suffix == 1 else f"{stem}.{suffix}")
         try:
-            with named_files():
-                folder.mkdir(parents=True)
+            folder.mkdir(parents=True)
         except FileExistsError:
+            if not folder.parent.is_dir():
+                raise StoreError(
+                    f"{folder.parent}: not a folder, so no run folder can be made in it; choose one with --out"
+                ) from None
             continue
+        except OSError as error:
+            raise StoreError(f"{folder}: cannot be made: {error.strerror}; choose a run folder with --out") from None
         return folder
     raise AssertionError("unreachable")
 

@@ -55,7 +55,9 @@ def measure(experiment: Experiment, source: str, board: str, observer: Observer)
     """
     plain = _few(experiment).with_plain_samples
     if plain == (changed := _few(experiment)):
-        raise BenchError(f"{source}: no sample changes and no prediction is a mean; try --set augment.shift=2 for images")
+        raise BenchError(
+            f"{source}: [augment] and [predict] are not set, so they cost nothing; for images try --set augment.shift=2"
+        )
     (changed_steps, steps, *changed_size), (plain_steps, _, *plain_size) = (
         _counted(each, source, board, observer) for each in (changed, plain)
     )

@@ -43,7 +43,7 @@ def ask(program: Path, board: Board, options: Sequence[str] = ()) -> bytes:
             while path is None:
                 data = os.read(process.stdout.fileno(), 4096)
                 if not data:
-                    raise BenchError(f"board '{board.name}': the emulator ended at its start; it said {said!r}")
+                    raise BenchError(f"board '{board.name}': the emulator exited at start-up; its output: {said!r}")
                 said += data.decode(errors="replace")
                 path = announced(said)
             with serial.Serial(path, timeout=_SECONDS) as line:

@@ -43,11 +43,11 @@ REPEATS = 3
 BOARD_CLOCK = "the board's clock"
 EMULATOR_CLOCK = "the emulator's clock, which shows the speed of this machine and not of a chip"
 PROCESS_CLOCK = "this machine's clock, in a process of this machine"
-HOST_CLOCK = "the host's clock, because the board's does not run; times of the line are in it where samples are streamed"
+HOST_CLOCK = "the host's clock, because the board's does not run; streamed samples add their time on the line"
 NO_MEASUREMENTS = "the firmware does not measure it: set board.measures = true in the experiment, and flash it again"
 NO_STORE = "the firmware writes no flash: set board.store = true in the experiment, and flash it again"
 STORE_IN_USE = "the board's store is in use, and a measurement would replace what it holds"
-NO_FIGURE = "this board cannot tell it"
+NO_FIGURE = "this board cannot measure it"
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,7 @@ def measure(observer: Observer) -> CommandCost:
     return CommandCost(help_seconds, doctor_seconds, unchanged)
 
 
-def _spent() -> float:
+def spent() -> float:
     """Processor time of this process and of those that it has waited for, in seconds."""
     usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(usage.ru_utime + usage.ru_stime for usage in usages)
@@ -56,17 +56,17 @@ def _command(folder: Path, argument: str) -> float:
     """Processor time of the fastest run of a command, whatever it finds on this machine."""
     times = []
     for _ in range(REPEATS):
-        began = _spent()
+        began = spent()
         done = subprocess.run(
             [sys.executable, "-m", "tinymetafed", argument], cwd=folder, capture_output=True, text=True, check=False
         )
         if not done.stdout:
             raise BenchError(f"tinymetafed {argument} has ended with exit code {done.returncode}: {done.stderr.strip()}")
-        times.append(_spent() - began)
+        times.append(spent() - began)
     return min(times)
 
 
 def _build(design: Design) -> float:
-    began = _spent()
+    began = spent()
     build_firmware(design, BOARD)
-    return _spent() - began
+    return spent() - began

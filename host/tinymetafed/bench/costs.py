@@ -14,6 +14,7 @@ from tinymetafed_codegen import __version__, plan, spec
 from tinymetafed_codegen.board import boards
 from tinymetafed_codegen.design import built
 from tinymetafed_codegen.files import write_if_changed
+from tinymetafed_codegen.graph import Graph
 from tinymetafed_codegen.locate import find
 from tinymetafed_codegen.spec import Experiment
 
@@ -23,14 +24,18 @@ from . import (
     adaptation_cost,
     augment_cost,
     command_cost,
+    deep_nets,
     downlink_cost,
     in_qemu,
     kernel_cost,
     layer_grid,
     level_cost,
     line_cost,
+    run_cost,
     sample_cost,
+    seed_cost,
     simulation_cost,
+    suite_cost,
     targets,
     uplink_cost,
 )
@@ -43,13 +48,18 @@ from .kernel_cost import TEXTBOOK, Comparison, StepCost
 from .layer_grid import Grid
 from .level_cost import LevelCost
 from .line_cost import WireCost
+from .run_cost import RunCost
 from .sample_cost import SampleCost
+from .seed_cost import SeedCost
 from .simulation_cost import SimulationCost
+from .suite_cost import SuiteCost
 from .uplink_cost import UplinkCost
 
 EXAMPLES = ("sine", "bench-conv", "omniglot")
 LEVELS = ("-O2", "-O3")  # in addition to the board's own
 SIMULATED = ("sine", "bench-conv", "bench-separable")
+SEEDED = "omniglot"  # the network whose runs of several seeds fill lanes
+DEPTH = 20  # layers of the networks whose arenas are planned beside those of the examples
 MANY = {"sine": 100_000}  # clients of a round that is simulated, too
 UPLINKS = {"sine": False, "omniglot": True}  # networks whose updates are measured; whether they need data in files
 DOWNLOADED = "sine"  # the network whose run is simulated for its downloads: its data are in no file
@@ -90,6 +100,9 @@ class Costs:
     arenas: dict[str, ArenaBytes]
     samples: tuple[SampleCost, ...]
     commands: CommandCost
+    runs: RunCost
+    seeds: SeedCost
+    tests: SuiteCost | None
 
     def as_json(self) -> dict[str, Any]:
         """The JSON value that ``bench all --json`` prints."""
@@ -179,13 +192,15 @@ class ArenaBytes:
 
 
 def arenas() -> dict[str, ArenaBytes]:
-    """The arenas of all examples by name. Raises SpecError."""
-    found = {}
-    for file in sorted(find("examples").glob("*.toml")):
-        net = built(spec.load(file), file.name)
-        made = plan.plan(net)
-        found[file.stem] = ArenaBytes(4 * plan.first_fit_floats(net), 4 * made.floats, 4 * made.live_floats)
-    return found
+    """The arenas of all examples, and of deep networks, by name. Raises SpecError."""
+    nets = {file.stem: built(spec.load(file), file.name) for file in sorted(find("examples").glob("*.toml"))}
+    nets |= {f"{kind}, {DEPTH} layers": make(DEPTH) for kind, make in deep_nets.KINDS.items()}
+    return {name: _arena(net) for name, net in nets.items()}
+
+
+def _arena(net: Graph) -> ArenaBytes:
+    made = plan.plan(net)
+    return ArenaBytes(4 * plan.first_fit_floats(net), 4 * made.floats, 4 * made.live_floats)
 
 
 def compiler(board: str) -> str:
@@ -195,7 +210,7 @@ def compiler(board: str) -> str:
 
 
 def measure(board: str, observer: Observer, data: Path | None = None) -> Costs:
-    """Measures networks at several optimizations, single layers, the simulation of two networks, the line, and updates.
+    """Measures networks at several optimizations, single layers, simulations, the line, updates, whole runs.
 
     Args:
         board: An emulated board.
@@ -243,18 +258,24 @@ def measure(board: str, observer: Observer, data: Path | None = None) -> Costs:
         arenas=arenas(),
         samples=sample_cost.measure(board, observer),
         commands=command_cost.measure(observer),
+        runs=run_cost.measure(observer),
+        seeds=seed_cost.measure(chosen[SEEDED], SEEDED, observer),
+        tests=suite_cost.last(),
     )
 
 
 def all_targets(costs: Costs) -> list[targets.Target]:
     """The rows of all areas."""
     arenas = {name: each.arena / each.in_use for name, each in costs.arenas.items()}
+    steps = {net: levels[costs.own].generated.instructions_per_step for net, levels in costs.kernels.items()}
     return [
-        *targets.of_kernels(costs.grid.rows),
-        *targets.of_memory(costs.adaptation, costs.samples, arenas),
+        *targets.of_kernels(costs.grid.rows, layer_grid.code_bytes()),
+        *targets.of_adaptation(costs.adaptation, steps),
+        *targets.of_memory(costs.samples, arenas),
         *targets.of_wire(costs.uplink, costs.downlink),
-        *targets.of_commands(costs.commands),
+        *targets.of_host(costs.commands, costs.runs, costs.tests),
         *targets.of_simulation(costs.simulation),
+        *targets.of_simulated_runs(costs.runs, costs.seeds),
     ]
 
 

@@ -1,4 +1,4 @@
-"""Bytes of a download by difference, by how often a board returns, beside those of all weights."""
+"""Bytes of a download by difference, by how often a board returns, compared with all weights."""
 
 from __future__ import annotations
 

@@ -58,7 +58,9 @@ def measure(experiment: Experiment, source: str, data: Path | None, clients: int
         TrainingFailed: A client's weights did not stay finite.
     """
     if not experiment.strategy.has_rounds:
-        raise SpecError(f"{source}: strategy.kind = 'tinyol' has no rounds in which layers could gain; choose another strategy")
+        raise SpecError(
+            f"{source}: strategy.kind = 'tinyol' has no rounds, so no gains can be measured; choose another strategy"
+        )
     setup = set_up(_one_pass(experiment), source, data)
     asked, manifest = setup.experiment, setup.design.manifest
     weights = initial(manifest, asked.run.seed, asked.model.init)

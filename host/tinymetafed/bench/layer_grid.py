@@ -1,4 +1,4 @@
-"""Cost of single layers of many shapes: exact instructions and estimated cycles per multiplication, beside textbook kernels."""
+"""Cost of single layers of many shapes: exact instructions and estimated cycles per multiplication, and textbook ones."""
 
 from __future__ import annotations
 
@@ -146,6 +146,11 @@ def measure(board: str, observer: Observer, shapes: Sequence[Shape] = GRID) -> G
     return Grid(board, tuple(rows))
 
 
+def code_bytes() -> dict[str, int]:
+    """Bytes of flash of all passes of each layer of the grid by its title, as codegen estimates them."""
+    return {shape.title: sum(_op(shape).code_bytes()) for shape in GRID}
+
+
 def _op(shape: Shape) -> Op:
     kind = str(dict(shape.keys)["op"])
     if kind == "add":
@@ -200,7 +205,7 @@ def _counted(layers: Sequence[Op], board: Board, kernels: str | None, observer: 
     with temporary_folder("bench") as folder:
         out = folder / "executions"
         if ask(built.program, board, executions.options(plugin, listing, MARK, out)) != b"done\n":
-            raise BenchError(f"board '{board.name}': its layers did not end")
+            raise BenchError(f"board '{board.name}': the benchmark of its layers did not finish")
         counts = executions.read(out)
     model = cycles.MODELS[board.stands_for.core]
     return [(sum(each.executed for each in call.values()), *model(listing.instructions, call)) for call in counts]

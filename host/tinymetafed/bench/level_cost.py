@@ -89,7 +89,7 @@ def measure(experiment: Experiment, source: str, board: str, data: Path | None, 
         Error: BoardError, BenchError, BuildError, SpecError, TaskError or LinkError.
     """
     if experiment.privacy.secure_aggregation or experiment.privacy.is_private or not experiment.run.rounds:
-        raise BenchError(f"{source}: its boards send no updates that may be levels; leave [privacy] out")
+        raise BenchError(f"{source}: private updates cannot travel as levels; leave [privacy] out")
     setup = set_up(_exact(experiment), source, data)
     sent, weights = _rounds(setup, observer)
     rows = []

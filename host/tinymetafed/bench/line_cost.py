@@ -15,7 +15,7 @@ from tinymetafed_codegen.section import TomlTable
 from tinymetafed_codegen.spec import Experiment
 from tinymetafed_codegen.toolchain import require_tools
 
-from ..devices.device_clients import pulled
+from ..devices.client_program import pulled
 from ..devices.device_urls import DEFAULT_BOARDS, DeviceSpec
 from ..devices.firmware import Deviation
 from ..devices.link.faults import paced

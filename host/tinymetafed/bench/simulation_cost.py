@@ -58,12 +58,13 @@ class SimulationCost:
     ``isa``: the vector unit. ``one_thread_us``: on one thread. ``speedup``: of all threads over one, in elapsed time;
     ``speedup_idle``: in processor time, which does not depend on other load; both None for one thread. ``single_us``: one
     client at a time. ``round_us``: a client's whole round on one thread, training and coding of its update, in processor
-    time; ``coding_percent``: the coding's share of it. ``textbook_us``: one client at a time with textbook kernels; ``ratio``:
-    how many times as long that takes; both None if an op is missing. ``cpu_us``: as ``one_thread_us``, in processor time.
-    ``peers``: processor time in libraries that are installed and have the model's ops, by name, all clients in one call on one
-    thread. ``peak_percent``: multiply-adds of the trained steps as a share of the most that this core does without fused ones.
-    ``many``: a round of many clients, if it was asked for. ``weights_percent``: for a network that uses each weight once in a
-    pass, the time of a loop that does only this as a share of ``cpu_us``; None for others.
+    time, with BLOCK clients of each lane in a call, as rounds of many are computed; ``coding_percent``: the coding's share.
+    ``textbook_us``: one client at a time with textbook kernels; ``ratio``: how many times as long that takes; both None if an
+    op is missing. ``cpu_us``: as ``one_thread_us``, in processor time. ``peers``: processor time in libraries that are
+    installed and have the model's ops, by name, all clients in one call on one thread. ``peak_percent``: multiply-adds of the
+    trained steps as a share of the most that this core does without fused ones. ``many``: a round of many clients, if it was
+    asked for. ``weights_percent``: for a network that uses each weight once in a pass, the time of a loop that does only this
+    as a share of ``cpu_us``; None for others.
     """
 
     us_per_client_step: float
@@ -112,7 +113,8 @@ def simulation(
         raise BenchError(f"{source}: with strategy.kind = {experiment.strategy.kind!r} no client trains in a round")
     library = compile_kernels(designed, chosen)
     trials = {"lanes": Trial(experiment, Kernels(library, manifest, chosen.lanes, 1))}
-    trials["single"] = Trial(experiment, Kernels(library, manifest, 1, 1))
+    trials["single"] = Trial(experiment, Kernels(library, manifest, 1, 1), trials["lanes"].clients)
+    updates = Trial(experiment, trials["lanes"].kernels, BLOCK * chosen.lanes)
     if threads > 1:
         trials["threads"] = Trial(experiment, Kernels(library, manifest, chosen.lanes, threads), trials["lanes"].clients)
     lacking = {call.op.kind for call in designed.graph.forward} - TEXTBOOK_OPS
@@ -126,7 +128,7 @@ def simulation(
     peak = Peak(chosen)
     weights = _weights(designed, trials["lanes"].recipe.phases, peak)
     turns: list[Callable[[], object]] = [trial.once for trial in trials.values()]
-    turns += [trials["lanes"].once_with_update, *(peer.once for peer in peers.values()), peak.once]
+    turns += [updates.once, updates.once_with_update, *(peer.once for peer in peers.values()), peak.once]
     turns += [each.once for each, _ in weights]
     observer.stage("training steps", REPEATS)
     for _ in range(REPEATS):
@@ -146,8 +148,8 @@ def simulation(
         speedup=round(one.best / all_.best, 2) if threads > 1 else None,
         speedup_idle=round(threads * one.best_cpu / all_.best_cpu, 2) if threads > 1 else None,
         single_us=round(trials["single"].best, 4),
-        round_us=round(one.best_round, 2),
-        coding_percent=round(100 * (1 - one.best_cpu * one.recipe.steps / one.best_round), 1),
+        round_us=round(updates.best_round, 2),
+        coding_percent=round(100 * (1 - updates.best_cpu * updates.recipe.steps / updates.best_round), 1),
         textbook_us=None if textbook is None else round(textbook, 4),
         ratio=None if textbook is None else round(textbook / all_.best, 2),
         cpu_us=round(one.best_cpu, 4),

@@ -87,5 +87,5 @@ def _said(program: Path, board: Board) -> list[int]:
     """The numbers that firmware/bench/sound_program.cpp writes: bytes of RAM, ticks of a second, and of a spectrogram."""
     answer = ask(program, board).split()
     if len(answer) != 3:
-        raise BenchError(f"board '{board.name}': expected three numbers from the front end, it said {answer}")
+        raise BenchError(f"board '{board.name}': expected three numbers from the front end, got {answer}")
     return [int(word) for word in answer]

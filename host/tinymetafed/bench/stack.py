@@ -23,7 +23,7 @@ from tinymetafed_codegen.protocol import Phase, Program, Recipe, SampleSet, Vari
 from tinymetafed_codegen.spec import Experiment
 from tinymetafed_codegen.temporary import temporary_folder
 
-from ..devices.device_clients import pulled
+from ..devices.client_program import pulled
 from ..devices.device_urls import DeviceSpec
 from ..devices.firmware import Firmware
 from ..devices.link.session import Session

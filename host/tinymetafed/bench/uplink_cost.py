@@ -1,4 +1,4 @@
-"""Bytes of updates on the wire, packed and coded, beside the least that their entropy allows; and what coding costs a board."""
+"""Bytes of updates on the wire, packed and coded, compared with their entropy; and what coding costs a board."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def measure(experiment: Experiment, source: str, board: str, data: Path | None, 
         Error: BoardError, BenchError, BuildError, SpecError, TaskError or LinkError.
     """
     if experiment.privacy.secure_aggregation or not experiment.run.rounds:
-        raise BenchError(f"{source}: its boards send no updates of their own whose values could be coded")
+        raise BenchError(f"{source}: its boards send no updates with values to code")
     updates = [_update_bytes(_with(experiment, "packed", share), source, data, observer) for share in SHARES]
     return UplinkCost(
         board,

@@ -21,6 +21,7 @@ from . import (
     bench_lines,
     bench_runs,
     board_commands,
+    codegen_command,
     gateway_command,
     live_commands,
     plan_command,
@@ -66,7 +67,7 @@ app.command()(board_commands.enroll)
 app.command()(live_commands.live)
 app.command()(live_commands.top)
 app.command("monitor")(artifacts.listen)
-app.command()(artifacts.codegen)
+app.command()(codegen_command.codegen)
 app.command("doctor")(artifacts.examine)
 app.command()(run_commands.demo)
 bench_app = typer.Typer(help="Measure: exact instructions, bytes, memory and speed.", no_args_is_help=True)

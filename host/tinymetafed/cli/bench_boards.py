@@ -224,7 +224,7 @@ def authentication(
     set_: SetOption = None,
     json_: JsonOption = False,
 ) -> None:
-    """Measure what run.security = "authenticated" costs: flash, RAM, bytes and instructions of a round, beside "none".
+    """Measure what run.security = "authenticated" costs: flash, RAM, bytes and instructions of a round, compared with "none".
 
     The round is the first, or with --set strategy.download=difference the second:
 

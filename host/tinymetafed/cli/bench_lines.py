@@ -74,7 +74,7 @@ def uplink(
     set_: SetOption = None,
     json_: JsonOption = False,
 ) -> None:
-    """Measure updates with int8 values: bytes with strategy.uplink_coding "packed" and "rice", beside their entropy.
+    """Measure updates with int8 values: bytes with strategy.uplink_coding "packed" and "rice", and their entropy.
 
     Updates come from 100 simulated rounds for each share of the weights. A round on an emulated board says what coding costs:
 
@@ -143,10 +143,10 @@ def levels(
 def downlink(
     experiment: ExperimentArgument, set_: SetOption = None, data: DataOption = None, json_: JsonOption = False
 ) -> None:
-    """Simulate a run and measure the bytes of its weights to a board, by difference to those that the board holds.
+    """Simulate a run and measure the bytes of its downloads as differences to the weights that a board holds.
 
-    A board that takes part in every round holds the weights of the last one; one that returns more seldom holds older weights,
-    and more has changed since. Both end up with the same bits as with all weights:
+    A board that takes part in every round holds the weights of the last one; one that takes part less often holds older
+    weights, of which more has changed since. Both end up with the same bits as with all weights:
 
     tinymetafed bench downlink examples/sine.toml
     """
@@ -188,7 +188,7 @@ def soak(
     """Train on boards that restart and are replugged under other port names, with 1 % of all frames damaged.
 
     Shows what was lost, whether the weights are those of an undisturbed simulation, and memory and descriptors over the time.
-    Fails if anything was lost. Each board is a process behind a pseudo-terminal, which stands for its USB cable:
+    Fails if anything was lost. Each board is a process; a pseudo-terminal takes the place of its USB cable:
 
     tinymetafed bench soak --device native:90 --device qemu:10 --minutes 30
     """

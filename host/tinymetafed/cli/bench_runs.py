@@ -103,7 +103,7 @@ def gains(
 ) -> None:
     """Measure what training each layer gains, by which a budget of RAM (model.trainable) picks layers.
 
-    Weights that have learned something are the place to measure from; the line that is printed belongs into \\[model]:
+    Measure from weights that are already trained; the command prints a line to copy into \\[model]:
 
     tinymetafed bench gains examples/omniglot-paper-size.toml --data PATH --set model.weights=start.npz
     """

@@ -70,7 +70,7 @@ def _add_sensing(table: Table, sensing: tmf.Sensing, classes: Sequence[str]) -> 
             "prediction", f"{_named(sensing.label, classes)}, confidence {sensing.confidence:.2f}, for the newest sample"
         )
     elif sensing.samples:
-        table.add_row("prediction", "none: the board has no weights since its start, or they have diverged; let it adapt")
+        table.add_row("prediction", "none: the board has had no weights since its start, or they have diverged; let it adapt")
 
 
 def _named(label: int, classes: Sequence[str]) -> str:
@@ -97,7 +97,7 @@ def predict(
         try:
             lines = csv.read_text(encoding="utf-8-sig").splitlines()
         except UnicodeDecodeError:
-            raise tmf.UsageError(f"{csv}: is no text in UTF-8; save it as CSV in UTF-8") from None
+            raise tmf.UsageError(f"{csv}: is not text in UTF-8; save it as CSV in UTF-8") from None
         rows += [_numbers(line, f"{csv}, row {number}") for number, line in enumerate(lines, 1) if line.strip()]
     if not rows:
         raise tmf.UsageError("nothing to predict; give --features 0.1,0.5 or --csv FILE")
@@ -255,7 +255,7 @@ def enroll(
     insecure: InsecureOption = False,
     json_: JsonOption = False,
 ) -> None:
-    """Give a board a secret key, so that runs with run.security = "authenticated" take it and nobody in its place.
+    """Give a board a secret key, so that runs with run.security = "authenticated" accept this board and nobody in its place.
 
     The board has firmware of such an experiment and is on a cable that nobody else reads: the key crosses it once, in the
     clear. The board keeps it in its store (board.store = true). This machine keeps it in ~/.config/tinymetafed/keys.toml,

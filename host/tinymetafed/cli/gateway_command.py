@@ -50,8 +50,8 @@ def gateway(
         bool,
         typer.Option(
             "--insecure",
-            help="Accept a SuperLink without TLS, and lines as `train --insecure` does: whoever is on the network may then "
-            "answer for a board or for the server.",
+            help="Accept a SuperLink without TLS, and lines as `train --insecure` does: anybody on the network may then answer "
+            "in place of a board or the server.",
         ),
     ] = False,
 ) -> None:
@@ -97,11 +97,11 @@ def gateways_of(
     behind = {"--gateways": count, "--root-certificates": root_certificates, "--server-secret": server_secret}
     if superlink is None:
         if lone := [option for option, value in behind.items() if value is not None]:
-            raise tmf.UsageError(f"{lone[0]} is about gateways; give --superlink HOST:PORT too")
+            raise tmf.UsageError(f"{lone[0]} is for runs behind gateways; give --superlink HOST:PORT too")
         return None
     if wrong := [option for option, given in local.items() if given]:
         raise tmf.UsageError(
-            f"{wrong[0]} is about boards of this machine; give it to `tinymetafed gateway`, or leave --superlink out"
+            f"{wrong[0]} is for boards of this machine; give it to `tinymetafed gateway`, or leave --superlink out"
         )
     return tmf.Gateways(superlink, 1 if count is None else count, root_certificates, server_secret, insecure)
 

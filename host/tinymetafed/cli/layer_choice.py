@@ -10,7 +10,7 @@ import tinymetafed as tmf
 
 
 def show(choice: tmf.LayerChoice | None, console: tmf.Terminal) -> None:
-    """Prints a table of the layers and a summary; nothing if model.trainable is no budget."""
+    """Prints a table of the layers and a summary; nothing if model.trainable is not a budget."""
     if choice is None:
         return
     table = Table(title=f"Layers that train: {choice.asked}", title_justify="left")
@@ -30,5 +30,5 @@ def show(choice: tmf.LayerChoice | None, console: tmf.Terminal) -> None:
 
 
 def as_json(choice: tmf.LayerChoice | None) -> dict[str, object]:
-    """What --json prints of it in addition: nothing if model.trainable is no budget."""
+    """What --json prints of it in addition: nothing if model.trainable is not a budget."""
     return {} if choice is None else {"choice": dataclasses.asdict(choice)}

@@ -33,8 +33,8 @@ InsecureOption = Annotated[
     bool,
     typer.Option(
         "--insecure",
-        help="Accept socket:// to another machine, mqtt:// without authenticated boards, and a SuperLink without TLS: whoever "
-        "is on the network may then answer for a board.",
+        help="Accept socket:// to another machine, mqtt:// without authenticated boards, and a SuperLink without TLS: anybody "
+        "on the network may then answer in place of a board.",
     ),
 ]
 TrustOption = Annotated[

@@ -62,7 +62,7 @@ def plan(
     """Plan a federation on paper: time, bytes, energy and processors of a round, and what gives way first.
 
     Bytes are counted in simulated rounds, the processor times of host and server were measured, and training and energy of
-    boards are estimates. A laptop with some boards, then ever more of them behind Raspberry Pis:
+    boards are estimates. A laptop with some boards, then more and more boards behind Raspberry Pis:
 
     tinymetafed plan examples/sine.toml --boards 8
 
@@ -126,7 +126,7 @@ def fleet(
     rounds: Annotated[int, typer.Option(help="Rounds to measure of each fleet.")] = 10,
     json_: JsonOption = False,
 ) -> None:
-    """Measure fleets of boards on this machine, beside what the formulas of `tinymetafed plan` predict for them.
+    """Measure fleets of boards on this machine, and compare with what the formulas of `tinymetafed plan` predict.
 
     Each board trains a client of examples/sine.toml in every round. The file that --json writes is for `plan --measured`. Other
     work on the machine makes the times longer; the processor times hardly change.

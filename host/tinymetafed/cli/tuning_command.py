@@ -1,4 +1,4 @@
-"""The command that searches better values of an experiment's keys: tune."""
+"""The command that searches for better values of an experiment's keys: tune."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .output import notes, results
 from .sweeping import JobsOption
 
 _RANGES = "; ".join(f"{key}: {text}" for key, text in tmf.TUNE_RANGES.items())
-_HELP = f"""Search better values of an experiment's keys within a budget, on validation clients alone.
+_HELP = f"""Search for better values of an experiment's keys within a budget, on validation clients alone.
 
 Trials run in the simulation on all cores. Test clients are not looked at: the best experiment is written to best.toml, and
 'tinymetafed simulate' or 'train' reports how good it is. After an interruption the same command continues; with a larger
@@ -50,7 +50,7 @@ def tune(
     data: DataOption = None,
     json_: JsonOption = False,
 ) -> None:
-    """Search better values of an experiment's keys within a budget; see _HELP."""
+    """Search for better values of an experiment's keys within a budget; see _HELP."""
     trials, minutes = tmf.budget_of(budget)
     loaded = tmf.load(experiment, set_ or ())
     try:

@@ -14,6 +14,7 @@ from tinymetafed_codegen.design import Design
 from tinymetafed_codegen.errors import UsageError
 from tinymetafed_codegen.optional_messages.sensor_messages import SensorReport
 from tinymetafed_codegen.protocol import State, Status
+from tinymetafed_codegen.whole_numbers import whole_number
 
 from ..federation.observer import Observer
 from ..wire import class_names
@@ -178,8 +179,8 @@ def label(url: str, label: int | str, boards: Catalogue, *, keep: bool = False) 
             if refusal.status != Status.BAD_STATE:
                 raise
             raise LinkError(
-                f"{device.url}: cannot learn now: it has no weights since its start, or a round of a host is in progress, or "
-                "its experiment has no [adaptation] to learn by"
+                f"{device.url}: cannot learn now: it has had no weights since its start, or a round of a host is in progress, "
+                "or its experiment has no [adaptation] to learn by"
             ) from None
         if keep:
             _keep(device)
@@ -225,9 +226,7 @@ def record(
         with _asked(url, boards) as device:
             return recorded(device)
     if design is None:
-        raise AskError(
-            f"device '{url}': names a process that is started now; name the experiment of its firmware too (--experiment FILE)"
-        )
+        raise AskError(f"device '{url}': starts a process, which needs firmware; name its experiment too (--experiment FILE)")
     if spec.count != 1:
         raise AskError(f"device '{url}': one board is recorded at a time; give {spec.kind}:1")
     with running(design, [url], observer) as fleet:
@@ -256,8 +255,8 @@ def _label_index(label: int | str, device: Device, labels: int) -> int:
     text, names = str(label), _names(device) if isinstance(label, str) else ()
     if names.count(text) > 1:
         raise AskError(f"{device.url}: label {text}: {names.count(text)} classes have this name; give the number of the class")
-    index = names.index(text) if text in names else int(text) if text.isdecimal() else -1
-    if not 0 <= index < labels:
+    index = names.index(text) if text in names else whole_number(text)
+    if index is None or index >= labels:
         of_names = f" or a name of {', '.join(names)}" if names else ""
         raise AskError(f"{device.url}: label {label}: its model has the labels 0 to {labels - 1}{of_names}")
     return index
@@ -346,8 +345,8 @@ def _scores_of_bytes(device: Device, row: ArrayLike, number: int) -> FloatArray:
                     raise
                 raise AskError(f"{device.url}: its model does not take {features.size} features") from None
     raise AskError(
-        f"{device.url}: its model reads bytes, and sample {number} has a feature that is none; give whole numbers from 0 to "
-        "255, or these divided by 255"
+        f"{device.url}: its model reads bytes, and sample {number} has a feature that is not a byte; give whole numbers from 0 "
+        "to 255, or these divided by 255"
     )
 
 
@@ -360,7 +359,7 @@ def _scores(device: Device, row: ArrayLike) -> FloatArray | None:
             return None
         if refusal.status == Status.BAD_STATE:
             remedy = f"train on it, or let it adapt: `tinymetafed adapt RUN -d {device.url}`"
-            raise LinkError(f"{device.url}: has no weights since its start; {remedy}") from None
+            raise LinkError(f"{device.url}: has had no weights since its start; {remedy}") from None
         raise
 
 
@@ -380,7 +379,7 @@ def connected(url: str, boards: Catalogue) -> Iterator[Device]:
     """
     (spec,) = parse([url], boards)
     if spec.kind != "serial":
-        raise AskError(f"device '{url}': names processes that would be started now; give the port of a board that is running")
+        raise AskError(f"device '{url}': would start processes; give the port of a running board")
     if spec.is_search:
         raise AskError(f"device '{url}': means all boards below a topic; name one of them")
 

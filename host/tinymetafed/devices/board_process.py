@@ -144,9 +144,11 @@ class BoardProcess:
             except queue.Empty:
                 if left > 0:
                     continue
-                raise LaunchError(f"{self.program}: has announced no serial line; it said {said!r}{self.diagnosis()}") from None
+                raise LaunchError(
+                    f"{self.program}: has announced no serial line; its output: {said!r}{self.diagnosis()}"
+                ) from None
             if not data:
-                raise LaunchError(f"{self.program}: ended at its start{self.diagnosis(ending=True)}")
+                raise LaunchError(f"{self.program}: exited at start-up{self.diagnosis(ending=True)}")
             said += data.decode(errors="replace")
         return path
 

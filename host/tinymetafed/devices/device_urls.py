@@ -14,12 +14,14 @@ from urllib.parse import urlsplit
 
 from tinymetafed_codegen.board.boards import INSTALLED, Catalogue
 from tinymetafed_codegen.errors import UsageError
+from tinymetafed_codegen.whole_numbers import whole_number
 
 from .link.link_errors import LaunchError
 from .link.mqtt_address import MqttAddress, MqttError, is_mqtt
 from .link.tls import TlsAddress, TlsError
 from .link.transport import is_tls
 
+MOST_PROCESSES = 10_000  # of one URL; a mistyped number must not fill the machine
 DEFAULT_BOARDS = {"native": "native", "qemu": "mps2", "renode": "nrf52840"}
 _OPTION = re.compile(r"(store|replay|line)=(.+?)(?=&(?:store|replay|line)=|$)")
 _USUAL_LINE = "pty" if sys.platform != "win32" else "tcp"  # Windows has no pseudo-terminals
@@ -55,6 +57,18 @@ class DeviceSpec:
     def is_search(self) -> bool:
         """Whether it means all boards that a broker knows below a topic."""
         return is_mqtt(self.url) and MqttAddress.parse(self.url).is_search
+
+
+def some(devices: str | Sequence[str]) -> list[str]:
+    """The URLs that were given, of which there must be one or more; a text alone is one. Raises DeviceUrlError."""
+    if not (urls := several(devices)):
+        raise DeviceUrlError("no device is given; give one or more, for instance native:2")
+    return urls
+
+
+def several(devices: str | Sequence[str]) -> list[str]:
+    """The URLs that were given, if any; a text alone is one, although Python also takes it for a sequence of letters."""
+    return [devices] if isinstance(devices, str) else list(devices)
 
 
 def parse(urls: Sequence[str], boards: Catalogue = INSTALLED) -> list[DeviceSpec]:
@@ -127,12 +141,12 @@ def require_secure(urls: Sequence[str], security: str, insecure: bool) -> None:
             continue
         if is_mqtt(url):
             raise DeviceUrlError(
-                f"device '{url}': whoever may use the broker could answer for a board; use a run with run.security = "
-                "'authenticated', or say --insecure where you trust all who may"
+                f"device '{url}': everybody who may use the broker could answer in place of a board; set run.security = "
+                "'authenticated', or give --insecure if you trust all of them"
             )
         raise DeviceUrlError(
-            f"device '{url}': leaves this machine, and nobody knows who answers there; use tls://HOST:PORT, or a run with "
-            "run.security = 'authenticated', or say --insecure where you trust all of the network"
+            f"device '{url}': leads to another machine, which does not prove who it is; use tls://HOST:PORT, or "
+            "set run.security = 'authenticated', or give --insecure if you trust the whole network"
         )
 
 
@@ -184,9 +198,12 @@ def _parse_process(url: str, kind: str, rest: str, boards: Catalogue) -> DeviceS
         )
     if twice := [name for name in given if len(re.findall(rf"(?:^|&){name}=", options)) > 1]:
         raise DeviceUrlError(f"device '{url}': {twice[0]}= is given twice; give it once")
-    match = re.fullmatch(r"(\d+)(?:@([\w-]+))?", rest)
-    if match is None or int(match[1]) == 0:
-        raise DeviceUrlError(f"device '{url}': expected a number of devices from 1 on, for instance {kind}:4")
+    match = re.fullmatch(r"([0-9]+)(?:@([\w-]+))?", rest)
+    count = None if match is None else whole_number(match[1])
+    if match is None or not count:
+        raise DeviceUrlError(f"device '{url}': expected a number of devices of at least 1, for instance {kind}:4")
+    if count > MOST_PROCESSES:
+        raise DeviceUrlError(f"device '{url}': one URL stands for at most {MOST_PROCESSES:,} devices")
     board = _known_board(url, match[2] or DEFAULT_BOARDS[kind], boards)
     if boards.load(board).real:
         raise DeviceUrlError(f"device '{url}': board '{board}' is a real one; connect it and give its port: PORT@{board}")
@@ -204,4 +221,4 @@ def _parse_process(url: str, kind: str, rest: str, boards: Catalogue) -> DeviceS
         )
     folders = {name: Path(value).resolve() for name, value in given.items() if name != "line"}
     store, replay = folders.get("store"), folders.get("replay")
-    return DeviceSpec(url, kind, board, int(match[1]), store=store, replay=replay, tcp=line == "tcp")
+    return DeviceSpec(url, kind, board, count, store=store, replay=replay, tcp=line == "tcp")

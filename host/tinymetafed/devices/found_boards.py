@@ -54,8 +54,8 @@ def _there(search: MqttAddress, clock: Clock, on_event: Callable[[str], None] | 
     if strange := [repr(topic) for topic in announced if topic not in known]:
         more = f" and {len(strange) - SHOWN:,} more" if len(strange) > SHOWN else ""
         say(
-            f"{url}: the broker keeps announcements where no board can be, at {', '.join(strange[:SHOWN])}{more}; the run goes "
-            f"without them; a topic has up to {LONGEST_TOPIC} characters of ASCII, without ?"
+            f"{url}: the broker holds announcements under topics that no board can have: {', '.join(strange[:SHOWN])}{more}; "
+            f"the run continues without them; a topic has up to {LONGEST_TOPIC} characters of ASCII, without ?"
         )
     if not any(known.values()):
         gone = f"; those that were: {', '.join(known)}" if known else ""
@@ -64,4 +64,4 @@ def _there(search: MqttAddress, clock: Clock, on_event: Callable[[str], None] | 
         if is_there:
             yield search.at(topic).url
         else:
-            say(f"{search.at(topic).url.partition('?')[0]}: is not connected to the broker, so the run goes without it")
+            say(f"{search.at(topic).url.partition('?')[0]}: is not connected to the broker, so the run continues without it")

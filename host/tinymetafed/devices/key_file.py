@@ -71,14 +71,14 @@ class KeyFile:
         found = os.fstat(handle)
         if not stat.S_ISREG(found.st_mode):
             os.close(handle)
-            raise KeyFileError(f"{self.path}: is no file; name one with {VARIABLE}")
+            raise KeyFileError(f"{self.path}: is not a regular file; name one with {VARIABLE}")
         with os.fdopen(handle, "rb") as file:
             self._require_secret(found)
             try:
                 return tuple(map(_board, tomllib.load(file).get("boards", ())))
             except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
                 raise KeyFileError(
-                    f"{self.path}: is no file of keys: {type(error).__name__}; restore it from a copy: a board "
+                    f"{self.path}: is not a file of keys: {type(error).__name__}; restore it from a copy: a board "
                     "whose key is lost can be enrolled anew only after its flash was erased (docs/authentication.md)"
                 ) from None
 
@@ -110,8 +110,8 @@ class KeyFile:
             if any(other.name == board.name for other in others):
                 other = next(other for other in others if other.name == board.name)
                 raise EnrollError(
-                    f"--name {board.name}: board {other.unique_id} ({other.board}) is called so; choose another name, or "
-                    f"remove that one: `tinymetafed enroll --forget {board.name}`"
+                    f"--name {board.name}: board {other.unique_id} ({other.board}) has this name already; choose another name, "
+                    f"or remove that one: `tinymetafed enroll --forget {board.name}`"
                 )
             return (*others, board)
 

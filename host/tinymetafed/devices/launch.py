@@ -283,7 +283,7 @@ def _answering(
     if len(gone) == len(futures) and gone:
         raise gone[0]
     for why in gone:
-        on_event(f"{in_short(why)}; the run goes without it, as other boards answer")
+        on_event(f"{in_short(why)}; the run continues without it, as other boards answer")
 
 
 def _greet_sleeper(
@@ -302,9 +302,7 @@ def _greet_sleeper(
             if stop():
                 raise
             if not said:
-                on_event(
-                    f"{in_short(error)}; waiting until {port.name} wakes, as each board has to be known before the run begins"
-                )
+                on_event(f"{in_short(error)}; waiting until {port.name} wakes, because every board must be known before a run")
                 said = True
             clock.sleep(SCAN_SECONDS)
 

@@ -89,7 +89,7 @@ class ProcessPort:
         """A LaunchError if the process has ended, otherwise ``error``."""
         if not (self._process.ends() if isinstance(error, PortError) else self._process.ended):
             return error
-        return LaunchError(f"{self.name}: {self._process.program} ended at its start{self._process.diagnosis()}")
+        return LaunchError(f"{self.name}: {self._process.program} exited at start-up{self._process.diagnosis()}")
 
     def _give_key(self, key: bytes, until: float) -> None:
         """Gives the board its key, before anybody records its line, unless it has another one from somebody else."""

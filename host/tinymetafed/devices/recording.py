@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from tinymetafed_codegen.errors import Error, UsageError
 from tinymetafed_codegen.optional_messages.sensor_messages import Columns, RowFormat, Rows, SensorState
 from tinymetafed_codegen.protocol import Status
+from tinymetafed_codegen.whole_numbers import whole_number
 
 from ..federation.observer import Observer
 from .device import Device
@@ -192,7 +193,8 @@ def _form_of(device: Device) -> _Form:
 def _check(label: str | None, device: Device) -> None:
     """Raises WrongLabel for a number that is no class of the model on the board. Names of classes it does not know."""
     report = device.session.sensor()
-    if label is not None and label.isdecimal() and report is not None and int(label) >= report.classes:
+    number = None if label is None else whole_number(label)
+    if number is not None and report is not None and number >= report.classes:
         raise WrongLabel(f"{device.url}: label {label}: its model has the labels 0 to {report.classes - 1}")
 
 

@@ -1,4 +1,4 @@
-"""The devices of a fleet: which are connected, and the search for the others, which goes on beside the rounds."""
+"""The devices of a fleet: which are connected, and the search for the others, which runs in parallel to the rounds."""
 
 from __future__ import annotations
 
@@ -255,7 +255,7 @@ class Roster:
         """Counts a claim of a device that another device has not confirmed."""
         member.invalid_updates += 1
         if member.invalid_updates >= MAX_INVALID_UPDATES:
-            why = f"other boards do not confirm what it says; the last was {what}"
+            why = f"other boards do not confirm its results; the last was {what}"
             self.drop(member, f"{member.device.url}: {by.device.url} has another result", why)
 
     # --- Finding them again ---

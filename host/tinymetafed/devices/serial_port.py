@@ -137,7 +137,7 @@ class SerialPort:
         if self._usb is not None:
             there = {port.path: port for port in self._usb_ports()}.get(file_of(path))
             if there is None and os.path.exists(path):
-                raise PortError(path, f"is no port of a USB device now, expected {self._usb.title}")
+                raise PortError(path, f"is not a port of a USB device now, expected {self._usb.title}")
             if there is not None and not there.looks_like(self._usb):
                 raise PortError(path, f"another USB device is there, {there.title}, expected {self._usb.title}")
             if file_of(path) in self._strangers:

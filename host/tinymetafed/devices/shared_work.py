@@ -202,17 +202,17 @@ class SharedWork(Generic[Item, Outcome]):
                 self._outvoted(other, member, f"{self.name} {job.item}")
             elif job.audited is not None:
                 who = f"{other.device.url} and {member.device.url}"
-                self.on_event(f"{who} come to different results of {self.name} {job.item}, and there is no third board to ask")
+                self.on_event(f"{who} have different results for {self.name} {job.item}, and there is no third board to ask")
             else:
                 self.roster.refute(other, member, f"{self.name} {job.item}")
 
     def _outvoted(self, member: Member, by: Member, what: str) -> None:
         """Reports a device when two others have agreed on another result; excludes it if that has happened too often."""
         self.on_event(
-            f"{member.device.url}: its result of {what} is not that of two other boards, {by.device.url} is one of them"
+            f"{member.device.url}: its result of {what} differs from that of two other boards; {by.device.url} is one of them"
         )
         if member.votes.excluded:
-            self.roster.drop(member, member.device.url, f"other boards came to other results {member.votes.refuted} times")
+            self.roster.drop(member, member.device.url, f"other boards contradicted its results {member.votes.refuted} times")
 
     def _believe(self, member: Member, job: Job[Item, Outcome], error: Exception) -> None:
         """Decides about an item that a device has not done: without ``served`` it is to be done again.
@@ -261,7 +261,7 @@ class SharedWork(Generic[Item, Outcome]):
         is not the first to end.
         """
         if self.queue.failure is not None:
-            return Interrupted(f"{member.device.url}: left its work, because that of all devices ends")
+            return Interrupted(f"{member.device.url}: stopped its work, because all devices are stopping")
         now = self.clock.monotonic()
         since = self.queue.busy.get(member)
         early = since is not None and now - since[1] <= OVERDUE_SECONDS
@@ -270,7 +270,7 @@ class SharedWork(Generic[Item, Outcome]):
         with self.queue.changed:
             self._close_if_due()
             if self.queue.closed:
-                return Interrupted(f"{member.device.url}: left its work, because the round has ended")
+                return Interrupted(f"{member.device.url}: stopped its work, because the round has ended")
             took = now - self.queue.busy[member][1] if member in self.queue.busy else 0.0
             if job.served is None:
                 idle = any(
@@ -283,14 +283,14 @@ class SharedWork(Generic[Item, Outcome]):
                 if not longest or took <= max(ENDLESS_SECONDS, ENDLESS_FACTOR * longest):
                     return None
                 return Endless(
-                    f"{member.device.url}: not done after {took:.1f} s, where {longest:.1f} s were enough before; look "
-                    "what slows this board down, or reset it"
+                    f"{member.device.url}: not done after {took:.1f} s, where {longest:.1f} s were enough before; find "
+                    "out what slows this board down, or reset it"
                 )
         if job.latest is member:
-            return Interrupted(f"{member.device.url}: left its work, because another device has done it")
+            return Interrupted(f"{member.device.url}: stopped its work, because another device has done it")
         return Overdue(
-            f"{member.device.url}: not done after {took:.1f} s, when {job.served.device} had done the same; look what slows "
-            "this board down, or leave it out"
+            f"{member.device.url}: not done after {took:.1f} s, when {job.served.device} had done the same; find out what "
+            "slows this board down, or leave it out"
         )
 
     def _take(self, member: Member) -> Job[Item, Outcome] | None:

@@ -36,7 +36,7 @@ class SpotCheck(Generic[Outcome]):
 
         The clients are chosen by the machine's random numbers, so that no board knows which. All boards do theirs at the same
         time; that takes as long as one client, or 5 % of the clients where that is more. With two boards that differ nobody
-        knows which is wrong: an event names both. A board alone is believed.
+        knows which is wrong: an event names both. The result of a single board counts as it is.
 
         Args:
             clients: Numbers of the clients.

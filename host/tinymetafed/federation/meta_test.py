@@ -57,11 +57,11 @@ class Group:
 
     @classmethod
     def validation(cls, task: Task) -> Self:
-        """The clients of every score on the way, and by whom weights and settings are chosen. Raises DataError without any."""
+        """The clients of every score during the run, which weights and settings are chosen by. Raises DataError without any."""
         if not task.n_validation:
             raise DataError(
-                "there are no validation clients, by whom weights and settings are chosen: too few clients are held out to "
-                f"keep some of them from the test; {task.spec.more_validation}"
+                "there are no validation clients, which are needed to choose weights and settings: too few clients are held "
+                f"out to keep some of them out of the test; {task.spec.more_validation}"
             )
         if task.unseen_clients == ANY_NUMBER:
             return cls(ClientGroup.VALIDATION, VALIDATION - HELD_OUT, ANY_NUMBER, ANY_NUMBER)

@@ -213,8 +213,8 @@ def _check(chosen: Sequence[int], of: int, round_: int, facts: SecureSumFacts | 
     """Raises StrategyError if a user's own strategy chooses unknown or held-out clients, one twice, or too few to hide any."""
     if wrong := [client for client in chosen if not 0 <= client < of]:
         raise StrategyError(
-            f"round {round_}: the strategy chose client {wrong[0]}, but those to train on are 0 to {of - 1}; held-out clients "
-            "are never trained on"
+            f"round {round_}: the strategy chose client {wrong[0]}, but the training clients are 0 to {of - 1}; held-out "
+            "clients are never trained on"
         )
     least, most = (0, of) if facts is None else (LEAST_PARTICIPANTS, facts.seats)
     if not least <= len(chosen) <= most:

@@ -31,8 +31,8 @@ BETWEEN = 6.0  # and so many times the median distance of boards' mean cosines f
 class Measure(StrictJson):
     """One delta against those of the run so far.
 
-    ``norm``: its Euclidean norm. ``typical``: the running median of norms. ``cosine``: between it and the way that the weights
-    have gone since the run began. ``weight``: the factor that the defence left of it: 1 all, 0 nothing.
+    ``norm``: its Euclidean norm. ``typical``: the running median of norms. ``cosine``: between it and the direction in
+    which the weights have moved since the run began. ``weight``: the factor that the defence left of it: 1 all, 0 nothing.
     """
 
     norm: float
@@ -127,8 +127,8 @@ class Standing:
         error = median_low([each.spread for each in judged.values()]) / math.sqrt(len(record.latest))
         if abs(means[board] - middle) > max(APART, ERRORS * error, BETWEEN * between):
             return (
-                f"its deltas point where others do not (mean cosine {means[board]:.2f}, of others {middle:.2f}), after "
-                f"{record.rounds} rounds"
+                f"its deltas point in another direction than those of the others (mean cosine {means[board]:.2f}, of others "
+                f"{middle:.2f}), after {record.rounds} rounds"
             )
         return ""
 
@@ -195,9 +195,9 @@ class BoardDeltas(StrictJson):
     """The deltas of one board over a whole run, to find boards that stand out.
 
     ``board``: its unique id. ``norm_median``, ``norm_largest``: of its deltas' norms, each divided by the running median of its
-    time. ``cosine``: mean of the cosines between its deltas and the way that the weights have gone since the run began.
-    ``shortened``, ``left_out``: how many of its deltas the defence scaled down or did not use. ``aside``: why it was set aside,
-    "" if it was not.
+    time. ``cosine``: mean of the cosines between its deltas and the direction in which the weights have moved since the run
+    began. ``shortened``, ``left_out``: how many of its deltas the defence scaled down or did not use. ``aside``: why it was set
+    aside, "" if it was not.
     """
 
     board: str

@@ -58,7 +58,7 @@ class FieldWriter:
         self._parts.append(content)
 
     def text(self, text: str, most: int) -> None:
-        """Text as UTF-8, cut to ``most`` bytes between two characters; a question mark stands for each that is no text."""
+        """Text as UTF-8, cut to ``most`` bytes between two characters; a question mark stands for each that is not text."""
         plain = "".join("?" if _is_control(character) else character for character in text[:most])
         self.content(plain.encode(errors="replace")[:most].decode(errors="ignore").encode())
 
@@ -121,7 +121,7 @@ class FieldReader:
         try:
             text = self.content(most).decode()
         except UnicodeDecodeError:
-            raise GatewayMessageError(f"message: a text that ends at byte {self._at} is no UTF-8") from None
+            raise GatewayMessageError(f"message: a text that ends at byte {self._at} is not UTF-8") from None
         if any(map(_is_control, text)):
             raise GatewayMessageError(f"message: a text that ends at byte {self._at} has control characters")
         return text

@@ -101,7 +101,7 @@ class Terms:
         try:
             decoded(experiment)
         except tomllib.TOMLDecodeError:
-            raise GatewayMessageError("message: its experiment is no TOML") from None
+            raise GatewayMessageError("message: its experiment is not TOML") from None
         return terms
 
 

@@ -93,7 +93,7 @@ def measure(experiment: Experiment, task: Task, source: str) -> Measured:
         data = DataSpec.model_validate(data.model_dump() | update)
         notes = tuple(
             f"{each.name} is {each.minimum:.6g} in all samples of the training clients, so its scale is 1; leave it out if it "
-            "says nothing"
+            "carries no information"
             for each in found
             if each.is_constant
         )

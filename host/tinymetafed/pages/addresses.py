@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from tinymetafed_codegen.errors import UsageError
 
 HOST, PORT = "127.0.0.1", 8765
-_FORM = re.compile(r"(?P<host>\[[0-9A-Fa-f:.%]+\]|[^:\[\]\s/]*)(?::(?P<port>\d{1,5}))?")
+_FORM = re.compile(r"(?P<host>\[[0-9A-Fa-f:.%]+\]|[^:\[\]\s/]*)(?::(?P<port>[0-9]{1,5}))?")
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Address:
 
 def parse_address(text: str) -> Address:
     """Reads ADDRESS, ADDRESS:PORT or PORT; "" is this machine alone. Raises UsageError."""
-    if text.isdecimal():
+    if text.isascii() and text.isdecimal():
         text = f":{text}"
     found = _FORM.fullmatch(text)
     port = None if found is None or found["port"] is None else int(found["port"])

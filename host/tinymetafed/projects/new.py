@@ -54,7 +54,7 @@ def create(folder: Path, board: str) -> None:
     """
     contents = files(folder.resolve().name, board)
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise ProjectError(f"{folder}: there is something already; name a new folder, or an empty one")
+        raise ProjectError(f"{folder}: exists and is not empty; name a new folder, or an empty one")
     is_new = not folder.exists()
     try:
         folder.mkdir(exist_ok=True)

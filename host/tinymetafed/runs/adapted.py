@@ -145,7 +145,7 @@ def read(file: Path, made: Design) -> Floats:
     found = read_weights(str(file), shapes, f"{file}: adapted weights")
     for name, array in normalisation.items():
         if name in found and found[name].tobytes() != array.tobytes():
-            raise AdaptedError(f"{file}: {name} has other numbers than the run; these weights were adapted to other inputs")
+            raise AdaptedError(f"{file}: {name} differs from the run's; these weights were adapted to other inputs")
     if lacking := [tensor.name for tensor in manifest.parameters if tensor.name not in found]:
         raise AdaptedError(
             f"{file}: has no {', '.join(lacking)}; expected all weights of one client, global and local, as `tinymetafed adapt "

@@ -87,6 +87,8 @@ def write(
 
 def _format(output: Path, asked: str | None) -> Format:
     """The format to write. Raises ExportError if neither ``asked`` nor the suffix says it, or if they differ."""
+    if not output.name:
+        raise ExportError(f"{output}: a folder, not a file; give for instance -o weights.npz, or a new folder for a library")
     by_suffix = {suffix: name for name, suffix in export.SUFFIXES.items()}
     if asked is not None and asked not in get_args(Format):
         raise ExportError(f"--format '{asked}': unknown; expected {', '.join(get_args(Format))}")

@@ -35,8 +35,8 @@ def require_single_updates(setup: Setup) -> None:
     """Raises SpecError if the boards of a round must mask their updates together."""
     if setup.strategy.secure_sum is not None:
         raise SpecError(
-            f"{setup.source}: privacy.secure_aggregation = true works among the boards of one host, not behind gateways, as "
-            "they mask their updates together; leave it out, or --gateways"
+            f"{setup.source}: privacy.secure_aggregation = true needs all boards at one host, because they mask "
+            "their updates together; leave it out, or --gateways"
         )
 
 

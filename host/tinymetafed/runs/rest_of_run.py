@@ -83,8 +83,8 @@ class RestOfRun:
             self._observer.event(f"{lacking}; then tinymetafed report {past.path} shows it")
         if self._looked_at is None and self._plan.evaluation.every and past.trained < total:
             self._observer.event(
-                f"evaluation.every = {self._plan.evaluation.every}: there are no validation clients, and test clients are not "
-                f"looked at before the end, so nothing is scored on the way; {self._setup.task.spec.more_validation}"
+                f"evaluation.every = {self._plan.evaluation.every}: there are no validation clients, and test clients are "
+                f"scored only at the end, so the run has no scores before it; {self._setup.task.spec.more_validation}"
             )
         self._observer.stage("meta-training", total - past.trained)
         if self._due(past.trained) and past.trained not in {entry.round for entry in past.evaluations}:

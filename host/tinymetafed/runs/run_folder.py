@@ -70,7 +70,7 @@ def _never_begun(path: Path) -> bool:
 
 
 def find_store(path: Path) -> Path:
-    """The run.db of a run folder. Raises StoreError if the folder is no run, or a file of the store is not a plain one."""
+    """The run.db of a run folder. Raises StoreError if the folder is not a run, or a file of the store is not a plain one."""
     file = path / "run.db"
     if not file.is_file():
         if path.is_dir() and _never_begun(path):
@@ -89,4 +89,6 @@ def find_store(path: Path) -> Path:
 def require_plain(file: Path) -> None:
     """Raises StoreError for a link or a pipe: a folder from somebody else would have us write into files outside it."""
     if file.is_symlink() or (file.exists() and not file.is_file()):
-        raise StoreError(f"{file}: a link or no regular file, which no run has; remove it, or get the run again as plain files")
+        raise StoreError(
+            f"{file}: a link or not a regular file, which no run contains; remove it, or get the run again as plain files"
+        )

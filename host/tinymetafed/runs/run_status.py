@@ -71,6 +71,7 @@ class Watched:
 
     def __init__(self, observer: Observer, now: Now = time.time) -> None:
         self._observer, self._now = observer, now
+        self._journal_observer = observer if isinstance(observer, JournalObserver) else None  # asked once: it takes long
         self._lock = threading.Lock()
         self._events: deque[StatusEvent] = deque(maxlen=MAX_EVENTS)
         self._clients: OnBoards | None = None
@@ -108,13 +109,13 @@ class Watched:
 
     def opened(self, run: RunData) -> None:
         """See JournalObserver."""
-        if isinstance(self._observer, JournalObserver):
-            self._observer.opened(run)
+        if self._journal_observer is not None:
+            self._journal_observer.opened(run)
 
     def stored(self, entry: Entry) -> None:
         """See JournalObserver."""
-        if isinstance(self._observer, JournalObserver):
-            self._observer.stored(entry)
+        if self._journal_observer is not None:
+            self._journal_observer.stored(entry)
 
     def status(self) -> RunStatus:
         """The run at this moment."""

@@ -228,7 +228,7 @@ def reopen(path: Path) -> Iterator[RunStore]:
         The store.
 
     Raises:
-        StoreError: The folder is no run or is in use; or the store is damaged, of another version, or of another experiment
+        StoreError: The folder is not a run or is in use; or the store is damaged, of another version, or of another experiment
             than the experiment.toml beside it.
     """
     require_plain(find_store(path))
@@ -266,9 +266,17 @@ def _check(run: RunData) -> None:
         )
 
 
+def _roll_back(file: Path) -> None:
+    """Undoes the change in which a process was killed, as SQLite would do but where a store is opened only to be read."""
+    if file.with_name("run.db-journal").exists():
+        with suppress(sqlite3.Error), closing(sqlite3.connect(file, timeout=0)) as database:  # it may be in use, or not ours
+            database.execute("SELECT count(*) FROM sqlite_master")
+
+
 def read_run(path: Path) -> RunData:
     """Reads and verifies a run, even while another process writes it. Raises StoreError."""
     file = find_store(path)
+    _roll_back(file)
     with (
         named(path, "cannot be read: {}; " + RESTORE),
         closing(sqlite3.connect(f"{file.resolve().as_uri()}?mode=ro", uri=True, timeout=0, isolation_level=None)) as database,

@@ -97,7 +97,7 @@ def verify(run: RunData, data: Path | None, threads: int, observer: Observer) ->
 def _repeated(
     setup: Setup, run: RunData, kernels: ClientKernels, weights: Floats, absent: Mapping[int, frozenset[int]]
 ) -> Iterator[tuple[Round, RoundEntry]]:
-    """The rounds of a simulation from ``weights`` on, beside those of the run.
+    """The rounds of a simulation from ``weights`` on, compared with those of the run.
 
     Each session is repeated with the number of rounds that the run had then, over which schedules are spread, and with what
     clients had still kept.

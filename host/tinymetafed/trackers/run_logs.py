@@ -161,7 +161,7 @@ def write_logs(folder: Path, trackers: Sequence[Named], observer: Observer) -> N
         observer: Is told what trackers say.
 
     Raises:
-        StoreError: The folder is no run.
+        StoreError: The folder is not a run.
         TrackerError: A log cannot be written.
     """
     run, failures = store.read_run(folder), list[str]()

@@ -104,7 +104,7 @@ def _own(name: str) -> Named:
 
 def _object(given: Tracker) -> Named:
     if not isinstance(given, Tracker):
-        raise UsageError(f"log: {type(given).__name__} is no tracker, which has the functions {', '.join(FUNCTIONS)}")
+        raise UsageError(f"log: {type(given).__name__} is not a tracker, which has the functions {', '.join(FUNCTIONS)}")
     return Named(type(given).__name__, lambda say: given, lambda error, where: f"{_line(error)} (in {where})", is_object=True)
 
 

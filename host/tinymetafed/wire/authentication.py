@@ -7,18 +7,27 @@ import hmac
 from dataclasses import dataclass, field
 from enum import IntEnum
 
-from tinymetafed_codegen.optional_messages.authentication_messages import KEY_BYTES, MAC_BYTES, PROOF_BYTES
+from tinymetafed_codegen.optional_messages.authentication_messages import (
+    HASHED_ABOVE,
+    KEY_BYTES,
+    MAC_BYTES,
+    PROOF_BYTES,
+)
+
+from .poly1305 import FACTOR_BYTES, Poly1305
 
 COUNTER_BYTES = 8
+_HASHED = 2  # is added to the direction of a frame whose hash stands for it
 
 
 class _Label(IntEnum):
-    """What a keyed hash over both nonces and the answer to Hello is used for."""
+    """What a keyed hash over both nonces and the answer to Hello is used for. Earlier firmware had 0 to 3, and other MACs."""
 
-    BOARD_PROVES = 0
-    HOST_PROVES = 1
-    KEY_DOWN = 2
-    KEY_UP = 3
+    EARLIER_BOARD_PROVES = 0
+    BOARD_PROVES = 4
+    HOST_PROVES = 5
+    SESSION_KEY = 6
+    FACTOR = 7
 
 
 class _Direction(IntEnum):
@@ -48,13 +57,18 @@ class Handshake:
         return self._derived(_Label.BOARD_PROVES)[:PROOF_BYTES]
 
     @property
+    def earlier_board_proof(self) -> bytes:
+        """The same from firmware of an earlier version, whose frames have other MACs."""
+        return self._derived(_Label.EARLIER_BOARD_PROVES)[:PROOF_BYTES]
+
+    @property
     def host_proof(self) -> bytes:
         """Proves that the host has the key, 16 bytes."""
         return self._derived(_Label.HOST_PROVES)[:PROOF_BYTES]
 
     def session(self) -> SessionKeys:
         """The keys of the session that begins with the host's proof."""
-        return SessionKeys(self._derived(_Label.KEY_DOWN), self._derived(_Label.KEY_UP))
+        return SessionKeys(self._derived(_Label.SESSION_KEY), self._derived(_Label.FACTOR)[:FACTOR_BYTES])
 
     def _derived(self, label: _Label) -> bytes:
         said = bytes([label]) + self.hello + self.host_nonce + self.board_nonce
@@ -62,17 +76,16 @@ class Handshake:
 
 
 class SessionKeys:
-    """Computes the MACs of one session; each direction has a key of its own.
+    """Computes the MACs of one session.
 
-    A MAC covers direction, counter, type, sequence number and payload. The counter of an answer is that of its request.
+    A MAC covers direction, counter, type, sequence number and payload. The counter of an answer is that of its request. Where
+    these do not fit one block of BLAKE2s, a hash of the frame stands for type, sequence number and payload.
     """
 
-    def __init__(self, down: bytes, up: bytes) -> None:
-        """Takes the keys of requests and answers, 32 bytes each."""
-        self._keyed = {
-            way: hashlib.blake2s(bytes([way]), key=key, digest_size=MAC_BYTES)
-            for way, key in ((_Direction.DOWN, down), (_Direction.UP, up))
-        }
+    def __init__(self, key: bytes, factor: bytes) -> None:
+        """Takes the session's key, 32 bytes, and the factor of its hash, 16 bytes."""
+        self._keyed = hashlib.blake2s(key=key, digest_size=MAC_BYTES)
+        self._hash = Poly1305(factor)
 
     def sealed(self, counter: int, type_id: int, payload: bytes) -> bytes:
         """A request's payload with its MAC behind it."""
@@ -91,8 +104,11 @@ class SessionKeys:
         return content if hmac.compare_digest(mac, self._mac(way, counter, type_id, content)) else None
 
     def _mac(self, way: _Direction, counter: int, type_id: int, payload: bytes) -> bytes:
-        mac = self._keyed[way].copy()
-        mac.update(counter.to_bytes(COUNTER_BYTES, "little") + bytes((type_id, counter & 0xFF)) + payload)
+        frame = bytes((type_id, counter & 0xFF)) + payload
+        if is_long := len(frame) > HASHED_ABOVE:
+            frame = self._hash.digest(frame)
+        mac = self._keyed.copy()
+        mac.update(bytes([way + _HASHED * is_long]) + counter.to_bytes(COUNTER_BYTES, "little") + frame)
         return mac.digest()
 
 

@@ -135,7 +135,7 @@ def test_another_sweep_or_process_is_refused(file: Path, tmp_path: Path, monkeyp
         sweep.execute(sweep.load(file), out, 2, None, Quiet())
     file.write_text(SWEEP.replace("120", "5"))
     with monkeypatch.context() as later:
-        later.setattr(sys.modules["tinymetafed.experiments.sweep.execute"], "__version__", "9.9")
+        later.setattr(sys.modules["tinymetafed.experiments.sweep.finished_runs"], "__version__", "9.9")
         with pytest.raises(SweepFailed, match=r'tinymetafed was ".*" and is "9\.9"; remove'):
             sweep.execute(sweep.load(file), out, 2, None, Quiet())
     file.write_text(SWEEP.replace("120", "5").replace("[1, 2]", "[2, 3]"))  # runs that both sweeps share are kept
@@ -150,7 +150,7 @@ def test_another_sweep_or_process_is_refused(file: Path, tmp_path: Path, monkeyp
         (folder / "experiment.toml").touch()
         there = sorted(project.rglob("*"))
         refused = subprocess.run(command(file, folder), capture_output=True, text=True)
-        assert refused.returncode == 1 and "exists already and holds no sweep" in refused.stderr
+        assert refused.returncode == 1 and "exists already and is not the folder of a sweep" in refused.stderr
         assert sorted(project.rglob("*")) == there
 
 

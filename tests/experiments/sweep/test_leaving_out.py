@@ -171,7 +171,7 @@ def test_clients_for_validation_are_never_left_out(planned: Callable[[str], Path
         ),
         (
             'leave_out = 1\nseeds = [1]\nbaseline = "b"\n[[variant]]\nname = "a"',
-            r"baseline = 'b' is no row of this sweep; there are 'a'",
+            r"baseline = 'b' is not a row of this sweep; there are 'a'",
         ),
     ],
 )

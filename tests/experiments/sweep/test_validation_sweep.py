@@ -79,7 +79,7 @@ def test_a_wrong_group_or_baseline_is_named(tmp_path: Path) -> None:
     for change, why in (
         (
             ('baseline = "16 passes, ', 'baseline = "17 passes, '),
-            "baseline = '17 passes, .*' is no row of this sweep",
+            "baseline = '17 passes, .*' is not a row of this sweep",
         ),
         (("adaptation.full_passes = 2", 'evaluation.group = "test"'), "evaluation.group cannot be set.*write group = "),
         (('group = "validation"', 'group = "training"'), "group"),

@@ -164,7 +164,7 @@ def test_without_the_library_the_command_names_it(monkeypatch: pytest.MonkeyPatc
 def test_another_folder_is_not_taken(tmp_path: Path) -> None:
     pytest.importorskip("optuna", reason="optuna is not installed: pip install 'tinymetafed[tune]'")
     (tmp_path / "mine.txt").touch()
-    with pytest.raises(tmf.TuneError, match="exists already and holds no search; choose another folder with -o"):
+    with pytest.raises(tmf.TuneError, match="exists already and is not the folder of a search; choose another folder with -o"):
         tmf.tune(tmf.load(SINE), trials=1, out=tmp_path, progress=False)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 

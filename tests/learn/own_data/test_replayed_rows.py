@@ -42,7 +42,7 @@ def test_a_recording_that_was_cut_in_the_middle_of_a_row_is_named(tmp_path: Path
 
 def test_names_that_may_be_any_classes_of_the_model_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("x,y,what\n1,2,walk\n3,4,sit\n")
-    with pytest.raises(DataError, match=r"its labels are sit, walk, and the model tells 3 classes apart: nothing says which"):
+    with pytest.raises(DataError, match=r"its labels are sit, walk, and the model tells 3 classes apart: the names cannot"):
         sensor_rows(tmp_path / "a.csv", task(tmp_path), 2, 3)
     (two,) = sensor_rows(tmp_path / "a.csv", task(tmp_path), 2, 2)
     assert two.labels.tolist() == [1, 0]

@@ -330,14 +330,14 @@ def test_many_layers_are_counted_not_printed(tmp_path: Path) -> None:
         return network((2,), *layers)
 
     assert len(written(chained(70), tmp_path)[0].model.layers) == 70
-    with pytest.raises(ModelFileError, match=r"net.keras: 'model.layers' has 300 entries, the most are 256$"):
+    with pytest.raises(ModelFileError, match=r"net.keras: 'model.layers' has 300 entries, expected at most 256$"):
         written(chained(300), tmp_path / "more")
 
 
 @pytest.mark.parametrize("there", ["experiment.toml", "experiment.npz"])
 def test_nothing_is_overwritten(tmp_path: Path, there: str) -> None:
     (tmp_path / there).write_text("mine")
-    with pytest.raises(ModelFileError, match=f"{there}: there is one already"):
+    with pytest.raises(ModelFileError, match=f"{there}: exists already"):
         written(three(), tmp_path)
     assert [each.name for each in tmp_path.iterdir()] == [there] and (tmp_path / there).read_text() == "mine"
 

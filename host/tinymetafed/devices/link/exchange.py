@@ -244,7 +244,7 @@ class Exchange:
             return answer.unpack(frame.payload)
         except protocol.WireError as error:
             question = type(sent.message).__name__
-            raise DeviceGarbled(f"{self.name}: answered {question} with something else: {error}") from error
+            raise DeviceGarbled(f"{self.name}: answered {question} with an unexpected message: {error}") from error
 
     def _no_answer(self, asked: Collection[Sent], seconds: float, retries: int | None) -> LinkError:
         """The error for requests without an answer: what was received instead decides what is wrong and what to do."""

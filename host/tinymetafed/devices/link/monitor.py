@@ -131,7 +131,7 @@ def lines(source: str, baud: int = DEFAULT_BAUD, keys_of: KeysOf = lambda unique
         Lines of text. The last one says so if a recording was cut off.
 
     Raises:
-        RecordingError: The file is no recording.
+        RecordingError: The file is not a recording.
         PortError: The line cannot be opened, or was lost.
     """
     if Path(source).is_file():
@@ -187,7 +187,7 @@ def _hex(data: bytes) -> str:
 
 def _of_recording(path: Path, keys_of: KeysOf) -> Iterator[str]:
     if not is_recording(path):
-        raise RecordingError(f"{path}: is no recording; give a serial port, or a file that --record wrote")
+        raise RecordingError(f"{path}: is not a recording; give a serial port, or a file that --record wrote")
     directions: dict[tuple[str, str], _Direction] = {}
     sessions: dict[str, _Session] = {}
     try:

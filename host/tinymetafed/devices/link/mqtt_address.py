@@ -53,7 +53,7 @@ class BrokerAddress:
                 mode = os.fstat(file.fileno()).st_mode
                 lines = file.read().splitlines()
         except (OSError, UnicodeDecodeError) as error:
-            why = error.strerror if isinstance(error, OSError) else "is no text"
+            why = error.strerror if isinstance(error, OSError) else "is not text"
             raise MqttError(f"login={self.login}: cannot be read ({why}); expected two lines, user and password") from None
         if sys.platform != "win32" and stat.S_IMODE(mode) & 0o077:
             raise MqttError(f"login={self.login}: others may read it; `chmod 600 {self.login}`")
@@ -95,7 +95,7 @@ class MqttAddress:
             raise MqttError(_EXPECTED)
         *above, last = topic.split("/")
         if "" in above or ANY in "".join(above) or "#" in topic or (ANY in last and (last != ANY or not above)):
-            raise MqttError(f"'{topic}' is no topic of boards; {ANY} may be its last level only, and # nowhere")
+            raise MqttError(f"'{topic}' is not a topic of boards; {ANY} may be its last level only, and # nowhere")
         if len(topic) > LONGEST_TOPIC or not topic.isprintable() or not topic.isascii():
             raise MqttError(f"the topic has {len(topic)} characters, expected up to {LONGEST_TOPIC} of ASCII")
         if "key" in files and "cert" not in files:

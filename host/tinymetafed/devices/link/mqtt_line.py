@@ -182,7 +182,7 @@ class Broker:
             return self._announced[address.topic].most
         beside = ", ".join(topic for topic, there in others.items() if there and address.is_board(topic)) or "none"
         raise PortError(
-            name, f"no board has announced itself at the topic {address.topic}; boards beside it: {beside}; check the topic"
+            name, f"no board has announced itself at the topic {address.topic}; boards next to it: {beside}; check the topic"
         )
 
     # --- In the network thread ---

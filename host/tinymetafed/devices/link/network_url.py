@@ -43,8 +43,8 @@ class NetworkUrl:
             options: Names of the options.
 
         Raises:
-            ValueError: The port is no number, brackets of an IPv6 address do not match, or an option is unknown, empty or given
-                twice.
+            ValueError: The port is not a number, brackets of an IPv6 address do not match, or an option is unknown, empty
+                or given twice.
         """
         names = "|".join(options)
         place, asked, rest = url.partition("?")

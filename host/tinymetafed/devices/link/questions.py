@@ -104,8 +104,11 @@ class Questions(Exchange):
         elif hello.model_hash.hex() != manifest.model_hash:
             wrong = (
                 f"{self.name}: the firmware holds model {hello.model_hash.hex()}, the experiment has model "
-                f"{manifest.model_hash}: another net, downlink, run.security, [privacy], board.store or board.sensor"
+                f"{manifest.model_hash}: they differ in the network, downlink, run.security, [privacy], board.store or "
+                "board.sensor"
             )
+            if manifest.mac_bytes:
+                wrong += ", or authenticated firmware of an earlier version"
         else:
             # A window that the board does not have would be overrun, and waited for.
             self.window = min(self.window, manifest.receive_window)
@@ -122,7 +125,7 @@ class Questions(Exchange):
             keys: The board's key; while it gets another one, both.
 
         Raises:
-            WrongFirmware: The firmware does not authenticate.
+            WrongFirmware: The firmware does not authenticate, or as an earlier version did.
             NotEnrolled: The board has no key.
             WrongKey: The board has another key, or somebody else has answered in its place.
         """
@@ -134,7 +137,11 @@ class Questions(Exchange):
                 f"{self.name}: its firmware does not authenticate; flash firmware of an experiment with run.security = "
                 "'authenticated'"
             )
-        tried = (Handshake(key, hello.pack(), nonce, response.nonce) for key in keys)
+        tried = [Handshake(key, hello.pack(), nonce, response.nonce) for key in keys]
+        if any(same(each.earlier_board_proof, response.proof) for each in tried):
+            raise WrongFirmware(
+                f"{self.name}: its firmware authenticates as an earlier version did; flash this version's firmware"
+            )
         handshake = next((each for each in tried if same(each.board_proof, response.proof)), None)
         if handshake is None:
             raise WrongKey(

@@ -132,7 +132,7 @@ def events(path: Path) -> Iterator[Event]:
     except (ValueError, RecursionError):
         head = None
     if head != _FORMAT:
-        raise RecordingError(f"{path}: is no recording of this version; record one with --record")
+        raise RecordingError(f"{path}: is not a recording of this version; record one with --record")
     for number, line in enumerate(lines[1:], 2):
         if not line and number == len(lines):
             return

@@ -173,8 +173,8 @@ class Session(WeightsDown, UpdatesUp, Outputs):
         """Raises TrainingFailed if a board that has trained ``step`` steps should have ended long ago."""
         if deadline.has_passed(step, self.clock.monotonic()):
             raise TrainingFailed(
-                f"{self.name}: is at step {step} of {total_steps} and much slower than at first; reset the board, or look what "
-                "slows it down",
+                f"{self.name}: is at step {step} of {total_steps} and much slower than at first; reset the board, or find out "
+                "what slows it down",
                 Status.BAD_STATE,
             )
 

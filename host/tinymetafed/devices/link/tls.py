@@ -33,7 +33,7 @@ class TlsAddress:
     Attributes:
         host: Name or IP address; the other side's certificate must be for it.
         port: TCP port.
-        ca: PEM file of the authorities that are believed; None for those of the system.
+        ca: PEM file of the authorities that are trusted; None for those of the system.
         certificate: PEM file of the host's own certificate, None to send none.
         key: PEM file with the private key of that certificate; None if it is in the same file.
         ca_option, plain_option: How the user names ``ca``, and asks for a line without TLS; for errors.
@@ -136,9 +136,9 @@ def _explain_certificate(error: ssl.SSLCertVerificationError, address: TlsAddres
     if code in _WRONG_HOST:
         return f"its certificate is for another host than {address.host} ({why}); give the name that the certificate has"
     if code in _UNKNOWN_ISSUER:
-        believed = "this system" if address.ca is None else str(address.ca)
+        trusted = "this system" if address.ca is None else str(address.ca)
         option = f"{address.ca_option}FILE"
-        return f"its certificate is from an authority that {believed} does not know ({why}); give {option} with its authority"
+        return f"its certificate is from an authority that {trusted} does not know ({why}); give {option} with its authority"
     return f"its certificate cannot be verified ({why}); renew it there"
 
 

@@ -329,7 +329,7 @@ def _open_error(url: str, error: Exception, clock: Clock) -> PortError:
     if "://" in url:
         if number == errno.ECONNREFUSED:
             return PortError(url, "nobody listens there; start the emulator or bridge first, or check host and port number")
-        if url.startswith("socket://") and not re.fullmatch(r"socket://[^/:]+:\d+(/.*)?", url):
+        if url.startswith("socket://") and not re.fullmatch(r"socket://[^/:]+:[0-9]+(/.*)?", url):
             return PortError(url, "has no port number; give socket://HOST:PORT")
         return PortError(url, f"cannot be opened ({error})")
     if number == errno.ENOENT or "FileNotFoundError" in str(error):
@@ -342,7 +342,7 @@ def _open_error(url: str, error: Exception, clock: Clock) -> PortError:
         return PortError(url, f"permission denied; `sudo usermod -aG {group_of(url)} $USER`, then log in again")
     if "PermissionError" in str(error):  # Windows says so of a port in use
         return PortHeld(url, "is busy; close the program that uses it, e.g. a serial monitor")
-    return PortError(url, f"is no serial port that can be opened ({error})")
+    return PortError(url, f"is not a serial port that can be opened ({error})")
 
 
 def group_of(path: str) -> str:

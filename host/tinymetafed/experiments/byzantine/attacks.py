@@ -185,7 +185,7 @@ class LyingClients:
             if agree:
                 self._count(said, claim)
                 return board, delta
-        return boards[0], honest  # nobody agrees: no board is believed more than another
+        return boards[0], honest  # nobody agrees: no board is trusted more than another
 
     def _lied(self, honest: Sparse, weights: Floats, client: int, round_: int) -> Sparse:
         if self._lie is not None:
@@ -200,7 +200,7 @@ class LyingClients:
             votes.confirmed += same == claim
             votes.refuted += same != claim
             if votes.excluded:
-                self.exclude(f"{board:x}", f"other boards came to other results {votes.refuted} times")
+                self.exclude(f"{board:x}", f"other boards contradicted its results {votes.refuted} times")
 
 
 def _url(board: int) -> str:

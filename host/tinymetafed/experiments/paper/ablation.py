@@ -1,4 +1,4 @@
-"""The papers' ablation: a step at a time, our figures beside the published ones."""
+"""The papers' ablation: a step at a time, our figures next to the published ones."""
 
 from __future__ import annotations
 

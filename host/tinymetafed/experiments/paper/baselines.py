@@ -1,4 +1,4 @@
-"""All methods beside each other: accuracy, bytes, and how often a device trains on a sample."""
+"""All methods in one table: accuracy, bytes, and how often a device trains on a sample."""
 
 from __future__ import annotations
 

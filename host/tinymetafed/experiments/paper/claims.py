@@ -94,7 +94,7 @@ def _there(measured: Measured, pairs: Sequence[tuple[str, str]]) -> list[tuple[s
 
 
 def compared(case: str, row: Row, other: Row, published: float | None = None) -> Comparison:
-    """A row beside another one, seed by seed."""
+    """A row compared with another one, seed by seed."""
     return Comparison(case, row.cell.name, other.cell.name, row.metric, difference(row, other), published)
 
 

@@ -1,4 +1,4 @@
-"""Writes docs/paper.md: all methods beside each other, the papers' tables with measured figures, and what they show."""
+"""Writes docs/paper.md: all methods in one table, the papers' tables with measured figures, and what they show."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Networks of the papers' size beside the small ones: accuracy, bytes and RAM, with all layers and with those that fit."""
+"""Networks of the papers' size and the small ones: accuracy, bytes and RAM, with all layers and with those that fit."""
 
 from __future__ import annotations
 

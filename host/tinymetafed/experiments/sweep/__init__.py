@@ -2,7 +2,8 @@
 
 from . import curve_table, left_out_table, table
 from .curve_table import Curve
-from .execute import difference, execute, is_done, is_sweep
+from .execute import execute, is_sweep
+from .finished_runs import difference, is_done
 from .left_out_table import LeftOut, left_out
 from .spread import Spread, score
 from .sweep_file import Cell, Run, Sweep, load

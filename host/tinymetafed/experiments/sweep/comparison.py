@@ -1,4 +1,4 @@
-"""Rows of a sweep, or its variants client by client, beside a baseline: paired differences and what they decide."""
+"""Rows of a sweep, or its variants client by client, compared with a baseline: paired differences and what they decide."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .spread import score
 
 @dataclass(frozen=True)
 class Comparison:
-    """Scores beside those of the sweep's baseline: their paired difference, over what both have.
+    """Scores compared with those of the sweep's baseline: their paired difference, over what both have.
 
     ``adjusted``: the difference's p value with Holm's correction for all comparisons of the sweep; ``verdict``: in words.
     """
@@ -68,6 +68,6 @@ def signed(found: Difference, metric: Metric) -> str:
 def _line(compared: Comparison, metric: Metric, unit: str) -> str:
     found = compared.difference
     if found.mean is None:
-        return f"not compared, no {unit} has a score of both"
+        return f"not compared: no {unit} has scores for both"
     p = "" if compared.adjusted is None else f", p = {compared.adjusted:.3f}"
     return f"{signed(found, metric)} over {found.n} {unit}{'s' * (found.n != 1)}{p}: {compared.verdict}"

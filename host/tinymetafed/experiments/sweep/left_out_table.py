@@ -124,7 +124,7 @@ def cells(clients: Sequence[LeftOut]) -> list[list[str]]:
 
 
 def comparisons(clients: Sequence[LeftOut], baseline: str | None) -> list[str]:
-    """Lines on each variant beside the baseline, client by client, below a heading; none without a baseline.
+    """Lines on each variant compared with the baseline, client by client, below a heading; none without a baseline.
 
     Args:
         clients: Clients that were left out.

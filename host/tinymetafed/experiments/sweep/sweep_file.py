@@ -193,7 +193,7 @@ def load(path: Path, data: Path | None = None, leave_out: int | None = None) -> 
     rows = list(dict.fromkeys(cell.variant or cell.name for cell in cells))
     if file.baseline is not None and file.baseline not in rows:
         names = ", ".join(f"'{name}'" for name in rows)
-        raise SweepError(f"{path}: baseline = '{file.baseline}' is no row of this sweep; there are {names}")
+        raise SweepError(f"{path}: baseline = '{file.baseline}' is not a row of this sweep; there are {names}")
     return Sweep(path, tuple(file.seeds), tuple(cells), tuple(left_out), file.group, file.baseline)
 
 

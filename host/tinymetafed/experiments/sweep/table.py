@@ -18,7 +18,7 @@ from ...runs.run_figures import values_only_cost
 from ...runs.store import read_run
 from . import comparison
 from .comparison import Comparison
-from .execute import is_done
+from .finished_runs import is_done
 from .spread import Spread, score
 from .sweep_file import Cell, Run, Sweep
 
@@ -99,7 +99,7 @@ def rows(sweep: Sweep, out: Path, failed: Mapping[Path, str] | None = None) -> l
 
 
 def compare(table: Sequence[Row], baseline: str) -> list[Row]:
-    """The rows, each beside the one with the name ``baseline``."""
+    """The rows, each compared with the one named ``baseline``."""
     scores = {row.cell.name: row.scores for row in table}
     compared = comparison.compare(scores, baseline, table[0].metric, "seed")
     return [replace(row, compared=compared.get(row.cell.name)) for row in table]

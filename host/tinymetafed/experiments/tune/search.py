@@ -231,7 +231,7 @@ def _claimed(plan: Plan, out: Path) -> Iterator[None]:
         out.mkdir(parents=True, exist_ok=True)
         file = out / "tune.json"
         if not file.exists() and any(path.name != "tune.lock" for path in out.iterdir()):
-            raise TuneError(f"{out}: exists already and holds no search; {elsewhere}")
+            raise TuneError(f"{out}: exists already and is not the folder of a search; {elsewhere}")
         with locked(out / "tune.lock", wait=False):
             if not file.exists():
                 replace_file(file, json.dumps(plan.as_json(), indent=1).encode())

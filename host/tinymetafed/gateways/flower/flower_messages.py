@@ -39,7 +39,7 @@ def unpacked(message: Message) -> bytes:
     record = message.content.get(_RECORD) if message.has_content() else None
     content = record.get(_KEY) if isinstance(record, ConfigRecord) else None
     if not isinstance(content, bytes):
-        raise GatewayMessageError("message: it is none between server and gateways of tinymetafed")
+        raise GatewayMessageError("message: it is not one between server and gateways of tinymetafed")
     return content
 
 
@@ -55,6 +55,6 @@ def put_together(message_id: str, tree: ObjectTree, pull: Callable[[str], bytes]
     contents = {each.object_id: pull(each.object_id) for each in iterate_object_tree(tree)}
     made = inflate_object_from_contents(message_id, contents)
     if not isinstance(made, Message):
-        raise GatewayMessageError("message: its objects are no message")
+        raise GatewayMessageError("message: its objects do not form a message")
     made.metadata.__dict__["_message_id"] = message_id
     return made

@@ -15,7 +15,7 @@ from tinymetafed_codegen.errors import UsageError
 from ...devices.link import tls
 from ..backhaul import BackhaulError
 
-_ADDRESS = re.compile(r"(\[[0-9A-Fa-f:]+\]|[\w.-]+):(\d{1,5})")
+_ADDRESS = re.compile(r"(\[[0-9A-Fa-f:]+\]|[\w.-]+):([0-9]{1,5})")
 
 
 class SuperLinkError(BackhaulError):

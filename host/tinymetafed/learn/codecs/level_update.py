@@ -1,9 +1,9 @@
 """The delta in messages with levels; same bytes as firmware/core/levels/level_update.hpp.
 
-The data of a message are the index of its first entry in FIRST_INDEX_BYTES bytes, and then its entries: in a range code, for
-each one its gap, of which the first entry has none, and its level; packed, a string of bits, padded with zeros to whole
-bytes, with the gaps as in index_code.py, of which that of the first entry is 0, and another one with the levels. Of the two
-codings, a message has the one with more entries, of equal ones that with fewer bytes, of equals packed.
+The data of a message are the index of its first entry in FIRST_INDEX_BYTES bytes, and then its entries. Range code: for each
+entry its gap (the first entry has none), and its level. Packed: a string of bits, padded with zeros to whole bytes, with the
+gaps as in index_code.py (the first gap is 0), then a second string with the levels. A message uses the coding that holds more
+entries; if both hold as many, the one with fewer bytes; if these are equal too, packed.
 """
 
 from __future__ import annotations
@@ -189,5 +189,5 @@ def _read_range_code(data: bytes, count: int, first: int, levels: LevelFormat, n
         indices.append(index)
         numbers.append(of_levels.code(coder))
     if not coder.is_used_up:
-        raise DeltaError(f"{where}: its {len(data)} bytes of entries are no range code of {count} entries")
+        raise DeltaError(f"{where}: its {len(data)} bytes of entries are not a range code of {count} entries")
     return np.array(indices, dtype=np.int64), np.array(numbers, dtype=np.int64)

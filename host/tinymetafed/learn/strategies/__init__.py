@@ -61,13 +61,13 @@ def open_strategy(experiment: Experiment, manifest: ModelManifest) -> Strategy:
     chosen = _own(spec.kind)
     if spec.server != "sgd" and chosen.update is not Strategy.update:
         raise SpecError(
-            f"strategy.server = '{spec.server}': the class of strategy.kind = '{spec.kind}' has an update() of its own, which "
-            "moves the weights in its place; leave strategy.server out, or the method"
+            f"strategy.server = '{spec.server}': the class of strategy.kind = '{spec.kind}' defines update(), which replaces "
+            "the server's step; leave strategy.server out, or remove the method"
         )
     if spec.pre_sums and chosen.update is not Strategy.update:
         raise SpecError(
-            f"strategy.gateways = 'pre-summed': the class of strategy.kind = '{spec.kind}' has an update() of its own, which "
-            "may look at single updates; set strategy.gateways = 'forward', or leave the method out"
+            f"strategy.gateways = 'pre-summed': the class of strategy.kind = '{spec.kind}' defines update(), which may look "
+            "at single updates; set strategy.gateways = 'forward', or remove the method"
         )
     own = OwnStrategy(experiment, manifest, chosen)
     _check(own)

@@ -115,7 +115,7 @@ def _period(where: str, content: bytes, sensors: Sequence[str]) -> Period:
     try:
         rows = list(csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True))
     except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{where} is no table of text ({error}); get it again from {ADDRESS}") from None
+        raise DataError(f"{where} is not a table of text ({error}); get it again from {ADDRESS}") from None
     header = tuple(rows[0]) if rows else ()
     if header not in (HEADER, ("", *HEADER)):
         raise DataError(
@@ -149,7 +149,7 @@ def _line(where: str, row: Sequence[str]) -> tuple[float, list[float]]:
     try:
         time = datetime.fromisoformat(row[1]).replace(tzinfo=UTC).timestamp()
     except ValueError:
-        raise DataError(f"{where}: '{row[1]}' is no time such as 2015-02-04 17:51:00; get the file from {ADDRESS}") from None
+        raise DataError(f"{where}: '{row[1]}' is not a time such as 2015-02-04 17:51:00; get the file from {ADDRESS}") from None
     values = []
     for column, text in zip(HEADER[1:], row[2:], strict=True):
         try:
@@ -157,7 +157,7 @@ def _line(where: str, row: Sequence[str]) -> tuple[float, list[float]]:
         except ValueError:
             values.append(math.nan)
         if not math.isfinite(values[-1]):
-            raise DataError(f"{where}: {column} is '{text}', which is no number; get the file again from {ADDRESS}")
+            raise DataError(f"{where}: {column} is '{text}', which is not a number; get the file again from {ADDRESS}")
     if values[-1] not in (0, 1):
         raise DataError(f"{where}: Occupancy is {row[-1]}, expected 0 or 1; get the file again from {ADDRESS}")
     return time, values

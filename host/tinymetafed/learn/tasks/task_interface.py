@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from tinymetafed_codegen.protocol import SampleSet, Stream
 from tinymetafed_codegen.spec import RunSpec, StatesFacts, TaskBase, TaskShapes
+from tinymetafed_codegen.whole_numbers import whole_number
 
 from .. import prng
 from ..client_groups import ClientGroup, validation_share
@@ -300,9 +301,10 @@ class Task(StatesFacts, ABC):
         Raises:
             DataError: There is no such client.
         """
-        if not name.isdecimal() or int(name) >= ANY_NUMBER:
+        number = whole_number(name)
+        if number is None or number >= ANY_NUMBER:
             raise DataError(f"client '{name}': this task numbers its unseen clients; give a number from 0 on")
-        return HELD_OUT + int(name)
+        return HELD_OUT + number
 
     @final
     @property

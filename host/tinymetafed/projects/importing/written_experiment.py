@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +15,9 @@ from tinymetafed_codegen.design import Design, design
 from tinymetafed_codegen.errors import UsageError
 from tinymetafed_codegen.files import replace
 from tinymetafed_codegen.ops import ACTIVATIONS, INPUT
+from tinymetafed_codegen.spec.toml_values import inline
 from tinymetafed_codegen.temporary import temporary_folder
+from tinymetafed_codegen.whole_numbers import whole_number
 
 from ...runs.tensorflow import ModelFileError, quiet
 from . import folding, int8_prefix, normal_form
@@ -102,7 +103,9 @@ def write(
         raise ModelFileError(f"{output}: expected an experiment file to write, for instance experiment.toml")
     for path in (output, weights):
         if path.exists():
-            raise ModelFileError(f"{path}: there is one already, perhaps edited; name another, or remove it first")
+            raise ModelFileError(
+                f"{path}: exists already, perhaps with changes of yours; name another file, or remove it first"
+            )
     notes: list[str] = []
     if network.input_type != "float32":
         notes.append(f"the input is {network.input_type} in the file; here samples are float32, with the same numbers")
@@ -159,8 +162,8 @@ def _freeze(network: Network, freeze: str | None) -> None:
     weighted = _weighted(network)
     if freeze is None:
         count = next((i for i, layer in enumerate(weighted) if layer.trainable), len(weighted))
-    elif freeze.isdigit():
-        count = int(freeze)
+    elif (number := whole_number(freeze)) is not None:
+        count = number
     else:
         named = [i for i, layer in enumerate(weighted) if freeze in (layer.name, _identifier(layer.name))]
         if not named:
@@ -325,24 +328,23 @@ def _design(network: Network, name: str, text: bytes, weights_name: str, weights
 
 def _toml(network: Network, loss: ChosenLoss, downlink: str, weights: str, task: str, expected: Bytes | None) -> str:
     """The experiment as TOML with comments."""
-    kind = json.dumps(task)
     return "\n".join([
         f"# Imported from {Path(network.file).name}; {weights} has its weights. You may change 'frozen' and 'local':",
         "# the first layers may be frozen; local ones never leave a device, which does not use their weights in the file.",
         "[task]",
-        f"kind = {kind}",
+        f"kind = {inline(task)}",
         *([_TASK_KEYS[task]] if task in _TASK_KEYS else []),
         "",
         "[data]",
         *(expected.comment if expected is not None else []),
         'normalise = "none"  # the network was trained on inputs as they are',
         "",
-        *(["[strategy]", f"downlink = {json.dumps(downlink)}", ""] if downlink else []),
+        *(["[strategy]", f"downlink = {inline(downlink)}", ""] if downlink else []),
         "[model]",
         f"input = {list(network.input)}",
         f'loss = "{loss.name}"',
         *([f"huber_delta = {loss.huber_delta}"] if loss.huber_delta != 1 else []),
-        f"weights = {json.dumps(weights)}",
+        f"weights = {inline(weights)}",
         "layers = [",
         *(f"  {_inline(layer.keys)}," for layer in network.layers),
         "]",
@@ -353,4 +355,4 @@ def _toml(network: Network, loss: ChosenLoss, downlink: str, weights: str, task:
 def _inline(layer: Keys) -> str:
     first = ("op", "name", "from", "with")
     keys = [*(key for key in first if key in layer), *(key for key in layer if key not in first)]
-    return "{ " + ", ".join(f"{key} = {json.dumps(layer[key])}" for key in keys) + " }"
+    return inline({key: layer[key] for key in keys})

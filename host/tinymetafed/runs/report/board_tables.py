@@ -122,7 +122,7 @@ def deltas_chart(found: Sequence[BoardDeltas]) -> Chart | None:
             for label, role, some in groups
             if some
         ],
-        "mean cosine to the way of the weights",
+        "mean cosine to the direction of the weights",
         "median norm, in running medians",
         "norms and cosines of each board's deltas",
         x_range=(-1.0, 1.0),

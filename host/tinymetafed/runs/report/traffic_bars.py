@@ -1,4 +1,4 @@
-"""The bytes of a run on the wire, by direction, beside those of dense weights."""
+"""The bytes of a run on the wire, by direction, compared with dense weights."""
 
 from __future__ import annotations
 

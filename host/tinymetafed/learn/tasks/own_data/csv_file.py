@@ -134,7 +134,7 @@ class _Reader:
             self._take_rows(numbers, lines)
 
     def _take_block(self, numbers: Indices, lines: list[str]) -> bool:
-        """Reads a block at once, and single rows of it again where a cell is no number; False if the block has other faults."""
+        """Reads a block at once, and single rows again where a cell is not a number; False if the block has other faults."""
         roles, missing = self.roles, self.wanted.spec.missing
         read = self._load(lines)
         if read is None or len(read) != len(lines):
@@ -310,7 +310,9 @@ class _Reader:
         like = f", written like {'-12,5' if self.form.decimal == ',' else '-12.5'} or 3e-4" if cell and found is None else ""
         name = self.header[column] if self.header else ""
         if found is None and not is_missing(cell) and may_name_client(name, self.wanted.spec):
-            remedy = f'if the column says whose row it is, set task.client = "{name}"; else leave it out with task.ignore'
+            remedy = (
+                f'if the column names the client of each row, set task.client = "{name}"; else leave it out with task.ignore'
+            )
         elif clock_time(cell) is None:
             remedy = why_not(cell, self.form.decimal)
         else:

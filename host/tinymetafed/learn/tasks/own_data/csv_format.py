@@ -28,7 +28,7 @@ _SEPARATOR = re.compile(r"sep=(.)\s*", re.IGNORECASE)
 
 
 class NotCsv(Exception):
-    """A file that is no text; the message says what it is."""
+    """A file that is not text; the message says what it is."""
 
 
 @dataclass(frozen=True, slots=True)

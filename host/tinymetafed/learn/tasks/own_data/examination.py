@@ -328,7 +328,7 @@ def _client_warnings(recordings: Sequence[ClientRecording], spec: FolderTask) ->
     """Features whose names say that they tell whose row it is, unless the experiment has chosen them."""
     names = next((each.table.names for each in recordings if each.table.names), ())
     return [
-        f"feature '{name}' may say whose row it is, which tells a model nothing about another client: set task.client = "
+        f"feature '{name}' may name the client of each row, which tells a model nothing about other clients: set task.client = "
         f'"{name}", or leave it out with task.ignore'
         for name in names
         if spec.features is None and may_name_client(name, spec)

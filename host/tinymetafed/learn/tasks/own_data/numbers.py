@@ -73,7 +73,7 @@ def are_names(cells: Iterable[str]) -> bool:
 
 
 def why_not(cell: str, decimal: str) -> str:
-    """What to do about a cell that is no number in a file with this decimal mark, or none that fits float32."""
+    """What to do about a cell that is not a number in a file with this decimal mark, or none that fits float32."""
     if number(cell, decimal) is not None:
         return f"the largest is {_LARGEST:.1e}; correct it or remove the row"
     if is_missing(cell):
@@ -89,8 +89,8 @@ def why_not(cell: str, decimal: str) -> str:
         return f"write it without '{unit[2]}'"
     if not any(map(str.isdigit, cell)):
         return (
-            "correct it or remove the row; leave a column of texts out with task.ignore, or name it in task.client if it says "
-            "whose row it is"
+            "correct it or remove the row; leave a column of texts out with task.ignore, or name it in task.client if it names "
+            "the client of each row"
         )
     return "correct it or remove the row"
 

@@ -153,8 +153,8 @@ def _class_index(reading: Reading, path: Path, spec: FolderTask, size: int | Non
         trained = _trained_classes(path, spec)
         if size is not None and len(classes) < size and not trained.keys() >= classes.keys():
             raise DataError(
-                f"{path}: its labels are {', '.join(sorted(classes))}, and the model tells {size} classes apart: nothing says "
-                f"which of them these are; write the classes' numbers, or put data with all names into {spec.path}"
+                f"{path}: its labels are {', '.join(sorted(classes))}, and the model tells {size} classes apart: the names "
+                f"cannot be matched to these classes; write the classes' numbers, or put data with all names into {spec.path}"
             )
         of_model |= trained
     return {own: of_model[name] for name, own in classes.items()}
