@@ -70,6 +70,7 @@ _GROUPS = {
     "tests/cli/test_failed_runs.py": "cli",
     "tests/cli/test_refused_commands.py": "cli",
     "tests/federation/test_liars.py": "liars",
+    "tests/federation/test_liars_asleep.py": "liars asleep",
     "tests/fuzz/test_refusals.py": "refusals",
     "tests/runs/test_adapted.py": "adapted",
     "tests/runs/test_export_library.py": "export library",

@@ -125,6 +125,15 @@ def test_a_board_is_described_completely(board: str) -> None:
     assert all(("command" in need) != ("library" in need) and need["for"] for need in needs)
 
 
+def test_a_name_that_a_board_says_is_no_path(tmp_path: Path) -> None:
+    file = tmp_path / "native.json"
+    shutil.copy(boards.load("native").file, file)
+    assert boards.INSTALLED.load(str(file)).name == boards.INSTALLED.named("native").name == "native"
+    for said in (str(file), "native.json", "", "..", "/dev/stdin.json"):
+        with pytest.raises(board_errors.BoardError, match="no board "):
+            boards.INSTALLED.named(said)
+
+
 def test_every_fact_is_explained_and_no_other() -> None:
     table = (find("boards").parent / "docs" / "boards.md").read_text(encoding="utf-8").partition("### The facts")[2]
     explained = {name for row in re.findall(r"(?m)^\| (`[^|]*) \|", table) for name in re.findall(r"`(\w+)`", row)}

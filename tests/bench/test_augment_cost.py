@@ -9,7 +9,7 @@ from tinymetafed.bench import BenchError, augment_cost
 
 
 def test_samples_that_stay_as_they_are_have_no_cost_to_count() -> None:
-    with pytest.raises(BenchError, match=r"omniglot: no sample changes.*--set augment\.shift=2"):
+    with pytest.raises(BenchError, match=r"omniglot: .augment. and .predict. are not set.*--set augment\.shift=2"):
         augment_cost.measure(omniglot(), "omniglot", "mps2", Quiet())
 
 

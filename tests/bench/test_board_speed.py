@@ -54,6 +54,7 @@ class Still:
 
     clock: FakeClock = field(default_factory=FakeClock)
     counts: list[int] = field(default_factory=list)
+    ticks: int = 0
 
     def next_token(self) -> int:
         return 1
@@ -67,7 +68,7 @@ class Still:
     def await_done(self, token: int, count: int) -> Progress:
         self.counts.append(count)
         self.clock.sleep(0.002 + 0.0005 * count)
-        return Progress(token, State.DONE, Status.OK, count, 0)
+        return Progress(token, State.DONE, Status.OK, count, self.ticks)
 
 
 def test_a_board_without_a_clock_is_timed_by_the_hosts_without_the_messages() -> None:
@@ -76,6 +77,14 @@ def test_a_board_without_a_clock_is_timed_by_the_hosts_without_the_messages() ->
     times, steps, by_board = board_speed._step_times(session, manifest(sine()), [], phase, 1_000_000)  # type: ignore[arg-type]
     assert not by_board and "host" in HOST_CLOCK and BOARD_CLOCK != HOST_CLOCK
     assert times == pytest.approx([500.0] * 3) and session.counts == [8, steps, steps, steps] and steps > 1000
+
+
+def test_a_board_that_has_no_ticks_in_a_second_has_no_clock() -> None:
+    phase = Phase(Variant.FULL, SampleSet.SUPPORT, board_speed.FIRST_STEPS, 1, 1e-6, 0.0)
+    times, _, by_board = board_speed._step_times(Still(ticks=7), manifest(sine()), [], phase, 0)  # type: ignore[arg-type]
+    assert not by_board and times == pytest.approx([500.0] * 3)
+    assert board_speed._each(7, 1e6, 0, 3) is None and board_speed._each(7, 1e6, 1000, 0) is None
+    assert board_speed._each(6, 1e6, 1000, 3) == 2000
 
 
 def measured(monkeypatch: pytest.MonkeyPatch, *seconds: tuple[float, float]) -> tuple[list[float], int, bool]:

@@ -23,17 +23,38 @@ def test_nothing_is_lost_while_boards_restart_and_change_their_names() -> None:
     assert all(each.memory > 0 and each.descriptors > 0 for each in found.readings)
 
 
-def test_growth_is_that_of_the_last_quarter_over_the_second() -> None:
-    reading = Reading(0.0, 0, 10, 3, 1)
-    memories = [1, 1, 100, 102, 300, 300, 130, 132]
-    readings = tuple(replace(reading, memory=memory) for memory in memories)
-    found = soak_result(readings)
-    assert found.memory_growth == 30
-    assert soak_result(readings[:3]).memory_growth == 0
+def test_growth_is_that_of_the_last_third_over_the_first() -> None:
+    found = grown(by=3_000_000, hours=0.5)
+    assert found.memory_growth == 3_000_000 and found.memory_growth_per_hour == pytest.approx(9_000_000)
+    assert soak_result(found.readings[:2]).memory_growth == soak_result(()).memory_growth_per_hour == 0
+
+
+def grown(by: int, hours: float, boards: int = 100) -> Soak:
+    """A test whose memory is the same throughout each third of it, and grows by so many bytes in between."""
+    memories = [90_000_000, 91_000_000, 90_000_000, 95_000_000, 95_000_000, 95_000_000]
+    memories += [memory + by for memory in memories[:3]]
+    times = (hours * 3600 * n / 9 for n in range(9))
+    readings = tuple(Reading(time, 0, memory, 1100, 200) for time, memory in zip(times, memories, strict=True))
+    return replace(soak_result(readings), boards=boards)
+
+
+def test_what_is_filled_once_may_grow_and_a_leak_may_not() -> None:
+    assert grown(by=3_300_000, hours=0.5).is_flat and not grown(by=3_400_000, hours=0.5).is_flat
+    assert not grown(by=3_300_000, hours=0.5, boards=10).is_flat, "fewer boards fill less"
+    assert grown(by=9_600_000, hours=10).is_flat and not grown(by=9_700_000, hours=10).is_flat
+    assert grown(by=-5_000_000, hours=0.5).is_flat
+
+
+def test_descriptors_may_not_grow() -> None:
+    def opened(more: int) -> Soak:
+        readings = grown(by=0, hours=0.5).readings
+        return soak_result((*readings[:6], *(replace(each, descriptors=each.descriptors + more) for each in readings[6:])))
+
+    assert opened(10).is_flat and opened(10).descriptor_growth == 10 and not opened(11).is_flat
 
 
 def soak_result(readings: tuple[Reading, ...]) -> Soak:
-    return Soak(("native:1",), 1.0, 1, 0, 0, 0, 0, 0, "a", "a", readings)
+    return Soak(("native:1",), 1, 1.0, 1, 0, 0, 0, 0, 0, "a", "a", readings)
 
 
 def test_a_loss_or_other_weights_are_told() -> None:

@@ -86,5 +86,5 @@ def test_a_board_is_asked(
 
 
 def test_processes_are_no_running_board() -> None:
-    with pytest.raises(tmf.UsageError, match="'native:1': names processes that would be started now"):
+    with pytest.raises(tmf.UsageError, match="'native:1': would start processes"):
         tmf.board_status("native:1")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import io
 import threading
 from collections import deque
 from itertools import islice
@@ -12,14 +13,17 @@ from allocations import kept
 from clocks import HUNG_SECONDS, wait_until
 from small_runs import SINE, Quiet, sine
 
+from tinymetafed.devices import running as running_module
+from tinymetafed.devices.device import Device
 from tinymetafed.devices.device_clients import DeviceClients
 from tinymetafed.devices.fleet import Fleet
 from tinymetafed.devices.link.faults import parse
-from tinymetafed.devices.running import running
+from tinymetafed.devices.running import _expected_on, running
 from tinymetafed.federation.board_state import Presence
 from tinymetafed.federation.rounds import rounds
 from tinymetafed.learn.weights import initial
 from tinymetafed.runs.setup import set_up
+from tinymetafed_codegen.design import Design
 
 
 def all_back(fleet: Fleet) -> bool:
@@ -82,3 +86,22 @@ def test_objects_threads_and_descriptors_are_as_many_after_40_rounds_as_after_10
     grown = counted[1] - counted[0]
     assert not grown["threads"] and not grown["descriptors"]
     assert all(count <= 3 for count in grown.values()), grown  # a device may hold its last request, or its last error
+
+
+@pytest.mark.usefixtures("built_once")
+def test_what_is_expected_of_a_board_is_found_out_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A long run in which boards come and go would otherwise design the model again each time, in ever new threads."""
+    designed: list[str] = []
+
+    def expected_on(design: Design, device: Device) -> Design:
+        designed.append(device.url)
+        return _expected_on(design, device)
+
+    monkeypatch.setattr(running_module, "_expected_on", expected_on)
+    setup = set_up(sine(), str(SINE), None)
+    with running(setup.design, ["native:1"], Quiet()) as fleet:
+        (device,) = fleet.devices
+        for _ in range(3):
+            device.rejoin(HUNG_SECONDS)
+        assert designed == [device.url]
+        assert device.process is not None and isinstance(device.process.stdout, io.FileIO), "without a buffer"

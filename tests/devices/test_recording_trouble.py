@@ -109,7 +109,7 @@ def test_a_number_that_is_no_class_of_the_model_is_refused_before_anything_is_re
 @pytest.mark.parametrize(
     ("options", "why"),
     [
-        ({"label": "NaN"}, "--label 'NaN': stands for a missing label"),
+        ({"label": "NaN"}, "--label 'NaN': means a missing label"),
         ({"rows": 0}, "expected numbers above 0"),
         ({"seconds": float("nan")}, "expected numbers above 0"),
     ],

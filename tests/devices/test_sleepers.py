@@ -261,6 +261,18 @@ def test_going_to_sleep_however_often_is_no_failure(play: Callable[..., Rounds],
     assert there.begin().result()[1].outcome == 1
 
 
+def test_a_board_that_wakes_only_to_sleep_again_fills_no_terminal(play: Callable[..., Rounds]) -> None:
+    devices = boards(2)
+    devices[1].trouble = [PortError("b1", "was lost") for _ in range(70)]
+    there = play(*devices, quorum=1)
+    done = there.begin()
+    wait_until(lambda: there.clock.advance(0.1) or not devices[1].trouble)
+    wait_until(lambda: there.clock.advance(0.1) or done.done())
+    told = [event for event in there.events if "answers again" in event]
+    assert len(told) == MAX_FAILURES + 4, "each of the first, then the 8th, 16th, 32nd and 64th"
+    assert told[-1] == "b1: was lost; b1 answers again; it went away 64 times and has done nothing in between"
+
+
 def test_a_quorum_that_no_board_is_left_for_ends_the_run_by_name(play: Callable[..., Rounds]) -> None:
     devices = boards(3)
     for device in devices[1:]:

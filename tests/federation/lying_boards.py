@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from clocks import HUNG_SECONDS
+from clocks import HUNG_SECONDS, wait_until
 from small_runs import Quiet
 
 from tinymetafed.devices import client_program, ports, shared_work
@@ -24,6 +25,7 @@ from tinymetafed.devices.link.transport import Transport
 from tinymetafed.devices.running import running
 from tinymetafed.federation.rounds import Round, rounds
 from tinymetafed.learn.codecs import delta
+from tinymetafed.learn.tasks import Task
 from tinymetafed.learn.weights import initial, sha256
 from tinymetafed.runs.setup import design_of, set_up
 from tinymetafed.wire.frame import Decoder, Frame, encode
@@ -33,15 +35,22 @@ from tinymetafed_codegen.protocol import Delta, Dtype, ErrorAnswer, HelloAnswer,
 from tinymetafed_codegen.spec import Experiment
 
 LIAR = "native#1"
-Lie = Callable[[Record, Frame], Record | bytes]  # the answer that is sent instead: a message, or the bytes of a payload
+# The answer that is sent instead: a message, the bytes of a payload, or None for nothing.
+Lie = Callable[[Record, Frame], Record | bytes | None]
 
 
 @dataclasses.dataclass
 class Liar:
-    """What the first board says instead of its answers; ``lied`` once it has. ``noise``: what comes instead of bytes then."""
+    """What the first board says instead of its answers; ``lied`` once it has.
+
+    ``noise``: what comes instead of bytes then. ``early``: adds what comes before an answer; ``copies``: how often it comes.
+    """
 
     lie: Lie
     noise: bytes = b""
+    early: Callable[[Frame], bytes] = lambda frame: b""
+    copies: int = 1
+    round: int = -1  # of its latest turn
     lied: threading.Event = dataclasses.field(default_factory=threading.Event)
 
 
@@ -69,10 +78,14 @@ class LyingLine:
         except PortError:
             self._boards.liar.lied.set()
             raise
-        if said != honest:
-            self._boards.liar.lied.set()
+        liar = self._boards.liar
+        early = liar.early(frame)
+        if said != honest or early or liar.copies > 1:
+            liar.lied.set()
+        if said is None:
+            return early
         type_id = protocol.ERROR_TYPE if isinstance(said, ErrorAnswer) else frame.type_id
-        return encode(type_id, frame.sequence, said if isinstance(said, bytes) else said.encode())
+        return early + liar.copies * encode(type_id, frame.sequence, said if isinstance(said, bytes) else said.encode())
 
     def write(self, data: bytes) -> None:
         self._inner.write(data)
@@ -189,7 +202,8 @@ class Boards:
         for device in self.devices:
             device.session.retries = 1
             device.rejoin(HUNG_SECONDS)
-        with Fleet(self.devices[:count], on_event=events.event, patience=0.3) as fleet:
+        sleeps = self.setup.strategy.experiment.run.deadline is not None
+        with Fleet(self.devices[:count], on_event=events.event, patience=math.inf if sleeps else 0.3) as fleet:
             self.liar = liar
             try:
                 yield DeviceClients(fleet, self.setup.strategy, self.setup.task)
@@ -216,11 +230,16 @@ def starting(experiment: Experiment, data: Path | None) -> Iterator[Boards]:
         line = honestly(self, transport, device, reboot)
         return LyingLine(line, made[0]) if device == LIAR and made else line  # type: ignore[return-value]
 
-    def wait(session: Session, *job: Any) -> client_program.ClientResult:
-        """The others train nothing before the first board has lied."""
+    def wait(session: Session, task: Task, job: client_program.Job, *rest: Any) -> client_program.ClientResult:
+        """In each round the others train nothing before the first board has lied, or has had a turn."""
+        liar = made[0].liar
         if session.name != LIAR:
-            assert made[0].liar.lied.wait(HUNG_SECONDS), "hung"
-        return federate(session, *job)
+            wait_until(lambda: liar.lied.is_set() or liar.round >= job.round)
+            return federate(session, task, job, *rest)
+        try:
+            return federate(session, task, job, *rest)
+        finally:
+            liar.round = job.round
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ports.Wrapping, "wrap", wrap)

@@ -65,6 +65,8 @@ LIES: dict[str, Lie] = {
     "a window of 1 byte after a silence": after_a_silence(receive_window=1),
     "a name of escape sequences after a silence": after_a_silence(board=b"\x1b[2J\x1b[31m"),
     "no name after a silence": after_a_silence(board=b""),
+    "a path as its name after a silence": after_a_silence(board=b"/tmp/board.json"),
+    "the path of a device as its name after a silence": after_a_silence(board=b"/dev/tty/.json"),
     **{
         f"{question.__name__} answered with {what}": payload(question, change)
         for question in (protocol.Load, protocol.Train, protocol.Await, protocol.Pull)

@@ -53,8 +53,10 @@ class Catalogue:
             BoardError: There is no such board (the text has the nearest name), or its file is unusable (the text has file,
                 line and key).
         """
-        if name.endswith(".json"):
-            return read(Path(name))
+        return read(Path(name)) if name.endswith(".json") else self.named(name)
+
+    def named(self, name: str) -> Board:
+        """As ``load``, but never takes a path: for names that boards or other machines say. Raises BoardError."""
         known = self.files()
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)

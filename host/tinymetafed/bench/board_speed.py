@@ -128,7 +128,7 @@ def measure(experiment: Experiment, source: str, url: str, observer: Observer) -
         raise UsageError(f"device '{url}': {spec.count} devices; measure one at a time, for instance {spec.kind}:1")
     with running(designed, [url], observer) as fleet:
         (device,) = fleet.devices
-        return of_device(designed.on(designed.boards.load(device.board)), source, device, observer)
+        return of_device(designed.on(designed.boards.named(device.board)), source, device, observer)
 
 
 def of_device(design: Design, source: str, device: Device, observer: Observer) -> BoardSpeed:
@@ -199,15 +199,19 @@ def _own_figures(session: Session, manifest: ModelManifest, ticks_per_second: in
             session.keep()
     told = session.measurements()
     assert told is not None
-    written, erased = told.program_ticks / ticks_per_second, told.erase_ticks / ticks_per_second
     figures = _OwnFigures(
         ram_high_water_bytes=manifest.memory.ram_static + told.stack_bytes if told.stack_bytes else None,
-        flash_write_us=round(4e6 * written / told.programmed, 3) if told.programmed else None,
-        flash_erase_ms=round(1e3 * erased / told.erased, 3) if told.erased else None,
+        flash_write_us=_each(told.program_ticks, 4e6, ticks_per_second, told.programmed),
+        flash_erase_ms=_each(told.erase_ticks, 1e3, ticks_per_second, told.erased),
         volts=told.millivolts / 1000 if told.millivolts else None,
     )
     missing = [name for name in names if getattr(figures, name) is None]
     return figures, {name: reason if name.startswith("flash") else NO_FIGURE for name in missing}
+
+
+def _each(ticks: int, units: float, ticks_per_second: int, count: int) -> float | None:
+    """The time of each of ``count``, in units of which a second has ``units``; None without any, or without a clock."""
+    return round(units * (ticks / ticks_per_second) / count, 3) if count and ticks_per_second else None
 
 
 def _clock(board: Board) -> str:
@@ -266,7 +270,8 @@ def _timed(session: Session, manifest: ModelManifest, weights: list[Segment], ph
     began = session.clock.monotonic()
     session.train(token, Program.ADAPT, 1, 0, 0)
     progress = _finish(session, manifest, token, phase.count)
-    return _Timed(progress.ticks / ticks_per_second, session.clock.monotonic() - began)
+    by_board = progress.ticks / ticks_per_second if ticks_per_second else 0.0
+    return _Timed(by_board, session.clock.monotonic() - began)
 
 
 def _finish(session: Session, manifest: ModelManifest, token: int, count: int) -> Progress:

@@ -8,7 +8,7 @@ import statistics
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -41,6 +41,14 @@ UNPLUGGED_SECONDS = 2.0
 READINGS = 60  # of memory and descriptors, over the whole time
 START_SECONDS = 60.0
 MOST_ROUNDS = 10_000_000  # more than a test ever reaches
+# What may grow from the first third of the time to the last. Some memory is filled once: each thread's stack to its depth, each
+# thread's cache of freed blocks, and in each of the C library's arenas room for what is done at once when boards come back. A
+# leak has no end: in half an hour with 100 boards, of which each is disturbed every two minutes, 7 KB for each lost line, or
+# 800 bytes for each of 6,700 rounds, are more.
+FILLED_BYTES = 1_000_000
+FILLED_BYTES_PER_BOARD = 20_000
+GROWTH_BYTES_PER_HOUR = 1_000_000  # the heap's fragments; so a week of training takes less than 200 MB
+MORE_DESCRIPTORS = 10  # those of two boards that are on their way back
 
 
 @dataclass(frozen=True)
@@ -53,6 +61,11 @@ class Reading:
     descriptors: int
     threads: int
 
+    @property
+    def in_short(self) -> str:
+        """It as a note of progress."""
+        return f"{self.seconds:,.0f} s, {self.rounds:,} rounds: {self.memory / 1e6:.1f} MB, {self.descriptors:,} descriptors"
+
 
 @dataclass(frozen=True)
 class Soak:
@@ -63,6 +76,7 @@ class Soak:
     """
 
     devices: tuple[str, ...]
+    boards: int
     seconds: float
     rounds: int
     skipped: int
@@ -81,13 +95,41 @@ class Soak:
 
     @property
     def memory_growth(self) -> int:
-        """Bytes by which memory grew from the second quarter of the time to the last, by medians."""
-        quarter = len(self.readings) // 4
-        if not quarter:
-            return 0
-        early = [each.memory for each in self.readings[quarter : 2 * quarter]]
-        late = [each.memory for each in self.readings[-quarter:]]
-        return int(statistics.median(late) - statistics.median(early))
+        """Bytes by which memory grew from the first third of the time to the last, by medians."""
+        return round(self._growth(lambda each: each.memory))
+
+    @property
+    def memory_growth_per_hour(self) -> int:
+        """The same in bytes per hour; in a short test mostly what is filled once."""
+        hours = self._growth_seconds / 3600
+        return round(self.memory_growth / hours) if hours else 0
+
+    @property
+    def most_memory_growth(self) -> int:
+        """Bytes by which memory may grow: what is filled once, and a little per hour."""
+        hours = self._growth_seconds / 3600
+        return round(FILLED_BYTES + FILLED_BYTES_PER_BOARD * self.boards + GROWTH_BYTES_PER_HOUR * hours)
+
+    @property
+    def descriptor_growth(self) -> int:
+        """Open descriptors more in the last third of the time than in the first, by medians."""
+        return round(self._growth(lambda each: each.descriptors))
+
+    @property
+    def is_flat(self) -> bool:
+        """Whether memory and descriptors did not grow beyond what they may."""
+        return self.memory_growth <= self.most_memory_growth and self.descriptor_growth <= MORE_DESCRIPTORS
+
+    @property
+    def _growth_seconds(self) -> float:
+        """Seconds between the middles of the first third and the last."""
+        return self._growth(lambda each: each.seconds)
+
+    def _growth(self, of: Callable[[Reading], float]) -> float:
+        """By how much something grew from the first third of the readings to the last, by medians; 0 without readings."""
+        third = len(self.readings) // 3
+        early, late = ([of(each) for each in part] for part in (self.readings[:third], self.readings[-third:]))
+        return statistics.median(late) - statistics.median(early) if third else 0.0
 
 
 def soak(
@@ -142,6 +184,7 @@ def soak(
                 done, readings, tally = _train(setup, clients, seconds, observer)
     return Soak(
         devices=tuple(urls),
+        boards=len(devices),
         seconds=readings[-1].seconds,
         rounds=done.index + 1,
         skipped=tally["skipped"],
@@ -241,6 +284,7 @@ def _train(
         if elapsed >= len(readings) * seconds / READINGS:
             readings.append(_reading(elapsed, each.index + 1))
             observer.advance()
+            observer.note(readings[-1].in_short)
         if elapsed >= seconds:
             break
     readings.append(_reading(time.monotonic() - began, each.index + 1))

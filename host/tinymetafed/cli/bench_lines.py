@@ -188,7 +188,8 @@ def soak(
     """Train on boards that restart and are replugged under other port names, with 1 % of all frames damaged.
 
     Shows what was lost, whether the weights are those of an undisturbed simulation, and memory and descriptors over the time.
-    Fails if anything was lost. Each board is a process; a pseudo-terminal takes the place of its USB cable:
+    Fails if anything was lost, or if memory or descriptors grew from the first third of the time to the last by more than
+    what is filled once. Each board is a process; a pseudo-terminal takes the place of its USB cable:
 
     tinymetafed bench soak --device native:90 --device qemu:10 --minutes 30
     """
@@ -197,7 +198,8 @@ def soak(
         raise tmf.UsageError("--set overrides keys of an experiment file; give one, for instance examples/sine.toml")
     found = tmf.bench_soak(chosen, devices=device or (), minutes=minutes, disturbed_seconds=every, seed=seed)
     if json_:
-        print(json.dumps(asdict(found) | {"nothing_lost": found.nothing_lost, "memory_growth": found.memory_growth}))
+        told = ("nothing_lost", "is_flat", "memory_growth", "memory_growth_per_hour", "most_memory_growth", "descriptor_growth")
+        print(json.dumps(asdict(found) | {name: getattr(found, name) for name in told}))
     else:
         table = Table(title=f"{', '.join(found.devices)}: {found.seconds:,.0f} s", title_justify="left")
         for heading in ("seconds", "rounds", "memory, MB", "descriptors", "threads"):
@@ -212,13 +214,19 @@ def soak(
             )
         console = results()
         console.print(table)
+        # In a shorter test it is mostly what is filled once.
+        hourly = f", {found.memory_growth_per_hour / 1e6:.1f} MB an hour" if found.seconds >= 600 else ""
         same = "as in" if found.weights_sha256 == found.undisturbed_sha256 else "DIFFERENT FROM"
         for line in (
             f"{found.restarts:,} restarts, {found.replugs:,} replugs under another name, {found.repeats:,} frames sent again.",
             f"{found.rounds:,} rounds, {found.redone:,} contributions redone, {found.skipped:,} lost.",
             f"Weights {found.weights_sha256[:16]}…, {same} an undisturbed simulation.",
-            f"Memory grew by {found.memory_growth / 1e6:.2f} MB from the second quarter of the time to the last.",
+            f"From the first third of the time to the last memory grew by {found.memory_growth / 1e6:.2f} MB{hourly}; "
+            f"{found.most_memory_growth / 1e6:.2f} MB may be filled once. "
+            f"Descriptors grew by {found.descriptor_growth}.",
         ):
             console.print(f"  {line}", soft_wrap=True)
     if not found.nothing_lost:
         raise tmf.Error("the soak test has lost contributions, or ended on other weights; see its figures")
+    if not found.is_flat:
+        raise tmf.Error("memory or descriptors grew while boards came and went; see the figures")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -218,7 +219,8 @@ def record(
     """
 
     def recorded(device: Device) -> Recorded:
-        name = client or f"{device.board}-{device.hello.unique_id.hex()[-6:]}"
+        plain = re.sub(r"\W", "_", device.board, flags=re.ASCII)  # what a board says is no path
+        name = client or f"{plain}-{device.hello.unique_id.hex()[-6:]}"
         return record_rows(device, folder, name, label, limits, observer)
 
     (spec,) = parse([url], boards)

@@ -101,11 +101,12 @@ class BoardProcess:
         self._start()
 
     def _start(self) -> None:
-        self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # closed by stop()
+        self._errors: IO[bytes] = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115  # closed by stop()
         # In a session of its own, so that Ctrl-C reaches the host only, which then stops the processes in order.
         try:
             self.popen = subprocess.Popen(
                 self._command,
+                bufsize=0,  # nothing is written or read through these files, whose buffers would be memory for nothing
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._errors,

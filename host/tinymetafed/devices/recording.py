@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import wave
 from collections.abc import Iterator
@@ -26,6 +27,10 @@ from .link.link_errors import DeviceGarbled, DeviceRefused, LinkError
 PAUSE_SECONDS = 0.01  # between two questions when no row was there
 NOTE_SECONDS = 1.0  # between two notes of progress
 MISSING_SECONDS = 2.0  # that a sensor may be missing
+NO_ROW_SECONDS, NO_ROW_PERIODS = 10.0, 20.0  # that no row may come for; so many times the time between two
+SAY_SECONDS = 10.0  # between two times that the same is said about a sensor
+MOST_ROWS = 1 << 32  # that a recording can count
+MOST_SOUND_RATE = 1 << 20  # a WAV file has 32 bits for the bytes per second
 FIRST_NUMBER, MOST_FILES = 1, 100_000
 _WAV_HEAD = 44  # bytes before the samples of a WAV file; it ends with their size, and the size of what follows byte 8 is at 4
 _GAP, _LABEL = 0x8000, 0x7FFF  # the bits of a row's mark
@@ -112,13 +117,13 @@ def record(device: Device, folder: Path, client: str, label: str | None, limits:
         CannotWrite: A file cannot be written; likewise.
     """
     form = _form_of(device)
-    _check(label, device)
+    classes = _classes(label, device)
     files = (_SoundFiles if form.layout == _FORMATS[RowFormat.I16] else _Files)(folder / client, form, label)
     observer.stage(f"recording {device.url}", limits.rows or 0)
     ended, rate, clock = "as asked", 0.0, device.session.clock
     noted = clock.monotonic()
     try:
-        for batch in _fetched(device, form, limits, observer):
+        for batch in _fetched(device, form, classes, limits, observer):
             rate = batch.rate
             files.add(batch if limits.rows is None else batch.first_of(limits.rows - files.rows))
             for _ in batch.marks:
@@ -187,23 +192,36 @@ def _form_of(device: Device) -> _Form:
     others = names.count(",") - columns.channels - (columns.per_second > 0)
     if others < 0 or (columns.per_second and not rate):
         raise DeviceGarbled(f"{device.url}: its rows have {columns.channels} numbers, but its columns are {names}")
+    if not names.isprintable():
+        raise DeviceGarbled(f"{device.url}: the names of its columns are no line of text: {names!r}; flash its firmware again")
+    if columns.format == RowFormat.I16 and not (columns.channels == 1 and 1 <= rate <= MOST_SOUND_RATE):
+        raise DeviceGarbled(
+            f"{device.url}: its sound has {columns.channels} numbers at {rate:g} times a second, expected one, 1 to "
+            f"{MOST_SOUND_RATE:,} times; flash its firmware again"
+        )
     return _Form(names, columns.channels, _FORMATS[columns.format], rate, columns.per_second, others)
 
 
-def _check(label: str | None, device: Device) -> None:
-    """Raises WrongLabel for a number that is no class of the model on the board. Names of classes it does not know."""
+def _classes(label: str | None, device: Device) -> int:
+    """The number of labels that the model on the board has. Raises WrongLabel for a number that is none of them."""
     report = device.session.sensor()
+    if report is None:
+        return _LABEL
     number = None if label is None else whole_number(label)
-    if number is not None and report is not None and number >= report.classes:
+    if number is not None and number >= report.classes:
         raise WrongLabel(f"{device.url}: label {label}: its model has the labels 0 to {report.classes - 1}")
+    return report.classes
 
 
-def _fetched(device: Device, form: _Form, limits: Limits, observer: Observer) -> Iterator[_Batch]:
+def _fetched(device: Device, form: _Form, classes: int, limits: Limits, observer: Observer) -> Iterator[_Batch]:
     """The rows of each answer that has some; and an empty last one where a replayed recording has ended. Raises LinkError."""
     session = device.session
     clock, recording = session.clock, int.from_bytes(os.urandom(4), "little") | 1
     layout = np.dtype([("mark", "<u2"), ("values", form.layout, (form.channels,))])
-    row, said = 0, SensorState.OK
+    row, said = 0, dict[SensorState, float]()
+    patience = (
+        max(NO_ROW_SECONDS, NO_ROW_PERIODS / form.rate) if form.rate else math.inf
+    )  # rows without a rate come when they do
     began = since = clock.monotonic()
     while limits.seconds is None or clock.monotonic() - began < limits.seconds:
         try:
@@ -214,13 +232,19 @@ def _fetched(device: Device, form: _Form, limits: Limits, observer: Observer) ->
             raise LinkError(
                 f"{device.url}: knows nothing of this recording any more; it was reset, or another host records"
             ) from None
-        if rows.state != said and (problem := describe(rows.state)):
+        now = clock.monotonic()
+        if (problem := describe(rows.state)) and now >= said.get(rows.state, now):
             observer.event(f"{device.url}: {problem}")
-        said = rows.state
-        if len(rows.data) % layout.itemsize or rows.first < row:
+            said[rows.state] = now + SAY_SECONDS
+        if len(rows.data) % layout.itemsize or not row <= rows.first < MOST_ROWS - len(rows.data):
             raise DeviceGarbled(f"{device.url}: asked for rows from {row}, got {len(rows.data)} bytes from {rows.first}")
         if rows.data:
             found = np.frombuffer(rows.data, layout)
+            if (found["mark"] & _LABEL).max() > classes or not np.isfinite(found["values"]).all():
+                raise DeviceGarbled(
+                    f"{device.url}: among the rows from {rows.first} is a label that its model does not have, or a number "
+                    "that is NaN or infinite; boards do not send such rows, so flash its firmware again"
+                )
             yield _Batch(rows.first, found["mark"], found["values"].astype(np.float32), rows.rate)
             row, since = rows.first + len(found), clock.monotonic()
         elif rows.state == SensorState.ENDED:
@@ -228,6 +252,11 @@ def _fetched(device: Device, form: _Form, limits: Limits, observer: Observer) ->
             return
         elif rows.state == SensorState.MISSING and clock.monotonic() - since >= MISSING_SECONDS:
             raise LinkError(f"{device.url}: {describe(rows.state)}")
+        elif now - since >= patience:
+            raise LinkError(
+                f"{device.url}: no row has come for {patience:g} s, and its sensor says {rows.state.name}; reset the board, "
+                "and check the sensor's wiring and power"
+            )
         else:
             clock.sleep(PAUSE_SECONDS)
 

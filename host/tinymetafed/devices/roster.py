@@ -97,6 +97,16 @@ class Member:
             retries=traffic.retries,
         )
 
+    @property
+    def tells_of_naps(self) -> bool:
+        """Whether its return is told: not each of one that falls asleep again and again, but each time they have doubled."""
+        return self.naps <= MAX_FAILURES or self.naps & (self.naps - 1) == 0
+
+    @property
+    def in_vain(self) -> str:
+        """The end of a sentence about a board that has come back often and done nothing."""
+        return f"; it went away {self.naps} times and has done nothing in between" if self.naps > MAX_FAILURES else ""
+
     def succeeded(self) -> None:
         """Notes that it has done an item."""
         self.failures, self.naps, self.pause = 0, 0, LATE_SECONDS[0]
@@ -299,7 +309,8 @@ class Roster:
                 member.device.session.configure(program, recipe)
                 known[program] = recipe
             if not told:
-                self.on_event(f"{member.reason}; {member.device.url} {how}")
+                if member.tells_of_naps:
+                    self.on_event(f"{member.reason}; {member.device.url} {how}{member.in_vain}")
                 told = True
 
     def _miss(self, member: Member, error: Exception) -> None:

@@ -13,6 +13,7 @@ import tomli_w
 from tinymetafed_codegen import emit
 from tinymetafed_codegen.design import Design
 from tinymetafed_codegen.errors import Error
+from tinymetafed_codegen.manifest import ModelManifest
 from tinymetafed_codegen.spec import dump
 from tinymetafed_codegen.toolchain import build_root
 
@@ -82,7 +83,7 @@ class Programs:
 def _expected_on(design: Design, device: Device) -> Design:
     """The design for the board that a device says it is. Raises WrongFirmware if it cannot run there."""
     try:
-        return design.on(design.boards.load(device.board))
+        return design.on(design.boards.named(device.board))
     except Error as error:
         why = str(error).partition("; ")[0]
         raise WrongFirmware(
@@ -137,19 +138,27 @@ def running(
     number = run_number(design.experiment, data_sha256)
     versions = Versions() if design.experiment.strategy.takes_differences else None
 
+    # Boards come back all the time in a long run. What one is expected to be is found out once for each kind of board.
+    expected: dict[str, tuple[ModelManifest, str]] = {}
+
+    def expected_of(device: Device) -> tuple[ModelManifest, str]:
+        if device.board not in expected:
+            on_board = _expected_on(design, device)
+            with writing_project(design) as experiment:
+                expected[device.board] = on_board.manifest, flashing(experiment, on_board.board)
+        return expected[device.board]
+
     def check(device: Device) -> None:
-        on_board = _expected_on(design, device)
-        with writing_project(design) as experiment:
-            remedy = flashing(experiment, on_board.board)
-        device.session.check(device.hello, on_board.manifest, remedy)
+        manifest, remedy = expected_of(device)
+        device.session.check(device.hello, manifest, remedy)
         if authenticated and not authenticates:
             return
         if authenticated:
             authenticate(device)
-        device.session.kept = on_board.manifest.kept
+        device.session.kept = manifest.kept
         device.session.versions = versions
         device.session.on_event = observer.event
-        if (store := on_board.manifest.store) is not None:
+        if (store := manifest.store) is not None:
             device.session.name_bytes = store.name_bytes
         if store is not None and (wrong := problem(device.session.recall(number).state)):
             observer.event(f"{device.url}: {wrong}")

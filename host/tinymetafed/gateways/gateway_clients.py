@@ -292,23 +292,40 @@ class GatewayClients:
             if isinstance(error, ForeignMessage) or member.invalid >= MAX_INVALID:
                 self.roster.refuse(member, f"{error}")
         if isinstance(answer, Trained):
-            member.failures, member.pause = 0, REFUSED_SECONDS[0]
             took = min(answer.microseconds / 1e6, self._backhaul.now() - order.began)  # a gateway may state too much
             round_.longest = max(took, round_.longest)
             self._longest = max(took, self._longest if self.costs else 0.0)
             turn = took / order.turns
             member.turn = turn if member.turn is None else min(turn, member.turn)
             round_.done.append((order, answer))
+            if undone := self._undone(order, answer):
+                why = f"{member.title} left {len(undone)} of its {len(order.places)} clients out, which any board can train"
+                round_.again(undone, why)
+                self._count_failure(round_, member, undone)
+                self._on_event(f"{why}; others do them")
+            else:
+                member.failures, member.pause = 0, REFUSED_SECONDS[0]
             return
         round_.again(order.places, f"{member.title}: {' '.join(answer.text.split())}")
         if answer.stale:
             self.roster.ask(member)
             return
         round_.failure = answer
-        for place in order.places:
+        self._on_event(f"{member.title} has not trained its {len(order.places)} clients: {answer.text}")
+        self._count_failure(round_, member, order.places)
+
+    def _undone(self, order: _Order, answer: Trained) -> list[int]:
+        """Places that a gateway has left out though any board can train them, and no deadline allows it."""
+        if order.order.boards is not None or self._strategy.experiment.run.quorum is not None:
+            return []
+        outcomes: Sequence[Served[Sparse] | Served[Share]] = answer.served if order.order.exponent is None else answer.shares
+        return [place for place, each in zip(order.places, outcomes, strict=True) if each.outcome is None]
+
+    def _count_failure(self, round_: _Round, member: GatewayMember, places: Sequence[int]) -> None:
+        """Notes that a gateway has not trained some places; refuses it if it fails in every round."""
+        for place in places:
             round_.tried.setdefault(place, set()).add(member.number)
         member.failures += 1
-        self._on_event(f"{member.title} has not trained its {len(order.places)} clients: {answer.text}")
         if member.failures >= MAX_FAILURES and member.standing is Standing.UP:
             self.roster.refuse(member, f"it failed {member.failures} times in a row")
 

@@ -234,7 +234,7 @@ class GatewayRoster:
     def _keep_own(self, member: GatewayMember, devices: Iterable[DeviceFacts], others: Collection[GatewayMember]) -> None:
         """Leaves out boards whose unique id a board behind another gateway has."""
         known = {device.unique_id: device for other in others for device in other.devices}
-        kept: list[DeviceFacts] = []
+        kept: dict[str, DeviceFacts] = {}
         for device in devices:
             if (twin := known.get(device.unique_id)) is not None:
                 why = (
@@ -242,9 +242,12 @@ class GatewayRoster:
                 )
                 member.excluded[bytes.fromhex(device.unique_id)] = why
                 self._on_event(f"{why}, unplug the other or give it an id of its own")
-            else:
-                kept.append(device)
-        member.devices = tuple(kept)
+            elif (twin := kept.setdefault(device.unique_id, device)) is not device:
+                self._on_event(
+                    f"{twin.url} and {device.url} have the id {device.unique_id} both, so they count as one board; give one of "
+                    "them an id of its own"
+                )
+        member.devices = tuple(kept.values())
 
     def _names(self) -> str:
         return ", ".join(member.name for member in self.up)

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+from tinymetafed_codegen.errors import Error
+from tinymetafed_codegen.manifest import ModelManifest
 from tinymetafed_codegen.spec import Experiment, SpecError
 
 from ..devices.link.faults import FaultPlan
+from ..federation.clients import DeviceFacts
 from ..federation.observer import Observer
 from ..learn.strategies import code_sha256
 from ..learn.weights import initial
@@ -165,10 +169,17 @@ def _begin(setup: Setup, site: Site, asked: Asked, out: Path, observer: Observer
             watched.event(note)
         with site.open(setup, watched) as (trainers, testers):
             watched.watch(trainers)
-            manifest = setup.design.on(setup.design.boards.load(trainers.devices[0].board)).manifest
-            with store.create(out, experiment, manifest, weights, asked) as run:
+            with store.create(out, experiment, _manifest_of(setup, trainers.devices), weights, asked) as run:
                 run.hold_seconds = site.hold_seconds
                 return RestOfRun(setup, run, trainers, testers, watched).complete(time.monotonic() - started)
+
+
+def _manifest_of(setup: Setup, devices: Sequence[DeviceFacts]) -> ModelManifest:
+    """The model on the board of the first device that can run it; gateways may name boards that are not known here."""
+    for name in dict.fromkeys(device.board for device in devices):
+        with suppress(Error):
+            return setup.design.on(setup.design.boards.named(name)).manifest
+    return setup.design.manifest
 
 
 def _continue(
