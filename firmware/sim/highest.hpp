@@ -39,11 +39,14 @@ inline void mark_highest(const int32_t* priorities, uint32_t begin, uint32_t end
     const uint32_t count = end - begin - static_cast<uint32_t>(below);
     if (count < k) beyond = middle, missed = count;
     else least = middle, reached = count;
-    if (least == 0) middle = beyond - step;
-    else if (beyond == INT32_MAX) middle = least + step;
-    else if (turn % 2 == 0) middle = least + (beyond - least) / 2;
-    else middle = least + (beyond - least) * (reached - k) / (reached - missed);  // as if they were evenly spread
-    step *= 4;
+    if (least == 0 || beyond == INT32_MAX) {
+      middle = least == 0 ? beyond - step : least + step;
+      step *= 4;
+    } else if (turn % 2 == 0) {
+      middle = least + (beyond - least) / 2;
+    } else {
+      middle = least + (beyond - least) * (reached - k) / (reached - missed);  // as if they were evenly spread
+    }
     middle = middle <= least ? least + 1 : middle >= beyond ? beyond - 1 : middle;
   }
   const int32_t threshold = static_cast<int32_t>(least);
