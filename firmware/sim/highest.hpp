@@ -64,20 +64,16 @@ inline uint32_t flags(const uint8_t* from) {
   return static_cast<uint32_t>(bytes * kGather >> 56);
 }
 
-template <typename Number>
-struct EightOf {
-  typedef Number Type __attribute__((vector_size(8 * sizeof(Number))));
-};
-template <typename Number>
-using Eight = typename EightOf<Number>::Type;
+typedef uint32_t Eight __attribute__((vector_size(8 * sizeof(uint32_t))));
 
 // For each set of eight entries the places and the number of those that are in it.
 struct Places {
-  uint8_t of[256][8] = {}, count[256] = {};
+  uint32_t of[256][8] = {};
+  uint8_t count[256] = {};
 
   constexpr Places() {
     for (uint32_t set = 0; set < 256; ++set)
-      for (uint8_t place = 0; place < 8; ++place)
+      for (uint32_t place = 0; place < 8; ++place)
         if (set >> place & 1) of[set][count[set]++] = place;
   }
 };
@@ -87,9 +83,9 @@ inline void list_marked(const uint8_t* marks, uint32_t count, uint32_t* indices)
   static constexpr Places kPlaces{};
   for (uint32_t i = 0; i < count; i += 8) {  // without a branch, which would be guessed wrongly
     const uint32_t set = flags(marks + i);
-    Eight<uint8_t> places;
-    std::memcpy(&places, kPlaces.of[set], sizeof places);
-    const Eight<uint32_t> eight = __builtin_convertvector(places, Eight<uint32_t>) + i;
+    Eight eight;
+    std::memcpy(&eight, kPlaces.of[set], sizeof eight);
+    eight += i;
     std::memcpy(indices, &eight, sizeof eight);
     indices += kPlaces.count[set];
   }
