@@ -60,6 +60,8 @@ def test_a_table_has_the_rows_of_its_sweeps(page: str, heading: str, sweeps: tup
         ("lean.md", "| | D = 8 | D = 1 | bytes of a round |", ("D = 8", "D = 1"), ("omniglot-lean", "omniglot-lean-local")),
         ("one-round.md", "| `model.activations` |", ("D = 8",), ("omniglot-activations",)),
         ("levels.md", "| P, % | up | down |", ("D = 8, %", "D = 1, %"), ("omniglot-levels",)),
+        ("secure-aggregation.md", "| entries | which |", ("MSE",), ("sine-secure",)),
+        ("strategies.md", "| `model.local_start` | clients |", ("MSE",), ("sine-starts", "sine-kept")),
     ],
 )
 def test_above_a_table_of_scores_stand_its_command_and_its_seeds(
