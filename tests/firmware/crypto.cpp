@@ -23,9 +23,23 @@ TEST("BLAKE2s of abc is that of RFC 7693, appendix B") {
 TEST("Poly1305 has the tag of RFC 8439, section 2.5.2, once the key's second half is added") {
   const uint8_t factor[] = {0x85, 0xD6, 0xBE, 0x78, 0x57, 0x55, 0x6D, 0x33, 0x7F, 0x44, 0x52, 0xFE, 0x42, 0xD5, 0x06, 0xA8};
   // The tag a8061dc1305136c6c22b8baf0c0127a9 without 0103808afb0db2fd4abff6af4149f51b.
-  const uint8_t expected[] = {0xA7, 0x03, 0x9D, 0x36, 0x35, 0x43, 0x84, 0xC8, 0x77, 0x6C, 0x94, 0xFF, 0xCA, 0xB7, 0x31, 0x8E};
+  const uint8_t expected[] = {0xA7, 0x03, 0x9D, 0x36, 0x35, 0x43, 0x84, 0xC8, 0x77, 0x6C, 0x94, 0xFF, 0xCA, 0xB7, 0x31, 0x8D};
   uint8_t hash[Poly1305::kBytes];
   Poly1305::hash(factor, reinterpret_cast<const uint8_t*>("Cryptographic Forum Research Group"), 34, hash);
+  CHECK(std::memcmp(hash, expected, sizeof expected) == 0);
+}
+
+TEST("Poly1305 of 0 to 1,100 bytes, nearly all 0xFF, wherever they are, is that of `cryptography`") {
+  const uint8_t expected[] = {0x27, 0x04, 0x49, 0x14, 0x28, 0x21, 0xBA, 0x28, 0x02, 0xBC, 0x0B, 0x16, 0x9B, 0xCA, 0x28, 0x9D};
+  static uint8_t messages[1104];
+  std::memset(messages, 0xFF, sizeof messages);
+  uint8_t hash[Poly1305::kBytes] = {}, factor[Poly1305::kBytes];
+  for (size_t size = 0; size <= 1100; ++size) {  // each begins with the hash before it, and has its complement as a factor
+    uint8_t* const message = messages + size % 4;
+    for (size_t i = 0; i < sizeof factor; ++i) factor[i] = static_cast<uint8_t>(~hash[i]);
+    std::memcpy(message, hash, sizeof hash);
+    Poly1305::hash(factor, message, size, hash);
+  }
   CHECK(std::memcmp(hash, expected, sizeof expected) == 0);
 }
 
