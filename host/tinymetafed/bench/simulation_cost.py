@@ -168,7 +168,8 @@ def _weights(designed: Design, phases: Sequence[Phase], peak: Peak) -> list[tupl
         return []
     counted = [(multiply_accumulates(net, phase.variant) - used, phase.steps / steps) for phase in phases]
     # A layer's backward pass has two products for each of its weights, but for the lowest one, which has no input gradient.
-    return [(peak.weights(used, min(used, -(-backward // 2))), share) for backward, share in counted]
+    waits = math.prod(net.forward[-1].op.input_shape)  # additions of a sum of the last layer
+    return [(peak.weights(used, min(used, -(-backward // 2)), waits), share) for backward, share in counted]
 
 
 def _many(experiment: Experiment, trial: Trial, clients: int, observer: Observer) -> ManyClients:
