@@ -75,7 +75,9 @@ class Group {
   // Sets the weights of every lane to the start of a round.
   void load() {
     const float* const first = runs_[0]->global_weights;
-    if (runs_[Lanes<T>::kCount - 1] == runs_[0]) {
+    if constexpr (Lanes<T>::kCount == 1) {
+      std::memcpy(memory_.weights, first, sizeof(float) * model::kGlobalCount);
+    } else if (runs_[Lanes<T>::kCount - 1] == runs_[0]) {
       for (uint32_t i = 0; i < model::kGlobalCount; ++i) memory_.weights[i] = in_every_lane<T>(first[i]);
     } else {
       for (uint32_t i = 0; i < model::kGlobalCount; ++i)
