@@ -63,8 +63,8 @@ class SimulationCost:
     op is missing. ``cpu_us``: as ``one_thread_us``, in processor time. ``peers``: processor time in libraries that are
     installed and have the model's ops, by name, all clients in one call on one thread. ``peak_percent``: multiply-adds of the
     trained steps as a share of the most that this core does without fused ones. ``many``: a round of many clients, if it was
-    asked for. ``weights_percent``: for a network that uses each weight once in a pass, the time of a loop that does only this
-    as a share of ``cpu_us``; None for others.
+    asked for. ``weights_percent``: for a network that uses each weight once in a pass, the time of a loop with these products
+    alone as a share of ``cpu_us``; None for others.
     """
 
     us_per_client_step: float
