@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+import shutil
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
 from compiled_model import FLATTEN, HERE, MODELS, depthwise, design
 
 from tinymetafed.simulation.vector_units import VectorUnit, vector_units
@@ -74,9 +77,32 @@ def table(tested: list[Op]) -> str:
     return "\n".join([*spaces, "const Layer kLayers[] = {", *rows, "};", ""])
 
 
-def test_simulated_clients_have_the_bits_of_the_core(tmp_path: Path) -> None:
-    unit = next((unit for unit in vector_units().values() if unit.lanes > 1), VectorUnit("generic", 4))
-    tested = layers(tmp_path)
+@dataclass(frozen=True)
+class Machine:
+    """How programs are compiled for a processor, and run on this one."""
+
+    compiler: str
+    run: tuple[str, ...] = ()
+
+    def unit(self) -> VectorUnit:
+        """A vector unit of the processor that has several lanes."""
+        if self.run:
+            return VectorUnit("neon", 4)
+        return next((unit for unit in vector_units().values() if unit.lanes > 1), VectorUnit("generic", 4))
+
+
+MACHINES = {
+    "this": Machine("g++"),
+    "AArch64": Machine("aarch64-linux-gnu-g++", ("qemu-aarch64", "-L", "/usr/aarch64-linux-gnu")),
+}
+
+
+@pytest.mark.parametrize("machine", MACHINES.values(), ids=MACHINES)
+def test_simulated_clients_have_the_bits_of_the_core(machine: Machine, tmp_path: Path) -> None:
+    for tool in (machine.compiler, *machine.run[:1]):
+        if shutil.which(tool) is None:
+            pytest.skip(f"{tool} is not installed")
+    unit, tested = machine.unit(), layers(tmp_path)
     assert {type(op).__name__ for op in tested} >= {"Conv1d", "Conv2d", "Dense", "DepthwiseConv2d"}
     (tmp_path / "layers.hpp").write_text(table(tested))
     (tmp_path / "op_headers.hpp").write_text("")
@@ -84,8 +110,8 @@ def test_simulated_clients_have_the_bits_of_the_core(tmp_path: Path) -> None:
     firmware = find("firmware")
     include = [f"-I{path}" for path in (tmp_path, firmware / "sim" / "single", firmware / "sim", firmware / "core")]
     flags = ["-O0", *unit.flags, f"-DTMF_LANES={unit.lanes}", "-Wno-psabi", "-g0"]  # most of the test is the compiler's time
-    command = ["g++", *compiler_flags(), *include, *flags, str(HERE / "single.cpp"), "-o", str(tmp_path / "single")]
+    command = [machine.compiler, *compiler_flags(), *include, *flags, str(HERE / "single.cpp"), "-o", str(tmp_path / "single")]
     compiled = subprocess.run(command, capture_output=True, text=True, check=False)
     assert compiled.returncode == 0, compiled.stderr
-    done = subprocess.run([tmp_path / "single"], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, f"other bits:\n{done.stdout}"
+    done = subprocess.run([*machine.run, tmp_path / "single"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"other bits:\n{done.stdout}{done.stderr}"
