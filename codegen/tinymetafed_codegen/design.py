@@ -12,8 +12,8 @@ import numpy as np
 from . import budget, graph, hash, layer_chain, plan, protocol, weights_file
 from .board.board_facts import Board
 from .board.boards import INSTALLED, Catalogue
-from .manifest import ArenaMap, ArenaTensor, FrozenTensor, LayerFacts, ModelManifest, WeightTensor
-from .memory import kept_activations, stored_activations, trainable
+from .manifest import ArenaMap, ArenaTensor, FrozenTensor, LayerFacts, ModelManifest, RamUse, WeightTensor
+from .memory import kept_activations, kept_samples, stored_activations, trainable
 from .messages.level_format import wire_dtype
 from .optional_messages.authentication_messages import MAC_BYTES
 from .optional_messages.sensor_messages import Columns, Rows
@@ -270,7 +270,10 @@ def _design(
         takes_parts=takes_parts,
     )
     kept = kept_activations.plan(experiment, lowered, memory)
-    memory = kept_activations.with_kept(memory, kept)
+    samples = kept_samples.plan(experiment, net, memory, kept, takes_parts=takes_parts)
+    for planned, by in ((kept, kept_activations), (samples, kept_samples)):
+        if planned is not None:
+            memory = memory.with_use(RamUse(by.PURPOSE, planned.bytes), by.FLASH_BYTES)
     manifest = ModelManifest(
         board=board.name,
         sample_source=sample_source.name(experiment),
@@ -308,6 +311,7 @@ def _design(
         else None,
         sensor=sensed,
         kept=kept,
+        kept_samples=samples,
         mac_bytes=mac_bytes,
         takes_parts=takes_parts,
     )

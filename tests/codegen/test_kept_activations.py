@@ -14,7 +14,7 @@ from tinymetafed_codegen.board.board_facts import Board
 from tinymetafed_codegen.design import Design, design
 from tinymetafed_codegen.locate import find
 from tinymetafed_codegen.manifest import ModelManifest
-from tinymetafed_codegen.memory import kept_activations
+from tinymetafed_codegen.memory import kept_activations, kept_samples
 from tinymetafed_codegen.protocol import Variant
 
 CONV: dict[str, Any] = {"op": "conv2d", "filters": 16, "kernel": 3}
@@ -51,9 +51,15 @@ def test_a_board_keeps_as_many_samples_as_half_of_its_free_ram_holds(board: str)
     assert plain.kept is None and manifest.kept is not None
     free = plain.memory.ram_available - plain.memory.ram_total
     taken = manifest.memory.ram_total - plain.memory.ram_total
-    assert taken == {use.purpose: use.size for use in manifest.memory.ram}[kept_activations.PURPOSE]
+    uses = {use.purpose: use.size for use in manifest.memory.ram}
+    samples = uses.get(kept_samples.PURPOSE, 0)
+    assert taken == uses[kept_activations.PURPOSE] + samples
     assert taken <= free // 2
     assert manifest.kept.samples == manifest.kept.wanted or taken + 4 * (512 + 1) > free // 2
+    # The samples come second: they are kept as bytes where all of the largest set fit into the rest.
+    needed = kept_samples.RAM_BYTES + 40 * (28 * 28 + 4)
+    assert samples == (needed if uses[kept_activations.PURPOSE] + needed <= free // 2 else 0)
+    assert (samples > 0) is (board in ("rv32", "esp32isa")) is (manifest.kept_samples is not None)
     assert manifest.model_hash == plain.model_hash
     assert manifest.memory.stack == plain.memory.stack
     assert ModelManifest.of_json(json.loads(json.dumps(manifest.as_json())), "test") == manifest
@@ -112,3 +118,33 @@ def test_int8_activations_are_kept_as_bytes() -> None:
     prefix = kept_activations.prefixes(net)[Variant.FULL]
     assert [call.op.kind for call in prefix.calls] == ["quantize", "conv2d_int8"]
     assert (prefix.boundary.floats, prefix.boundary.size) == (12 * 12 * 8 // 4, 12 * 12 * 8)
+
+
+def test_samples_are_kept_as_they_are_sent_where_a_set_comes_several_times() -> None:
+    kept = example("bench-conv").manifest.kept_samples
+    assert kept is not None
+    assert (kept.samples, kept.dtype, kept.sample_bytes) == (40, "U8", 788)
+    assert "sets of up to 40, as they are sent, 788 bytes each" in kept.summary
+    floats = example("presence").manifest.kept_samples
+    assert floats is not None and (floats.samples, floats.dtype, floats.sample_bytes) == (16, "F32", 4 * (8 + 1))
+    once = ("strategy.local_passes=1", "strategy.global_passes=1", "adaptation.local_passes=1", "adaptation.full_passes=0")
+    assert example("presence", "mps2", *once).manifest.kept_samples is None
+
+
+def test_a_smaller_set_is_kept_where_the_largest_does_not_fit() -> None:
+    kept = example("digits", "nano33ble").manifest.kept_samples
+    assert kept is not None and (kept.samples, kept.wanted) == (20, 32)
+    assert "up to 20 (of 32 in the largest)" in kept.summary
+
+
+@pytest.mark.parametrize(
+    ("name", "keys"),
+    [
+        ("sine", ()),  # the board makes its own
+        ("bench-conv", ("board.keep_activations=false",)),
+        ("bench-conv", ("board.memory=least",)),
+        ("bench-conv", ("augment.shift=2",)),  # they change in every pass
+    ],
+)
+def test_no_samples_are_kept(name: str, keys: tuple[str, ...]) -> None:
+    assert example(name, "mps2", *keys).manifest.kept_samples is None

@@ -63,6 +63,7 @@ STREAMED = spec.parse(
             ],
         },
         "strategy": {"downlink": "i8"},
+        "board": {"keep_activations": False},  # each step needs a message
     },
     "streamed",
 )

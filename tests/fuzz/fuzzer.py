@@ -86,9 +86,10 @@ def build_libfuzzer(model: str, folder: Path) -> Path:
 def generate_sources(model: str, folder: Path, *, store: bool = False) -> list[Path]:
     """Writes protocol.hpp, board.hpp and model.hpp; returns the source files of the core and the sample source.
 
-    ``store``: the firmware of ``streamed`` has a store, with room for one record more than it begins a slot with.
+    ``store``: the firmware of ``streamed`` has a store, with room for one record more than it begins a slot with. It
+    keeps no samples, so that each step needs a message.
     """
-    streamed = STREAMED | ({"board": {"store": True}} if store else {})
+    streamed = STREAMED | {"board": {"store": store, "keep_activations": False}}
     sine = find("examples/sine.toml")
     own = {"streamed": streamed, "parts": PARTS}.get(model)
     experiment = spec.load(sine, PRIVATE * (model == "private")) if own is None else spec.parse(own, "fuzz")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from itertools import takewhile
 
 from ..calls import Call, Tensor, trains
 from ..graph import Graph
-from ..manifest import KeptActivations, Memory, RamUse
+from ..manifest import KeptActivations, Memory
 from ..options import augmentation
 from ..protocol import SampleSet, Variant
 from ..spec import Experiment
@@ -108,13 +107,5 @@ def plan(experiment: Experiment, net: Graph, memory: Memory) -> KeptActivations 
         return None
     layers = {variant.name.lower(): prefix.layers for variant, prefix in found.items()}
     products = {variant.name.lower(): prefix.multiply_accumulates for variant, prefix in found.items()}
-    changed = tuple(each.name.lower() for each in SampleSet if augmentation.changes(experiment, each))
+    changed = augmentation.changed_sets(experiment)
     return KeptActivations(samples, wanted, floats, RAM_BYTES + samples * each, layers, products, changed)
-
-
-def with_kept(memory: Memory, kept: KeptActivations | None) -> Memory:
-    """The memory that the model takes with what is kept."""
-    if kept is None:
-        return memory
-    *ram, core, stack = memory.ram
-    return dataclasses.replace(memory, ram=(*ram, RamUse(PURPOSE, kept.bytes), core, stack), flash=memory.flash + FLASH_BYTES)

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 
 from tinymetafed_codegen import protocol
-from tinymetafed_codegen.manifest import KeptActivations
+from tinymetafed_codegen.manifest import ModelManifest
 from tinymetafed_codegen.optional_messages import part_messages
 from tinymetafed_codegen.options.sample_parts import is_whole, part_bytes
 from tinymetafed_codegen.protocol import Program, Recipe, State, Status
@@ -44,7 +44,7 @@ class Session(WeightsDown, UpdatesUp, Outputs):
         self.session = int.from_bytes(os.urandom(4), "little")  # a new number ends an earlier host's session on the board
         self._token = 0
         self._inputs = self.session  # number of the last input that was sent in parts
-        self.kept: KeptActivations | None = None  # what the board keeps of samples, which are then sent once
+        self.manifest: ModelManifest | None = None  # says what the board keeps of samples, which are then sent once
         self._training: float | None = None  # seconds that the last program took, without streamed samples
 
     # --- A round ---
