@@ -108,7 +108,8 @@ _BEGINNING = suite_cost.Beginning()
 @pytest.hookimpl(trylast=True)
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatus: int, config: pytest.Config) -> None:
     """Records how long `make test` took, for docs/costs.md; a part of the tests, and a run with failures, says nothing."""
-    everyday = config.getoption("markexpr") == "not exhaustive" and not config.getoption("keyword")
+    fewer = any(config.getoption(each) for each in ("keyword", "deselect", "ignore", "lf", "stepwise", "collectonly"))
+    everyday = config.getoption("markexpr") == "not exhaustive" and not fewer
     if exitstatus == 0 and everyday and config.args_source is pytest.Config.ArgsSource.TESTPATHS:
         suite_cost.record(_BEGINNING.passed(len(terminalreporter.stats.get("passed", ()))))
 

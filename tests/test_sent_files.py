@@ -234,7 +234,7 @@ def test_images_of_other_formats_start_no_program(tmp_path: Path) -> None:
     with Image.open(folder / "eps.png") as image:
         assert image.format == "EPS"  # so that this test means something
     checked = tmf.check(tmp_path)
-    assert any("eps.png" in problem.file and "is no image" in problem.text for problem in checked.problems)
+    assert any("eps.png" in problem.file and "is not an image" in problem.text for problem in checked.problems)
 
 
 def test_recordings(tmp_path: Path) -> None:

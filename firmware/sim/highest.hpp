@@ -39,11 +39,14 @@ inline void mark_highest(const int32_t* priorities, uint32_t begin, uint32_t end
     const uint32_t count = end - begin - static_cast<uint32_t>(below);
     if (count < k) beyond = middle, missed = count;
     else least = middle, reached = count;
-    if (least == 0) middle = beyond - step;
-    else if (beyond == INT32_MAX) middle = least + step;
-    else if (turn % 2 == 0) middle = least + (beyond - least) / 2;
-    else middle = least + (beyond - least) * (reached - k) / (reached - missed);  // as if they were evenly spread
-    step *= 4;
+    if (least == 0 || beyond == INT32_MAX) {
+      middle = least == 0 ? beyond - step : least + step;
+      step *= 4;
+    } else if (turn % 2 == 0) {
+      middle = least + (beyond - least) / 2;
+    } else {
+      middle = least + (beyond - least) * (reached - k) / (reached - missed);  // as if they were evenly spread
+    }
     middle = middle <= least ? least + 1 : middle >= beyond ? beyond - 1 : middle;
   }
   const int32_t threshold = static_cast<int32_t>(least);
@@ -61,20 +64,16 @@ inline uint32_t flags(const uint8_t* from) {
   return static_cast<uint32_t>(bytes * kGather >> 56);
 }
 
-template <typename Number>
-struct EightOf {
-  typedef Number Type __attribute__((vector_size(8 * sizeof(Number))));
-};
-template <typename Number>
-using Eight = typename EightOf<Number>::Type;
+typedef uint32_t Eight __attribute__((vector_size(8 * sizeof(uint32_t))));
 
 // For each set of eight entries the places and the number of those that are in it.
 struct Places {
-  uint8_t of[256][8] = {}, count[256] = {};
+  uint32_t of[256][8] = {};
+  uint8_t count[256] = {};
 
   constexpr Places() {
     for (uint32_t set = 0; set < 256; ++set)
-      for (uint8_t place = 0; place < 8; ++place)
+      for (uint32_t place = 0; place < 8; ++place)
         if (set >> place & 1) of[set][count[set]++] = place;
   }
 };
@@ -84,9 +83,9 @@ inline void list_marked(const uint8_t* marks, uint32_t count, uint32_t* indices)
   static constexpr Places kPlaces{};
   for (uint32_t i = 0; i < count; i += 8) {  // without a branch, which would be guessed wrongly
     const uint32_t set = flags(marks + i);
-    Eight<uint8_t> places;
-    std::memcpy(&places, kPlaces.of[set], sizeof places);
-    const Eight<uint32_t> eight = __builtin_convertvector(places, Eight<uint32_t>) + i;
+    Eight eight;
+    std::memcpy(&eight, kPlaces.of[set], sizeof eight);
+    eight += i;
     std::memcpy(indices, &eight, sizeof eight);
     indices += kPlaces.count[set];
   }

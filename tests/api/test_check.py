@@ -210,7 +210,7 @@ def test_an_unreadable_image_is_a_problem_among_others(tmp_path: Path, broken: s
     for file in names if broken == "all" else names[:1]:
         file.write_bytes(b"no image")
     result = tmf.check(tmp_path)
-    found = [each for each in result.problems if "it is no image" in each.text]
+    found = [each for each in result.problems if "it is not an image" in each.text]
     assert len(found) == (12 if broken == "all" else 1) and found[0].file == str(names[0])
     assert all(each.remedy == "save it again, or remove it" for each in found)
     if broken == "first":

@@ -44,7 +44,7 @@ def test_keys_and_terms_of_a_gateway_are_refused(what: str, tmp_path: Path) -> N
     file.touch(0o600)
     file.write_text(HARMFUL_TOML[what], encoding="utf-8")
     if what != "one long key":  # which has no boards
-        with pytest.raises(KeyFileError, match="is no file of keys"):
+        with pytest.raises(KeyFileError, match="is not a file of keys"):
             KeyFile(file).boards()
     writer = FieldWriter()
     Terms("1", HARMFUL_TOML[what], *"abcd").write(writer)

@@ -146,7 +146,7 @@ def paper(
         out: Folder for paper.md and its plots.
         runs: Folder of the runs; finished runs are not repeated.
         quick: Use one seed and a tenth of the rounds; the document says so.
-        part: Write only this part of the document again: "rates", "moving" or "size"; None for all of it.
+        part: Write only this part of the document again: "rates", "moving", "size" or "shots"; None for all of it.
         jobs: Runs at a time; None for one per core.
         data: Folder of the data sets; None for the usual place.
         progress: As in ``simulate``.

@@ -107,7 +107,8 @@ def paper(
     part: Annotated[
         str | None,
         typer.Option(
-            help="Write only this part again, by its sweeps alone: rates, moving (drawings) or size (of networks).",
+            help="Write only this part again, by its sweeps alone: rates, moving (drawings), size (of networks) or shots "
+            "(samples to adapt with).",
             show_default="all of the document",
         ),
     ] = None,

@@ -193,7 +193,9 @@ def _form_of(device: Device) -> _Form:
     if others < 0 or (columns.per_second and not rate):
         raise DeviceGarbled(f"{device.url}: its rows have {columns.channels} numbers, but its columns are {names}")
     if not names.isprintable():
-        raise DeviceGarbled(f"{device.url}: the names of its columns are no line of text: {names!r}; flash its firmware again")
+        raise DeviceGarbled(
+            f"{device.url}: the names of its columns are not a line of text: {names!r}; flash its firmware again"
+        )
     if columns.format == RowFormat.I16 and not (columns.channels == 1 and 1 <= rate <= MOST_SOUND_RATE):
         raise DeviceGarbled(
             f"{device.url}: its sound has {columns.channels} numbers at {rate:g} times a second, expected one, 1 to "
@@ -219,9 +221,8 @@ def _fetched(device: Device, form: _Form, classes: int, limits: Limits, observer
     clock, recording = session.clock, int.from_bytes(os.urandom(4), "little") | 1
     layout = np.dtype([("mark", "<u2"), ("values", form.layout, (form.channels,))])
     row, said = 0, dict[SensorState, float]()
-    patience = (
-        max(NO_ROW_SECONDS, NO_ROW_PERIODS / form.rate) if form.rate else math.inf
-    )  # rows without a rate come when they do
+    # Rows without a rate come when they do.
+    patience = max(NO_ROW_SECONDS, NO_ROW_PERIODS / form.rate) if form.rate else math.inf
     began = since = clock.monotonic()
     while limits.seconds is None or clock.monotonic() - began < limits.seconds:
         try:

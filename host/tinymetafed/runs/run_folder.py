@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -70,7 +71,7 @@ def _never_begun(path: Path) -> bool:
 
 
 def find_store(path: Path) -> Path:
-    """The run.db of a run folder. Raises StoreError if the folder is not a run, or a file of the store is not a plain one."""
+    """The run.db of a run folder. Raises StoreError if the folder is not a run, or a file of the store would do harm."""
     file = path / "run.db"
     if not file.is_file():
         if path.is_dir() and _never_begun(path):
@@ -83,7 +84,20 @@ def find_store(path: Path) -> Path:
         raise StoreError(f"{path}: not a run folder (it has no run.db); {remedy}")
     for beside in ("-wal", "-shm", "-journal"):  # SQLite also writes these when it only reads
         require_plain(path / f"run.db{beside}")
+    _require_own(path / "run.db-journal")
     return file
+
+
+_NAMES_ANOTHER = bytes.fromhex("d9d505f920a163d7")  # the end of a journal of SQLite that has the name of another file before it
+
+
+def _require_own(journal: Path) -> None:
+    """Raises StoreError for a journal of several databases: SQLite would delete the file that it names, which may be any."""
+    with suppress(FileNotFoundError), journal.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - len(_NAMES_ANOTHER)))
+        if file.read() == _NAMES_ANOTHER:
+            raise StoreError(f"{journal}: names another file, which no run's journal does; remove it, or get the run again")
 
 
 def require_plain(file: Path) -> None:

@@ -84,7 +84,7 @@ def read_content(database: sqlite3.Connection, path: Path) -> StoreContent:
     if row is None or row[0] != len(rounds) or not isinstance(row[1], bytes) or _sha256(row[1]) != named:
         raise damaged(f"the weights are not those of its {len(rounds)} rounds")
     if (weights := _floats(row[1])) is None:
-        raise damaged("its weights are no float32 numbers")
+        raise damaged("its weights are not float32 numbers")
     server = _server(database, rounds, weights.size, damaged)
     kept = next((entry for entry in reversed(entries) if isinstance(entry, Evaluation) and entry.kept_sha256), None)
     if kept is None:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+import pytest
 from small_runs import SINE, Quiet
 
-from tinymetafed.experiments.budget import OUTCOMES, Plan, run_all, write
+from tinymetafed.experiments.budget import OUTCOMES, Plan, budget_table, run_all, write
 from tinymetafed.runs import training
 from tinymetafed.runs.setup import set_up
 from tinymetafed.runs.store import read_run
 from tinymetafed_codegen.board import boards
 from tinymetafed_codegen.design import chosen_layers
+from tinymetafed_codegen.locate import root
 from tinymetafed_codegen.memory.trainable import MEASURED
 from tinymetafed_codegen.spec import load
 
@@ -62,3 +65,12 @@ def test_runs_are_made_once_and_a_run_keeps_the_layers_that_its_budget_picked(tm
     assert read_run(folder).experiment().model.trainable == some.layers
     training.resume_simulated(folder, 1, Quiet(), rounds=3)
     assert read_run(folder).trained == 3, "a run goes on with its layers"
+
+
+def test_the_document_is_what_the_stored_table_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    docs = root() / "docs"
+    made = json.loads((docs / OUTCOMES).read_text())
+    monkeypatch.setattr(budget_table, "__version__", made["tinymetafed"])  # the document is that of the version that measured
+    monkeypatch.setattr(budget_table, "ARITHMETIC_VERSION", made["arithmetic"])
+    page = write(budget_table.stored(docs / OUTCOMES), tmp_path)
+    assert page.read_text() == (docs / page.name).read_text()

@@ -144,6 +144,19 @@ def test_the_page_says_which_targets_are_met(whole: tuple[list[Outcome], Path]) 
     assert "| Sine waves, MSE, 4 of 20 boards lie | x1.31 (all +1) | x1.3 | **missed** |" in byzantine_page.page(bad)
 
 
+def test_the_documents_are_what_the_stored_outcomes_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    docs = root() / "docs"
+    made = json.loads((docs / byzantine_page.OUTCOMES).read_text())
+    for module in (byzantine_page, byzantine_table):  # the documents are those of the version that measured
+        monkeypatch.setattr(module, "__version__", made["tinymetafed"])
+        monkeypatch.setattr(module, "ARITHMETIC_VERSION", made["arithmetic"], raising=False)
+    security = (docs / byzantine_page.SECURITY).read_text()
+    (tmp_path / byzantine_page.SECURITY).write_text(security)
+    page = byzantine_page.write(byzantine_table.stored(docs / byzantine_page.OUTCOMES), tmp_path)
+    assert page.read_text() == (docs / page.name).read_text()
+    assert (tmp_path / byzantine_page.SECURITY).read_text() == security
+
+
 def test_a_file_that_is_not_this_table_is_refused(whole: tuple[list[Outcome], Path], tmp_path: Path) -> None:
     file = tmp_path / "robust.json"
     file.write_text("{}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from tinymetafed.bench import BenchError
 from tinymetafed.experiments import SweepError, paper, sweep
 from tinymetafed.experiments.budget import Outcome
 from tinymetafed.experiments.figure import decades
-from tinymetafed.experiments.paper import claims, document, hardware, parts, size, tried_rates
+from tinymetafed.experiments.paper import claims, document, hardware, parts, shots, size, tried_rates
 from tinymetafed.experiments.paper.ablation import verdict
 from tinymetafed.experiments.paper.hardware import Estimate
 from tinymetafed.experiments.paper.measured import USE_CASES, Measured, difference
@@ -97,7 +98,7 @@ def test_the_documents_figures_come_from_the_rows(tmp_path: Path, monkeypatch: p
     assert (
         "| TinyMetaFed i8 up, f16 down, here | 5,000 | 700 | 0.60 | 1,000,000 | 1,100,000 – 1,280,000 | 0.020 | 0.62 |" in text
     )
-    assert "TinyMetaFed P25 i8/f16, here | 3 × 20 | 20.0 | 60.0 | 70.0 | 80.0 | 90.0 | 95.1 |" in text
+    assert "TinyMetaFed P25 i8/f16, here | 3 × 20 | 20.0 ± 0.0 | 60.0 ± 0.0 |" in text
     assert "have a constant α of 0.2;\nSGDR starts at 0.5 in each of 5 cycles, 0.1 lower each time." in text
     assert text.count("| TinyReptile f32, online |") == 2  # in the table of methods and in that of bytes
     assert "| Omniglot | TinyMetaFed P25 i8/f16 against centralised |" in text
@@ -181,8 +182,32 @@ def test_a_part_is_written_into_the_document_and_the_rest_of_it_stays(tmp_path: 
     assert page.read_text() == text
 
 
+def test_differences_at_each_number_of_samples_are_paired_and_corrected_together() -> None:
+    def with_curves(name: str, ones: list[float]) -> Row:
+        cell = next(cell for cell in sweep.load(SWEEP).cells if cell.name == name)
+        found = row(cell, ones, 9000.0)
+        for seed, one in enumerate(ones, 1):
+            curve = replace(CURVE, mean=(0.2, one, *CURVE.mean[2:]))
+            found.runs[seed] = replace(found.runs[seed], result=run_result("accuracy", 0.2, 0.9, d_curve=curve))
+        return found
+
+    rows = {
+        "TinyReptile f32": with_curves("TinyReptile f32", [0.60, 0.70]),
+        "TinyMetaFed P25 i8/f16": with_curves("TinyMetaFed P25 i8/f16", [0.64, 0.72]),
+    }
+    cases = {case.key: Measured("", sweep.load(SWEEP), rows if case.key == "omniglot" else {}) for case in USE_CASES}
+    apart, tests = shots.differences(cases)
+    assert tests == 5, "nothing has adapted at D = 0"
+    assert [(line.name, line.clients, line.cells[:3]) for line in apart] == [
+        ("Omniglot: TinyMetaFed P25 i8/f16 against TinyReptile f32", "2 × 20", ["–", "+3.0 ± 12.7", "+0.0 ± 0.0"])
+    ]
+    rows["TinyMetaFed P25 i8/f16"] = with_curves("TinyMetaFed P25 i8/f16", [0.63, 0.73])
+    assert shots.differences(cases)[0][0].cells[1] == r"+3.0 ± 0.0 \*", "the same in both seeds"
+    assert [line.cells[1] for line in shots.lines(cases) if line.name.endswith("here")] == ["65.0 ± 63.5", "68.0 ± 63.5"]
+
+
 def test_an_unknown_part_and_a_part_of_a_quick_run_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"--part tables: expected one of rates, moving, size"):
+    with pytest.raises(UsageError, match=r"--part tables: expected one of rates, moving, size, shots"):
         tmf.paper(tmp_path, part="tables", progress=False)
     with pytest.raises(UsageError, match="leave out either the part or quick"):
         tmf.paper(tmp_path, part="rates", quick=True, progress=False)

@@ -1,4 +1,4 @@
-"""Tables that documents have of sweeps: the sweeps' rows over all of their seeds, and figures that follow from each other."""
+"""Tables that documents have of sweeps: rows, command, seeds and intervals, and figures that follow from each other."""
 
 from __future__ import annotations
 
@@ -41,6 +41,43 @@ def test_a_table_has_the_rows_of_its_sweeps(page: str, heading: str, sweeps: tup
     for name, found in zip(sweeps, read, strict=True):
         assert f"tinymetafed sweep examples/sweeps/{name}.toml" in text
         assert f"n = {len(found['seeds'])}" in text
+
+
+@pytest.mark.parametrize(
+    ("page", "heading", "columns", "sweeps"),
+    [
+        ("augmentation.md", "| samples change | D = 8 | D = 1 | bytes of a round |", ("D = 8", "D = 1"), ("digits-augmented",)),
+        ("augmentation.md", "| samples change | prediction |", ("D = 8", "D = 1"), ("omniglot-augmented",)),
+        ("data.md", "| unseen | D = 1 | D = 8 |", ("D = 8",), ("omniglot-splits",)),
+        ("data.md", "| | before | after | KB per round", ("after",), ("activity",)),
+        ("data.md", "| 2,000 rounds | D = 0 |", ("D = 0", "D = 8", "D = 20"), ("activity-shared",)),
+        (
+            "data.md",
+            "| | D = 0 | D = 1 | D = 2",
+            ("D = 1", "D = 8", "D = 16"),
+            ("presence-recorded", "presence-recorded-controls"),
+        ),
+        ("lean.md", "| | D = 8 | D = 1 | bytes of a round |", ("D = 8", "D = 1"), ("omniglot-lean", "omniglot-lean-local")),
+        ("one-round.md", "| `model.activations` |", ("D = 8",), ("omniglot-activations",)),
+        ("levels.md", "| P, % | up | down |", ("D = 8, %", "D = 1, %"), ("omniglot-levels",)),
+        ("secure-aggregation.md", "| entries | which |", ("MSE",), ("sine-secure",)),
+        ("strategies.md", "| `model.local_start` | clients |", ("MSE",), ("sine-starts", "sine-kept")),
+    ],
+)
+def test_above_a_table_of_scores_stand_its_command_and_its_seeds(
+    page: str, heading: str, columns: tuple[str, ...], sweeps: tuple[str, ...]
+) -> None:
+    text = document(page)
+    place = text.index(heading)
+    above = text[text.rindex("\n## ", 0, place) : place]
+    for name in sweeps:
+        assert f"tinymetafed sweep examples/sweeps/{name}.toml" in text[:place]
+        assert f"n = {len(sweep(name)['seeds'])}" in above
+    titles = [cell.strip() for cell in text[place:].partition("\n")[0].strip("|").split("|")]
+    rows = table(text, heading)
+    for column in columns:
+        without = [row[titles.index(column)] for row in rows if " ± " not in row[titles.index(column)]]
+        assert without == [], f"scores of '{column}' without an interval"
 
 
 def test_shares_of_bytes_follow_from_the_bytes() -> None:

@@ -121,7 +121,7 @@ def test_what_cannot_be_read_is_answered_in_one_line(
 
 def test_labels_that_are_no_classes_are_told_from_values(tmp_path: Path) -> None:
     content = "".join(f"{a},{b},{i / 7:.3f}\n" for i, (a, b, _) in enumerate(ROWS))
-    with pytest.raises(DataError, match=r"45 different values such as .*, which are no classes; labels go in the last column"):
+    with pytest.raises(DataError, match=r"45 different values such as .*, which are not classes; labels go in the last column"):
         task_of(write(tmp_path, anna=content, bob=content))
 
 

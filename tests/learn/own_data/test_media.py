@@ -110,7 +110,7 @@ def test_images_that_cannot_be_used_are_all_named(tmp_path: Path) -> None:
     (tmp_path / "bob" / "dog" / "1.png").write_bytes(whole[:60])
     problems = reading_of(tmp_path, GREY, **FEW).problems
     assert [problem.place.file.name for problem in problems] == ["0.png", "1.png"]
-    assert "0.png: cannot be read (it is no image); save it again, or remove it" in str(problems[0])
+    assert "0.png: cannot be read (it is not an image); save it again, or remove it" in str(problems[0])
 
 
 def test_pictures_in_other_places_are_refused_unless_there_are_rows(tmp_path: Path) -> None:

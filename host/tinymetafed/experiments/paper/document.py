@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import jinja2
@@ -13,18 +13,16 @@ from tinymetafed_codegen.locate import find
 from tinymetafed_codegen.spec import Experiment
 
 from ...bench import BenchError
-from ...federation.meta_test import mean
 from ...federation.observer import Observer
 from ...learn.comparisons import LEVEL
-from ...learn.metric import Metric
 from ...learn.tasks import DataError
 from .. import budget, sweep
-from ..sweep import score, table
-from . import ablation, baselines, claims, hardware, parts, plots, size, tried_rates
+from ..sweep import table
+from . import ablation, baselines, claims, hardware, parts, plots, shots, size, tried_rates
 from .hardware import Estimate
 from .measured import BASE, DEFAULT, ONLINE, USE_CASES, Measured, bytes_of_round, bytes_text, plus_minus, share_text
 from .parts import Part
-from .published import ABLATION, FINE_TUNING, NANO_33_BLE, SHOTS, WEIGHTS
+from .published import ABLATION, NANO_33_BLE, SHOTS, WEIGHTS
 
 QUICK = 10  # a quick run has this fraction of the rounds: one in QUICK
 _MOVING = "omniglot-moving"
@@ -42,9 +40,9 @@ class _Runs:
     quick: bool
     observer: Observer
 
-    def swept(self, title: str, name: str) -> Measured:
-        """The rows of a sweep, which is run as far as it is not finished."""
-        return _measured(title, name, self.folder, self.jobs, self.data, self.quick, self.observer)
+    def swept(self, title: str, name: str, only: Collection[str] = ()) -> Measured:
+        """The rows of a sweep, which is run as far as it is not finished; with ``only`` the rows of these names alone."""
+        return _measured(title, name, self.folder, self.jobs, self.data, self.quick, self.observer, only)
 
 
 def write(
@@ -110,8 +108,7 @@ def _whole(out: Path, how: _Runs) -> str:
         constant=_variant(cases["omniglot"], ablation.STEPS[1]).strategy,
         restarts=restarts.strategy,
         cycles=restarts.run.rounds // (restarts.strategy.restart_rounds or restarts.run.rounds),
-        shots=_shots(cases),
-        columns=SHOTS,
+        shots=own[Part.SHOTS],
         published_rounds=NANO_33_BLE,
         rounds=rounds,
         unmeasured=unmeasured,
@@ -175,7 +172,21 @@ def _size(how: _Runs) -> str:
     )
 
 
-_PARTS: Mapping[Part, Callable[[_Runs], str]] = {Part.RATES: _rates, Part.MOVING: _moving, Part.SIZE: _size}
+def _shots(how: _Runs) -> str:
+    """Accuracy by the number of samples to adapt with."""
+    cases = {case.key: how.swept(case.title, case.sweep, shots.METHODS) for case in USE_CASES}
+    apart, tests = shots.differences(cases)
+    return _template("shots").render(
+        columns=SHOTS, lines=shots.lines(cases), differences=apart if tests else [], tests=tests, level=LEVEL
+    )
+
+
+_PARTS: Mapping[Part, Callable[[_Runs], str]] = {
+    Part.RATES: _rates,
+    Part.MOVING: _moving,
+    Part.SIZE: _size,
+    Part.SHOTS: _shots,
+}
 
 
 def _cells(name: str) -> dict[str, sweep.Cell]:
@@ -187,8 +198,19 @@ def _file(name: str) -> Path:
     return find("examples") / "sweeps" / f"{name}.toml"
 
 
-def _measured(title: str, name: str, runs: Path, jobs: int, data: Path | None, quick: bool, observer: Observer) -> Measured:
+def _measured(
+    title: str,
+    name: str,
+    runs: Path,
+    jobs: int,
+    data: Path | None,
+    quick: bool,
+    observer: Observer,
+    only: Collection[str] = (),
+) -> Measured:
     planned = sweep.load(_file(name))
+    if only:
+        planned = replace(planned, cells=tuple(cell for cell in planned.cells if cell.name in only))
     folder = runs / (f"{name}-quick" if quick else name)
     planned = planned.shortened(QUICK) if quick else planned
     observer.event(f"{title}: {len(planned.runs)} runs in {folder}")
@@ -202,23 +224,6 @@ def _measured(title: str, name: str, runs: Path, jobs: int, data: Path | None, q
 def _variant(measured: Measured, name: str) -> Experiment:
     """The experiment of a variant; the schedule of α is the same for all use cases."""
     return next(cell.experiment for cell in measured.sweep.cells if cell.name == name)
-
-
-def _shots(cases: Mapping[str, Measured]) -> list[tuple[str, str, list[str]]]:
-    """Accuracy by number of adaptation samples: (method, unseen clients, cells)."""
-    lines = []
-    for case in USE_CASES:
-        title = case.short
-        lines.append((f"{title}: TinyReptile, papers", "–", [f"{value:.1f}" for value in FINE_TUNING[case.key]]))
-        for name in (BASE, "TinyReptile P25 i8/f16", DEFAULT, "centralised", "local-only"):
-            row = cases[case.key].rows.get(name)
-            results = [run.result for run in row.runs.values() if run.result is not None] if row is not None else []
-            if results:
-                curves = [baselines.curve(result.d_curve) for result in results]
-                means = [mean([one[d] for one in curves]) if all(d in one for one in curves) else None for d in SHOTS]
-                clients = f"{len(results)} × {max(result.d_curve.n_tasks for result in results)}"
-                lines.append((f"{title}: {name}, here", clients, [score(each, Metric.ACCURACY) for each in means]))
-    return lines
 
 
 def _findings(cases: Mapping[str, Measured], sine: Measured, rounds: Sequence[Estimate]) -> list[str]:
@@ -244,7 +249,8 @@ def _findings(cases: Mapping[str, Measured], sine: Measured, rounds: Sequence[Es
         local = 1 - row.cell.manifest.n_global / row.cell.manifest.n_parameters
         found.append(
             f"Sine waves: with partial reconstruction {local:.1%} of the weights are local, and the error is "
-            f"{row.after.mean:.3f} against TinyReptile's {whole_net.after.mean:.3f}, over {len(row.scores)} seeds."
+            f"{row.after.mean:.3f} against TinyReptile's {whole_net.after.mean:.3f}, over {len(row.scores)} seeds; "
+            "the table above has the test."
         )
     if rounds:
         ours, theirs = rounds[0], NANO_33_BLE[-1]

@@ -15,6 +15,7 @@ class Part(StrEnum):
     RATES = "rates"
     MOVING = "moving"
     SIZE = "size"
+    SHOTS = "shots"
 
 
 def marked(part: Part, text: str) -> str:

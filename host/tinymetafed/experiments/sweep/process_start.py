@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import sys
+import threading
 from multiprocessing.process import BaseProcess
 from types import ModuleType
+
+_EXCHANGED = threading.Lock()  # by one thread at a time: each puts back what it has found
 
 
 def start(process: BaseProcess) -> None:
@@ -13,9 +16,10 @@ def start(process: BaseProcess) -> None:
     Otherwise the process would begin with importing the main module. A script of the user that calls a sweep, and not below
     ``if __name__ == "__main__"``, would then run from its beginning in every process.
     """
-    main = sys.modules["__main__"]
-    sys.modules["__main__"] = ModuleType("__main__")
-    try:
-        process.start()
-    finally:
-        sys.modules["__main__"] = main
+    with _EXCHANGED:
+        main = sys.modules["__main__"]
+        sys.modules["__main__"] = ModuleType("__main__")
+        try:
+            process.start()
+        finally:
+            sys.modules["__main__"] = main

@@ -133,6 +133,6 @@ def _named(alphabets: Sequence[str], key: str, asked: Sequence[str], where: str)
             near = difflib.get_close_matches(name, alphabets, n=1)
             hint = f"did you mean '{near[0]}'? " if near else ""
             raise DataError(
-                f"{where}: task.{key} names '{name}', which is no alphabet here; {hint}there are: {', '.join(alphabets)}"
+                f"{where}: task.{key} names '{name}', which is not an alphabet here; {hint}there are: {', '.join(alphabets)}"
             )
     return set(asked)

@@ -87,7 +87,7 @@ def find_classes(
     if len(fractions) > expected:
         problems.add(
             Place(path),
-            f"the column of labels has {len(counts):,} different values such as {fractions[0]}, which are no classes",
+            f"the column of labels has {len(counts):,} different values such as {fractions[0]}, which are not classes",
             'labels go in the last column, or name it: label = …; for values to predict set model.loss = "mse"',
         )
         return index

@@ -169,7 +169,7 @@ def _attempt(
     try:
         return read(file, size)
     except UnidentifiedImageError:
-        reason = "it is no image"
+        reason = "it is not an image"
     except _UNREADABLE as error:
         reason = str(error) or "it ends too early"
     problems.add(Place(file), f"cannot be read ({reason})", "save it again, or remove it", cause="cannot be read")
