@@ -219,8 +219,8 @@ class KeptSamples(StrictJson):
         """What it saves, for people."""
         number = f"{self.samples:,}" if self.samples == self.wanted else f"{self.samples:,} (of {self.wanted:,} in the largest)"
         return (
-            f"kept samples of sets of up to {number}, as they are sent, {self.sample_bytes:,} bytes each: the host sends a sample "
-            "once for all passes over it"
+            f"kept samples of sets of up to {number}, as they are sent, {self.sample_bytes:,} bytes each: the host sends each "
+            "once for all passes"
         )
 
 
