@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import random
+
 import pytest
 from core_harness import Core
 from hypothesis import example, given
@@ -10,6 +13,7 @@ from hypothesis import strategies as st
 from tinymetafed.wire.poly1305 import Poly1305
 
 FACTORS = st.one_of(st.binary(min_size=16, max_size=16), st.sampled_from([b"\0" * 16, b"\xff" * 16, b"\2" + b"\0" * 15]))
+HASHES = int(os.environ.get("TINYMETAFED_HASHES", "2000"))
 # Blocks of which sums are the prime, or a little more or less.
 BLOCKS = st.sampled_from([b"\xff" * 16, b"\xfb" + b"\xff" * 15, b"\xfa" + b"\xff" * 15, b"\xfc" + b"\xff" * 15, b"\0" * 16])
 MESSAGES = st.one_of(st.binary(max_size=200), st.lists(BLOCKS, max_size=8).map(b"".join))
@@ -71,6 +75,29 @@ def test_equals_cryptography(factor: bytes, message: bytes) -> None:
 def test_sizes_around_a_block(core: Core, size: int) -> None:
     message, factor = bytes(range(256)) * 4, bytes(range(100, 116))
     assert core.poly1305(factor, message[:size]) == Poly1305(factor).digest(message[:size])
+
+
+def test_hashes_that_end_beside_the_prime_or_a_carry(core: Core) -> None:
+    """The last block is chosen so that the sum, or its product, is within ten of the prime or of a multiple of 2^128."""
+    prime, drawn, reached = (1 << 130) - 5, random.Random(1305), 0
+    for _ in range(HASHES):
+        factor = drawn.choice([drawn.randbytes(16), b"\xff" * 16, (1 << drawn.randrange(124)).to_bytes(16, "little")])
+        r = int.from_bytes(factor, "little") & 0x0FFFFFFC0FFFFFFC0FFFFFFC0FFFFFFF
+        if r == 0:
+            continue
+        message = drawn.choice([drawn.randbytes(16), b"\xff" * 16]) * drawn.randrange(1, 68)
+        so_far = 0
+        for at in range(0, len(message), 16):
+            so_far = (so_far + (1 << 128) + int.from_bytes(message[at : at + 16], "little")) * r % prime
+        goal = (drawn.randrange(-10, 10) + (drawn.randrange(4) << 128)) % prime
+        last = (goal * pow(r, -1, prime) ** drawn.randrange(2) - so_far) % prime
+        if not 1 << 128 <= last < 2 << 128:
+            continue
+        reached += 1
+        hashed = ((so_far + last) * r % prime % (1 << 128)).to_bytes(16, "little")
+        message += (last - (1 << 128)).to_bytes(16, "little")
+        assert core.poly1305(factor, message) == hashed == Poly1305(factor).digest(message)
+    assert reached > HASHES / 8
 
 
 def test_messages_that_differ_in_their_zeros_alone_have_other_hashes(core: Core) -> None:

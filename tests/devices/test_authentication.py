@@ -23,11 +23,20 @@ from tinymetafed.learn.strategies import open_strategy
 from tinymetafed.learn.weights import initial
 from tinymetafed.wire.authentication import Handshake, SessionKeys
 from tinymetafed.wire.frame import Decoder, Frame, encode
+from tinymetafed.wire.poly1305 import Poly1305
 from tinymetafed_codegen import protocol, spec
 from tinymetafed_codegen.board import boards
 from tinymetafed_codegen.design import design
 from tinymetafed_codegen.locate import find
-from tinymetafed_codegen.optional_messages.authentication_messages import HASHED_ABOVE, MAC_BYTES, AskRefusals, Response
+from tinymetafed_codegen.optional_messages.authentication_messages import (
+    HASHED_ABOVE,
+    MAC_BYTES,
+    AskRefusals,
+    Challenge,
+    Enroll,
+    Prove,
+    Response,
+)
 from tinymetafed_codegen.protocol import Program
 from tinymetafed_codegen.section import SpecError
 
@@ -241,6 +250,7 @@ class Board:
         nonce = os.urandom(16)
         (frame,) = self.sends(0x51, 9, nonce)
         handshake = Handshake(KEY, hello, nonce, frame.payload[:16])
+        self.said = hello + nonce + frame.payload[:16]
         assert frame.payload[16:] == handshake.board_proof
         self.sends(0x52, 200, handshake.host_proof)
         self.first = 200
@@ -329,6 +339,47 @@ def test_a_mac_says_more_than_a_crc(library: Path) -> None:
     assert refusals(sends(202), 202) == nothing, "damaged, not forged"
     assert sends(203, mac=1) == []
     assert refusals(sends(203), 203) == b"\1" + nothing[1:]
+    board.device.close()
+
+
+def test_a_damaged_frame_of_the_handshake_is_dropped(line: Line) -> None:
+    """These have no MAC, so that their CRC counts, within a session too."""
+
+    def sends(message: protocol.Request, *, crc: int) -> list[Frame]:
+        frame = bytes((message.type_id, 5)) + message.pack()
+        line.device.receive(cobs.encode(frame + (zlib.crc32(frame) ^ crc).to_bytes(4, "little")) + b"\0")
+        return Decoder().feed(line.device.sent())
+
+    def is_taken_undamaged_only(message: protocol.Request) -> Frame:
+        assert sends(message, crc=1) == sends(message, crc=1 << 31) == []
+        (answer,) = sends(message, crc=0)
+        assert answer.type_id == message.type_id | protocol.ANSWER_BIT
+        return answer
+
+    is_taken_undamaged_only(Enroll(KEY))
+    for _ in range(2):
+        hello = is_taken_undamaged_only(protocol.Hello()).payload
+        nonce = os.urandom(16)
+        response = is_taken_undamaged_only(Challenge(nonce)).payload
+        is_taken_undamaged_only(Prove(Handshake(KEY, hello, nonce, response[:16]).host_proof))
+        is_taken_undamaged_only(Enroll(KEY))
+    assert sends(AskRefusals(), crc=1) == sends(AskRefusals(), crc=0) == []
+    assert authenticated(line).refusals().forged == 1
+
+
+def test_a_mac_of_a_hash_is_not_that_of_a_frame_with_the_hashs_bytes(library: Path) -> None:
+    """Else whoever guessed a hash would have a MAC for a frame that nobody sent."""
+    board = Board(library)
+    factor = hashlib.blake2s(b"\7" + board.said, key=KEY).digest()[:16]
+    for number in range(1 << 16):
+        frame = bytes((0x53, 201)) + number.to_bytes(64, "little")
+        hashed = Poly1305(factor).digest(frame)
+        if hashed[1] == 201 and 0x60 <= hashed[0] < 0x80:
+            break
+    sealed = board.keys.sealed(201, frame[0], frame[2:])
+    assert board.keys.opened_request(201, hashed[0], hashed[2:] + sealed[-MAC_BYTES:]) is None
+    assert board.sends(hashed[0], 201, hashed[2:] + sealed[-MAC_BYTES:]) == []
+    assert len(board.sends(frame[0], 201, sealed)) == 1
     board.device.close()
 
 

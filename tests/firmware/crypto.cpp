@@ -29,6 +29,20 @@ TEST("Poly1305 has the tag of RFC 8439, section 2.5.2, once the key's second hal
   CHECK(std::memcmp(hash, expected, sizeof expected) == 0);
 }
 
+TEST("Poly1305 of 0 to 1,100 bytes, nearly all 0xFF, wherever they are, is that of `cryptography`") {
+  const uint8_t expected[] = {0x27, 0x04, 0x49, 0x14, 0x28, 0x21, 0xBA, 0x28, 0x02, 0xBC, 0x0B, 0x16, 0x9B, 0xCA, 0x28, 0x9D};
+  static uint8_t messages[1104];
+  std::memset(messages, 0xFF, sizeof messages);
+  uint8_t hash[Poly1305::kBytes] = {}, factor[Poly1305::kBytes];
+  for (size_t size = 0; size <= 1100; ++size) {  // each begins with the hash before it, and has its complement as a factor
+    uint8_t* const message = messages + size % 4;
+    for (size_t i = 0; i < sizeof factor; ++i) factor[i] = static_cast<uint8_t>(~hash[i]);
+    std::memcpy(message, hash, sizeof hash);
+    Poly1305::hash(factor, message, size, hash);
+  }
+  CHECK(std::memcmp(hash, expected, sizeof expected) == 0);
+}
+
 TEST("ChaCha20 has the block of RFC 8439, appendix A.1, vector 3") {
   const uint32_t expected[] = {0x2452EB3A, 0x9249F8EC, 0x8D829D9B, 0xDDD4CEB1, 0xE8252083, 0x60818B01, 0xF38422B8, 0x5AAA49C9,
                                0xBB00CA8E, 0xDA3BA7B4, 0xC4B592D1, 0xFDF2732F, 0x4436274E, 0x2561B3C8, 0xEBDD4AA6, 0xA0136C00};

@@ -66,7 +66,7 @@ Bytes body(uint8_t sequence, const Message& message) {
 }
 
 // What the attacker has tried, by kind, and what has come of it; authenticated_board.py reads both.
-enum Kind { kForged, kFlipped, kSpliced, kReplayed, kReordered, kOfEarlierSession, kStripped, kHandshake, kKinds };
+enum Kind { kForged, kFlipped, kSpliced, kReplayed, kReordered, kReflected, kOfEarlierSession, kStripped, kHandshake, kKinds };
 
 struct Report {
   uint64_t tried[kKinds];
@@ -136,6 +136,7 @@ class Attack {
   void begin() {
     earlier_ = taken_;
     taken_.clear();
+    answer_.clear();
     const std::vector<Bytes> hello = ask(body(1, Hello()));
     require(hello.size() == 1, "no answer to Hello");
     Challenge challenge;
@@ -211,8 +212,9 @@ class Attack {
   }
 
   // The one answer, whose MAC is right for the counter of the last request.
-  Bytes sealed_answer(const std::vector<Bytes>& answers) const {
+  Bytes sealed_answer(const std::vector<Bytes>& answers) {
     require(answers.size() == 1 && answers[0].size() >= kFrameHeaderBytes + kMacBytes, "an honest frame has no answer");
+    answer_ = answers[0];
     Bytes content(answers[0].begin(), answers[0].end() - kMacBytes);
     const Bytes expected = mac(1, counter_, content);
     require(std::equal(expected.begin(), expected.end(), answers[0].end() - kMacBytes), "an answer with a wrong MAC");
@@ -275,6 +277,11 @@ class Attack {
         frame = first;
         break;
       }
+      case kReflected: {  // an answer of the board, which has a MAC and the counter of the last request
+        if (answer_.empty()) return;
+        frame = answer_;
+        break;
+      }
       case kOfEarlierSession: {
         if (earlier_.empty()) return;
         frame = earlier_[below(earlier_.size())];
@@ -328,7 +335,10 @@ class Attack {
         break;
       }
       default:
-        if (!taken_.empty()) frame = taken_[below(taken_.size())];
+        if (!taken_.empty()) {
+          frame = taken_[below(taken_.size())];
+          frame.resize(frame.size() - kMacBytes);
+        }
         frame[1] = static_cast<uint8_t>(counter_ + 1);
     }
   }
@@ -339,7 +349,7 @@ class Attack {
   Report& report_;
   Device device_{};
   Bytes before_ = Bytes(sizeof(tmf::Learner));
-  Bytes key_, session_, factor_, challenge_, prove_, old_challenge_, old_prove_;
+  Bytes key_, session_, factor_, answer_, challenge_, prove_, old_challenge_, old_prove_;
   uint64_t counter_ = 0;
   uint32_t token_ = 0;
   std::vector<Bytes> taken_, earlier_;

@@ -16,7 +16,17 @@ from tinymetafed_codegen.locate import find
 from tinymetafed_codegen.toolchain import compiler_flags
 
 SOURCE = Path(__file__).with_name("authenticated_board.cpp")
-KINDS = ("forged", "flipped", "spliced", "replayed", "reordered", "of an earlier session", "stripped", "handshakes")
+KINDS = (
+    "forged",
+    "flipped",
+    "spliced",
+    "replayed",
+    "reordered",
+    "reflected",
+    "of an earlier session",
+    "stripped",
+    "handshakes",
+)
 
 
 class Report(ctypes.Structure):

@@ -208,7 +208,7 @@ PLANTED = [
     ),
     Planted("a frame is one byte too long", "sine", "frame.cpp", "filled_ < capacity", "filled_ <= capacity", ""),
     Planted(
-        "a value is rounded down", "sine", "delta_codec.cpp", "value / scale + kRounder", "value / scale - 1 + kRounder", "I7"
+        "a value is rounded down", "sine", "delta_codec.cpp", "with_level(value / scale)", "with_level(value / scale - 1)", "I7"
     ),
 ]
 
@@ -281,6 +281,12 @@ PLANTED_IN_PARTS = [
         "I4",
     ),
 ]
+
+
+def test_what_planted_faults_replace_is_in_the_core() -> None:
+    for number, fault in enumerate((*PLANTED, *PLANTED_IN_PARTS), start=1):
+        text = (find("firmware") / "core" / fault.unit).read_text()
+        assert f"planted_fault == {number}" in fault.planted(text, number)
 
 
 @pytest.mark.xdist_group("fuzz-parts")

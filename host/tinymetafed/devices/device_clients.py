@@ -231,7 +231,7 @@ class DeviceClients:
             job = client_program.Job(Program.ADAPT, recipe, strategy.experiment.run.seed, client, 0)
             test = self._task.test_samples(client, 0) if test_of is None else test_of(client)
             adapted = client_program.adapt(session, self._task, job, download, test)
-            if adapted.after.size and np.isnan(adapted.after).all() and not keep:
+            if adapted.after.size and not np.isfinite(adapted.after).any() and not keep:
                 end(client)
                 raise Doubtful(f"{session.name}: training of client {client} failed", adapted, "failed")
             if keep and (wrong := _keep(session, adapted, self._task.classes_of(client))):
@@ -255,7 +255,7 @@ def _predictions(adapted: Adapted) -> str:
 
 def _keep(session: Session, adapted: Adapted, names: Sequence[str]) -> str:
     """Makes the board save what it has adapted; returns why it has not, as the end of a sentence, "" if it has."""
-    if np.isnan(adapted.after).all():
+    if not np.isfinite(adapted.after).any():
         return (
             f"client {adapted.client} diverged, its weights are not kept, and those that were kept before stay; lower "
             "adaptation.full_learning_rate or adaptation.local_learning_rate"

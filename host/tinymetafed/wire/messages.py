@@ -22,7 +22,6 @@ from .frame import encode
 FloatArray = npt.NDArray[np.float32]
 ArrayLike = npt.NDArray[Any]
 
-LOAD_CHUNKS = 2  # Load messages without a MAC per receive window: the line carries one while the device answers the other
 _LONGEST_RUN = 254  # most bytes without a zero that one COBS code covers
 _INPUT_TYPES = {np.dtype(dtype.layout): dtype for dtype in protocol.INPUT_DTYPES}
 
@@ -87,20 +86,20 @@ def load_chunk(
 
 def load_bytes(width: int, window: int, mac_bytes: int = 0) -> int:
     """Bytes of weights in one Load message: whole weights of ``width`` bytes, for a receive window of ``window`` bytes."""
-    return tail_capacity(protocol.Load, _weights_window(window, mac_bytes), mac_bytes) // width * width
+    return tail_capacity(protocol.Load, window // loads_at_once(mac_bytes), mac_bytes) // width * width
 
 
 def weights_payload(window: int, mac_bytes: int = 0) -> int:
     """Most bytes of a message that brings weights, for a receive window of ``window`` bytes."""
-    return protocol.payload_capacity(_weights_window(window, mac_bytes)) - mac_bytes
+    return protocol.payload_capacity(window // loads_at_once(mac_bytes)) - mac_bytes
 
 
-def _weights_window(window: int, mac_bytes: int) -> int:
-    """Bytes of a receive window that one message with weights may take.
+def loads_at_once(mac_bytes: int) -> int:
+    """Messages with weights that share a receive window: the line carries one while the device answers the other.
 
     Every MAC, and that of the answer, takes the board a block of its hash: with them weights travel in as few frames as fit.
     """
-    return window if mac_bytes else window // LOAD_CHUNKS
+    return 1 if mac_bytes else 2
 
 
 def loads_on_wire(segments: Sequence[Segment], window: int, mac_bytes: int = 0) -> tuple[int, int]:

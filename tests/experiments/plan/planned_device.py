@@ -13,6 +13,7 @@ DEVICE = DeviceRound(
     samples=0.0,
     pulls=1.0,
     others=2.0,
+    loads_at_once=2,
     samples_at_once=1,
     pulls_wait=False,
     weights=1120,

@@ -141,6 +141,20 @@ def test_bytes_and_messages_are_those_of_boards(tmp_path: Path) -> None:
     assert (traffic[1].down, traffic[1].up) == pytest.approx((down, up))
 
 
+@pytest.mark.usefixtures("built_once")
+def test_with_macs_each_message_with_weights_waits_for_the_answer_to_the_one_before() -> None:
+    """One fills the receive window, so that a line stands still for every answer."""
+    plain, authenticated = (
+        simulated(set_up(sine("run.devices_per_round=2", f"run.security={each}"), str(SINE), None), 1)[0]
+        for each in ("none", "authenticated")
+    )
+    assert (plain.loads_at_once, authenticated.loads_at_once) == (2, 1)
+    assert authenticated.loads < plain.loads
+    waits = authenticated.loads + authenticated.others + authenticated.pulls
+    expected = (authenticated.bytes_down + authenticated.bytes_up) / 11520 + 0.016 * waits
+    assert authenticated.on_line(LINES["serial"])[0] == pytest.approx(expected)
+
+
 def _bytes(found: DeviceRound) -> tuple[float, float]:
     return found.bytes_down, found.bytes_up
 

@@ -12,7 +12,6 @@ from tinymetafed_codegen.memory.work import multiply_accumulates
 from tinymetafed_codegen.section import StrictJson
 
 from ...learn.strategies import Strategy
-from ...wire.messages import LOAD_CHUNKS
 from .plan_line import Line
 
 Range = tuple[float, float]
@@ -25,9 +24,9 @@ class DeviceRound(StrictJson):
     ``bytes_down`` and ``bytes_up`` contain ``samples_down`` and ``samples_up``. ``loads``, ``samples``, ``pulls`` and
     ``others`` are requests: that bring weights, that bring a sample or a part of one, that ask for a part of the update, and
     all the rest.
-    ``samples_at_once``: requests with samples that may be under way. ``pulls_wait``: whether each pull waits for the answer to
-    the one before. ``weights``: global ones, of ``weight_bytes`` each on the way down; ``entries`` of an update, of
-    ``entry_bytes`` each without its index.
+    ``loads_at_once``, ``samples_at_once``: requests with weights or samples that may be under way. ``pulls_wait``: whether each
+    pull waits for the answer to the one before. ``weights``: global ones, of ``weight_bytes`` each on the way down; ``entries``
+    of an update, of ``entry_bytes`` each without its index.
     """
 
     bytes_down: float
@@ -38,6 +37,7 @@ class DeviceRound(StrictJson):
     samples: float
     pulls: float
     others: float
+    loads_at_once: int
     samples_at_once: int
     pulls_wait: bool
     weights: int
@@ -54,7 +54,7 @@ class DeviceRound(StrictJson):
         """Seconds on a line: of weights, update and what goes with them; and of samples, during which the board may train."""
         down, up = self.bytes_down - self.samples_down, self.bytes_up - self.samples_up
         update = up * (self.pulls > 0)
-        weights = line.seconds(down + (up - update), self.loads, LOAD_CHUNKS) + self.others * line.turn_around_seconds
+        weights = line.seconds(down + (up - update), self.loads, self.loads_at_once) + self.others * line.turn_around_seconds
         # The next part of an update is asked for when the one before begins to come.
         weights += line.seconds(update, self.pulls, 1 if self.pulls_wait else 2)
         return weights, line.seconds(self.samples_down + self.samples_up, self.samples, self.samples_at_once)

@@ -16,6 +16,7 @@ from ...learn.weights import initial
 from ...runs.setup import Setup, set_up
 from ...simulation.kernels import open_kernels
 from ...simulation.simulated_clients import SimulatedClients
+from ...wire.messages import loads_at_once
 from .fleet_round import DeviceRound
 
 ROUNDS = 5
@@ -63,6 +64,7 @@ def simulated(setup: Setup, count: int) -> tuple[DeviceRound, Strategy]:
         samples=asked.samples / served,
         pulls=asked.pulls / served,
         others=asked.others / served,
+        loads_at_once=loads_at_once(manifest.mac_bytes),
         samples_at_once=1,
         pulls_wait=strategy.secure_sum is not None,
         weights=strategy.n_global,
