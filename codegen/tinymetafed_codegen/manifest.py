@@ -189,7 +189,7 @@ class KeptActivations(StrictJson):
 class KeptSamples(StrictJson):
     """What a board keeps of the samples that the host sends, so that it is sent each of them once.
 
-    ``samples``: how many the board has room for; ``wanted``: samples of the largest set that comes several times. ``dtype`` of
+    ``samples``: how many the board has room for; ``wanted``: samples of the largest set. ``dtype`` of
     the inputs as they are sent; ``sample_bytes`` of one sample, with its targets; ``bytes`` of RAM in all. ``changed``: the
     sample sets whose samples change in every pass, which are not kept.
     """
@@ -222,6 +222,12 @@ class KeptSamples(StrictJson):
             f"kept samples of sets of up to {number}, as they are sent, {self.sample_bytes:,} bytes each: the host sends each "
             "once for all passes"
         )
+
+
+def passes_sent(phases: Sequence[Phase], activations: KeptActivations | None, samples: KeptSamples | None) -> list[int]:
+    """For each phase, in how many of its passes the host has to send the samples to a board that keeps these."""
+    sent = [phase.passes for phase in phases] if activations is None else activations.passes_sent(phases)
+    return sent if samples is None else samples.passes_sent(phases, sent)
 
 
 @dataclass(frozen=True)
@@ -284,8 +290,7 @@ class ModelManifest(StrictJson):
 
     def passes_sent(self, phases: Sequence[Phase]) -> list[int]:
         """For each phase, in how many of its passes the host has to send the samples, where the board does not make them."""
-        sent = [phase.passes for phase in phases] if self.kept is None else self.kept.passes_sent(phases)
-        return sent if self.kept_samples is None else self.kept_samples.passes_sent(phases, sent)
+        return passes_sent(phases, self.kept, self.kept_samples)
 
     @property
     def streamed(self) -> bool:

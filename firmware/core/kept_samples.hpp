@@ -12,7 +12,7 @@ namespace tmf {
 // The interface that kept/kept_samples.hpp describes; takes neither memory nor time.
 class KeptSamples {
  public:
-  static constexpr bool kKeeps = false;
+  static constexpr uint32_t kMost = 0;
   static constexpr protocol::Dtype kDtype = protocol::Dtype::kF32;
 
   void enter(const protocol::Phase&, bool, bool) {}

@@ -135,7 +135,7 @@ Outcome Learner::sample(const protocol::Sample& message) {
 
 // Writes a kept sample into the arena; it was checked when it came.
 void Learner::put_back(uint32_t index) {
-  if constexpr (KeptSamples::kKeeps) {
+  if constexpr (KeptSamples::kMost > 0) {
     Reader in = KeptSamples::kept(index);
     static_cast<void>(read_targets(in, arena_.values + model::kTarget));
     static_cast<void>(read_inputs(in, KeptSamples::kDtype, KeptSamples::scale(), arena_.values + model::kInput));

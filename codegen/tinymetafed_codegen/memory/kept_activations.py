@@ -17,7 +17,6 @@ PURPOSE = "activations kept for later passes"
 RAM_BYTES = 32  # besides the activations: the phase that they belong to and their number
 FLASH_BYTES = 600
 LEAST_MULTIPLY_ACCUMULATES = 10_000  # of the layers that are left out; for fewer, the time saved is not worth the memory
-SHARE_OF_FREE_RAM = 2  # at most one part in so many; the rest stays for a program of the user's own
 
 
 @dataclass(frozen=True)
@@ -79,17 +78,18 @@ def prefixes(net: Graph) -> dict[Variant, Prefix]:
     return {variant: found for variant in net.backward if (found := prefix_of(net, variant)) is not None}
 
 
-def plan(experiment: Experiment, net: Graph, memory: Memory) -> KeptActivations | None:
+def plan(experiment: Experiment, net: Graph, memory: Memory, room: int) -> KeptActivations | None:
     """Plans how many samples' activations a board keeps.
 
     Args:
         experiment: The complete experiment.
         net: The model's graph.
         memory: What the model needs without them, and what the board has.
+        room: Bytes of RAM for them.
 
     Returns:
-        What is kept: of all samples of the largest set, or of as many as half of the free RAM holds. None if there is nothing
-        to keep, no room for it, or the experiment says not to.
+        What is kept: of all samples of the largest set, or of as many as there is room for. None if there is nothing to keep,
+        no room for it, or the experiment says not to.
     """
     found = prefixes(net)
     if not found or not experiment.board.keeps or memory.flash + FLASH_BYTES > memory.flash_available:
@@ -101,8 +101,7 @@ def plan(experiment: Experiment, net: Graph, memory: Memory) -> KeptActivations 
     wanted = max(map(experiment.task.count, sets))
     floats = max(prefix.boundary.floats for prefix in found.values())
     each = 4 * (floats + net.target.size)
-    room = (memory.ram_available - memory.ram_total) // SHARE_OF_FREE_RAM - RAM_BYTES
-    samples = min(wanted, room // each)
+    samples = min(wanted, (room - RAM_BYTES) // each)
     if samples < 1:
         return None
     layers = {variant.name.lower(): prefix.layers for variant, prefix in found.items()}

@@ -14,13 +14,13 @@ namespace tmf {
 // the host would send it anyway.
 class KeptSamples {
  public:
-  static constexpr bool kKeeps = true;
+  static constexpr uint32_t kMost = kept_samples::kSamples;  // of a set
   static constexpr protocol::Dtype kDtype = kept_samples::kDtype;
 
   // Begins a phase. `stays`: the phase before it belongs to the same program. `alone`: the board's own program trains, with samples
   // that the host does not send.
   void enter(const protocol::Phase& phase, bool stays, bool alone) {
-    if (alone || phase.count > kept_samples::kSamples) return leave();
+    if (alone || phase.count > kMost) return leave();
     if (!stays || phase.sample_set != sample_set_ || phase.count != count_) held_ = 0;
     sample_set_ = phase.sample_set;
     count_ = phase.count;
@@ -56,7 +56,7 @@ class KeptSamples {
   float scale_ = 0.0f;
   uint32_t count_ = 0;  // samples of the phase; 0 where none is kept
   uint32_t held_ = 0;
-  uint8_t values_[kept_samples::kSamples][kept_samples::kBytes] = {};
+  uint8_t values_[kMost][kept_samples::kBytes] = {};
 };
 
 }  // namespace tmf

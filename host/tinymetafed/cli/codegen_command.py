@@ -53,6 +53,7 @@ def codegen(
     table.add_section()
     table.add_row("together", f"{manifest.memory.ram_total:,}")
     table.add_row("available", f"{manifest.memory.ram_available:,}")
+    table.add_row("left", f"{manifest.memory.ram_available - manifest.memory.ram_total:,}")
     table.add_section()
     table.add_row("flash (estimate)", f"{manifest.memory.flash:,}")
     console = results()
