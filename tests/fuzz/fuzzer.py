@@ -20,7 +20,8 @@ CORPUS = Path(__file__).with_name("corpus")
 SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer"]
 # Samples come from the host, one per message. The model is small, so that most of the time goes into messages.
 STREAMED: dict[str, Any] = {
-    "task": {"kind": "omniglot", "ways": 3},
+    # It keeps sets of up to 3 samples, so that some are kept and some are not.
+    "task": {"kind": "omniglot", "ways": 3, "support": 1, "query": 1, "adapt": 1},
     # It has a scale per tensor and keeps state between rounds, in fuzz.cpp also in a store; the sine model uses float16 and
     # keeps none.
     "strategy": {"downlink": "i8", "error_feedback": True},
@@ -86,10 +87,9 @@ def build_libfuzzer(model: str, folder: Path) -> Path:
 def generate_sources(model: str, folder: Path, *, store: bool = False) -> list[Path]:
     """Writes protocol.hpp, board.hpp and model.hpp; returns the source files of the core and the sample source.
 
-    ``store``: the firmware of ``streamed`` has a store, with room for one record more than it begins a slot with. It
-    keeps no samples, so that each step needs a message.
+    ``store``: the firmware of ``streamed`` has a store, with room for one record more than it begins a slot with.
     """
-    streamed = STREAMED | {"board": {"store": store, "keep_activations": False}}
+    streamed = STREAMED | ({"board": {"store": True}} if store else {})
     sine = find("examples/sine.toml")
     own = {"streamed": streamed, "parts": PARTS}.get(model)
     experiment = spec.load(sine, PRIVATE * (model == "private")) if own is None else spec.parse(own, "fuzz")
