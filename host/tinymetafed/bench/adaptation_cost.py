@@ -29,7 +29,7 @@ class AdaptationCost:
 
     ``samples`` are those of the set, ``kept`` those whose activation the board keeps, ``kept_bytes`` the RAM for it.
     ``steps`` are training steps by variant, ``passes`` those passes over the samples, by variant, that compute all layers;
-    ``sent`` are those in which the host sends the samples, where the board does not make them.
+    ``sent`` are those in which the host sends the samples; empty where the board makes them.
     """
 
     board: str
@@ -41,6 +41,11 @@ class AdaptationCost:
     kept_bytes: int
     instructions: int
     whole: int
+
+    @property
+    def messages(self) -> int:
+        """How many samples the host sends."""
+        return self.samples * sum(self.sent.values())
 
     def as_json(self) -> dict[str, Any]:
         """The JSON value that ``bench adaptation --json`` prints."""
@@ -76,7 +81,8 @@ def adaptation(experiment: Experiment, source: str, board: str, observer: Observ
     steps = {phase.variant.name.lower(): phase.steps for phase in recipe.phases}
     names = [phase.variant.name.lower() for phase in recipe.phases]
     whole_passes = [phase.passes for phase in recipe.phases] if kept is None else kept.passes_sent(recipe.phases)
-    passes, sent = (dict(zip(names, each, strict=True)) for each in (whole_passes, built.manifest.passes_sent(recipe.phases)))
+    passes = dict(zip(names, whole_passes, strict=True))
+    sent = dict(zip(names, built.manifest.passes_sent(recipe.phases), strict=True)) if built.manifest.streamed else {}
     held, size = (0, 0) if kept is None else (min(kept.samples, count), kept.bytes)
     return AdaptationCost(board, count, steps, passes, sent, held, size, instructions, whole)
 

@@ -141,14 +141,13 @@ def of_adaptation(costs: Mapping[str, AdaptationCost], steps: Mapping[str, Mappi
         before = cost.steps.get("local", 0) // cost.samples
         what = f"adapting {net}: forward passes of the unchanged layers by sample"
         found.append(Target("kernels", what, f"{before}", f"{backbone}", "1", "1"))
-        sent = cost.samples * sum(cost.sent.values())
         note = _unless(
-            sent <= cost.samples,
-            f"the samples themselves do not fit into what the activations leave of half of the free RAM of {cost.board}: full "
-            "steps, which change all layers, get them in every pass",
+            cost.messages <= cost.samples,
+            f"the samples do not fit into two thirds of the free RAM of {cost.board}: full steps, which change all layers, get "
+            "them in every pass",
         )
         what = f"adapting {net}: messages for {cost.samples} streamed samples"
-        found.append(Target("wire", what, f"{sum(cost.steps.values())}", f"{sent}", f"{cost.samples}", "", "", note))
+        found.append(Target("wire", what, f"{sum(cost.steps.values())}", f"{cost.messages}", f"{cost.samples}", "", "", note))
     return found
 
 
