@@ -14,27 +14,39 @@ from tinymetafed_codegen import graph, spec
 from tinymetafed_codegen.board import boards
 from tinymetafed_codegen.design import Design, design_graph
 from tinymetafed_codegen.locate import find
+from tinymetafed_codegen.memory import kept_activations
 from tinymetafed_codegen.protocol import Phase, Program, SampleSet, Variant
 
 # LOCAL steps leave out both convolutions; the others change the first, so that only the samples can be kept.
 LAYERS = [{key: value for key, value in layer.items() if key != "frozen"} for layer in MODEL["layers"]]
 
 
-def designed(*, split: bool = False) -> Design:
-    """The model on a board with room for everything."""
+def designed(*, split: bool, activations: int) -> Design:
+    """The model on a board with room for the samples of every set, and for so many activations."""
     task = {"kind": "omniglot", "ways": 3, "support": 2, "query": 2, "adapt": 2}
     board = {"split_steps": split}
     experiment = spec.parse({"task": task, "model": MODEL | {"layers": LAYERS}, "board": board}, "test")
-    net = graph.build(experiment.model, "test")
-    made = design_graph(experiment, dataclasses.replace(boards.load("native"), receive_window=1024), net, "test")
+    net, native = graph.build(experiment.model, "test"), dataclasses.replace(boards.load("native"), receive_window=1024)
+    roomy = design_graph(experiment, native, net, "test").manifest
+    samples, kept = roomy.kept_samples, roomy.kept
+    assert samples is not None and kept is not None and kept.samples == 6
+    used = samples.bytes + kept_activations.RAM_BYTES + activations * 4 * (kept.floats + net.target.size)
+    ram_bytes = roomy.memory.ram_total - samples.bytes - kept.bytes + 3 * used // 2 + 1
+    made = design_graph(experiment, dataclasses.replace(native, ram_bytes=ram_bytes), net, "test")
     assert made.manifest.kept is not None and made.manifest.kept.layers == {"local": 2}
+    assert made.manifest.kept.samples == activations
     assert made.manifest.kept_samples is not None and made.manifest.kept_samples.samples == 6 > COUNT
     return made
 
 
-@pytest.fixture(scope="module", params=[False, True], ids=["whole-steps", "split-steps"])
+@pytest.fixture(
+    scope="module",
+    params=[(False, 6), (True, 6), (False, 2), (True, 2)],
+    ids=["whole-steps", "split-steps", "whole-steps-few-activations", "split-steps-few-activations"],
+)
 def trainer(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Trainer:
-    made, folder = designed(split=request.param), tmp_path_factory.mktemp("once")
+    split, activations = request.param
+    made, folder = designed(split=split, activations=activations), tmp_path_factory.mktemp("once")
     return Trainer(built(made, folder, find("firmware") / "app/source_streamed.cpp"), made, streamed=True)
 
 
@@ -51,6 +63,19 @@ def test_every_sample_is_sent_once_and_the_bits_stay(trainer: Trainer) -> None:
         assert trainer.run(two, None)[0] == expected, "a host that sends every pass"
 
 
+def test_what_is_not_a_sample_takes_the_same_bytes_whatever_is_kept(trainer: Trainer) -> None:
+    two = (phase(Variant.LOCAL, SampleSet.SUPPORT, 2), phase(Variant.FULL, SampleSet.QUERY, 2))
+    others, samples = [], []
+    for manifest in (None, trainer.manifest):
+        before = trainer.session.traffic
+        trainer.run(two, manifest)
+        sent = trainer.session.traffic - before
+        samples.append(sent.samples_down + sent.samples_up)
+        others.append(sent.down + sent.up - samples[-1])
+    assert abs(others[0] - others[1]) <= 4, "framing may add single bytes; a wait takes 38"
+    assert samples[1] < 0.6 * samples[0]
+
+
 def test_a_set_in_between_takes_the_place_of_the_one_before(trainer: Trainer) -> None:
     three = tuple(phase(Variant.FULL, each, 2) for each in (SampleSet.SUPPORT, SampleSet.QUERY, SampleSet.SUPPORT))
     assert trainer.manifest.passes_sent(three) == [1, 1, 1]
@@ -60,6 +85,11 @@ def test_a_set_in_between_takes_the_place_of_the_one_before(trainer: Trainer) ->
 def test_a_set_larger_than_the_room_is_sent_in_every_pass(trainer: Trainer) -> None:
     large = (Phase(Variant.FULL, SampleSet.ADAPT, 7, 3, 0.0625, 0.0),)
     assert trainer.manifest.passes_sent(large) == [3]
+    usual = trainer.task
+    levels = np.random.default_rng(7).integers(0, 256, (7, trainer.samples[0].inputs.size)).astype(np.uint8)  # type: ignore[union-attr]
+    trainer.task = SameSamples(levels, np.arange(7, dtype=np.float32)[:, None] % 3)
+    assert trainer.run(large, trainer.manifest) == (trainer.run(large, None)[0], 3 * 7)
+    trainer.task = usual
 
 
 def test_samples_of_an_earlier_cycle_are_never_trained_again(trainer: Trainer) -> None:

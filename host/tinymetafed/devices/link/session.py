@@ -135,7 +135,7 @@ class Session(WeightsDown, UpdatesUp, Outputs):
     def await_step(
         self, token: int, step: int, progress: protocol.Progress, total_steps: int, deadline: Deadline
     ) -> protocol.Progress:
-        """Waits while the device trains samples that it has kept.
+        """Waits while the device trains samples that it has kept; the bytes of that count as those of samples.
 
         Args:
             token: Token of the cycle.
@@ -152,10 +152,11 @@ class Session(WeightsDown, UpdatesUp, Outputs):
             DeviceGarbled: The device claims steps beyond that one, which need samples.
         """
         last = -1
-        while progress.state == State.TRAINING and last < progress.step < step:
-            last = progress.step
-            progress = self._trained(token, self._await(token, step, 2 * REPORT_SECONDS))
-            self._require_pace(deadline, progress.step, total_steps)
+        with self._in_place_of_samples():
+            while progress.state == State.TRAINING and last < progress.step < step:
+                last = progress.step
+                progress = self._trained(token, self._await(token, step, 2 * REPORT_SECONDS))
+                self._require_pace(deadline, progress.step, total_steps)
         if progress.step > step:
             raise DeviceGarbled(f"{self.name}: claims step {progress.step}, it has samples up to step {step}; reset the board")
         return progress
