@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -190,7 +191,7 @@ def _rounds_of_resumed(set_: Sequence[str] | None, out: Path | None) -> int | No
             raise tmf.UsageError(
                 f"--resume continues a run as it was begun; only run.rounds may change, to extend it; leave --set {given} out"
             )
-        if not (text.isascii() and text.strip().isdecimal()):
+        if not re.fullmatch(r"\s*[0-9]{1,18}\s*", text):
             raise tmf.UsageError(f"--set {given}: expected a whole number of rounds, for instance run.rounds=2000")
         rounds = int(text)
     if out is not None:
