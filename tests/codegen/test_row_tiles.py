@@ -119,11 +119,10 @@ def compiled_bytes(op: DepthwiseConv2d, call: str, folder: Path) -> int:
         f"using namespace tmf;\nusing namespace tmf::kernels;\nvoid run({arguments}) {{ {op.cpp_type()}::{call}; }}\n",
         encoding="utf-8",
     )
-    machine = ["-mcpu=cortex-m4", "-mthumb", "-mfloat-abi=hard", "-mfpu=fpv4-sp-d16"]
-    flags = ["-Os", "-std=gnu++17", "-w", "-ffp-contract=off", "-fno-exceptions", "-ffunction-sections"]
+    flags = ["-Os", *compiler_flags("mps2"), "-w", "-g0"]
     folders = [f"-I{folder}", f"-I{CORE.parent / 'port' / 'cortex_m4'}", f"-I{CORE}"]
     compiled = folder / "layer.o"
-    subprocess.run(["arm-none-eabi-g++", *flags, *machine, *folders, "-c", str(source), "-o", str(compiled)], check=True)
+    subprocess.run(["arm-none-eabi-g++", *flags, *folders, "-c", str(source), "-o", str(compiled)], check=True)
     listed = subprocess.run(["arm-none-eabi-size", "-A", str(compiled)], capture_output=True, text=True, check=True).stdout
     return sum(int(line.split()[1]) for line in listed.splitlines() if line.startswith((".text", ".rodata"))) - CALL_BYTES
 
