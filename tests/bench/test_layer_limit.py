@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tinymetafed.bench.layer_limit import limits, products
+from tinymetafed.bench.layer_limit import limits, padded_products, products
 from tinymetafed_codegen import ops
 from tinymetafed_codegen.ops import Op
 
@@ -28,11 +28,18 @@ def test_a_window_of_one_pixel_has_one_product_for_each_output_of_a_channel() ->
 
 def test_neighbouring_windows_of_a_depthwise_layer_share_values() -> None:
     op = layer("depthwise_conv2d", 34, 34, 5, kernel=3, padding="valid")
-    assert products(op) == 32 * 32 * 9 * 5
+    assert products(op) == padded_products(op) == 32 * 32 * 9 * 5
     # 16 outputs of a row and 3 elements: 18 values and 3 weights for 48 products.
     assert limits(op)["forward"] == pytest.approx(2 + 21 / 48 + 5 / 9)
     # All 9 sums: 3 new values and a gradient for each output.
     assert limits(op)["update"] == pytest.approx(2 + 4 / 9 + 4 / 1024)
+
+
+def test_padding_counts_in_one_of_both_counts() -> None:
+    op = layer("depthwise_conv2d", 6, 6, 64, kernel=3)
+    assert (products(op), padded_products(op)) == (16 * 16 * 64, 36 * 9 * 64)  # 16 pairs of an output and a weight on each axis
+    assert padded_products(layer("conv2d", 8, 8, 2, filters=3, kernel=3)) == 64 * 9 * 2 * 3
+    assert padded_products(layer("dense", 7, units=2)) == 14
 
 
 @pytest.mark.parametrize(("elements", "stride"), [(1, 1), (3, 1), (3, 2), (5, 2), (2, 3), (4, 2)])

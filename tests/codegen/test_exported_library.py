@@ -53,7 +53,7 @@ def test_every_op_is_in_a_model_and_its_kernels_compile_as_cpp11_with_every_comp
         assert done.returncode == 0, f"{compiler}: {done.stderr[:3000]}"
 
 
-# Rows of depthwise layers by the tiles that they are split into: narrow ones within borders, equal ones, a single long one.
+# Rows of depthwise layers by the tiles that they are split into: several with one code, a first one beside them, a single one.
 ROWS = {
     "rows": {
         "input": [3, 26, 1],

@@ -37,18 +37,40 @@ bool covers() {
   return right;
 }
 
-// Whether a pixel uses an element either in all tiles, or where two tiles meet: at the end of the one or the start of the next.
+// Whether a pixel uses an element in all tiles, or before or after those, where the tile has them; or where two tiles meet.
 template <typename Of>
-struct MeetingVisitor {
+struct RunningVisitor {
   bool* right;
 
   template <int kWidth, typename Tile>
   void visit(const Tile& tile) const {
     for (int t = 0; t < kWidth; ++t) {
       for (int element = 0; element <= Of::kReach; ++element) {
+        const bool used = Of::uses(tile.place + t, element), always = Tile::shares(t, element) && Tile::always_uses(t, element);
+        const bool follows = Tile::follows(t, element);
+        if (used != (always || (Tile::shares(t, element) && tile.has(follows)))) *right = false;
+        if (always && !Tile::always_has(Tile::partner(t, element))) *right = false;
+        for (int other = 0; other <= Of::kReach; ++other)  // what follows comes after what all use
+          if (used && !always && Tile::shares(t, other) && Tile::always_uses(t, other) && follows != (element > other))
+            *right = false;
+      }
+    }
+  }
+};
+template <typename Of>
+struct MeetingVisitor {
+  bool* right;
+
+  template <int kWidth, typename Tile>
+  void visit(const Tile&) const {}
+  template <int kWidth, int kFirst>
+  void visit(const RunningTile<Of, kFirst, kWidth>& tile) const {
+    using Tile = RunningTile<Of, kFirst, kWidth>;
+    for (int t = 0; t < kWidth; ++t) {
+      for (int element = 0; element <= Of::kReach; ++element) {
         const bool always = Tile::always_uses(t, element);
         const bool at_end = Tile::uses_where_met(t, element) && !tile.is_last();
-        const bool at_start = Tile::uses_where_met(kWidth + t, element) && tile.place > 0;
+        const bool at_start = Tile::uses_where_met(kWidth + t, element) && tile.place > kFirst;
         if (always + at_end + at_start != Of::uses(tile.place + t, element)) *right = false;
         if (at_start && Tile::partner(kWidth + t, element) - Tile::partner(t, element) != kWidth / Of::kNext * Of::kMoves)
           *right = false;
@@ -57,56 +79,19 @@ struct MeetingVisitor {
   }
 };
 
-int rows_of_equal_tiles = 0;
+int rows_of_running_tiles = 0;
 
-template <typename Of, int kMost>
-bool equal_tiles_cover() {
-  using Tiles = EqualTiles<Of, kMost>;
+template <typename Of, int kFirst, int kWidth>
+bool running_tiles_cover() {
+  using Tiles = RunningTiles<Of, kFirst, kWidth>;
   bool right = true;
-  if constexpr (Tiles::kPossible) {
-    ++rows_of_equal_tiles;
+  if constexpr (Tiles::kCover) {
+    ++rows_of_running_tiles;
     int seen[Of::kCount] = {};
     Tiles::for_each(Visitor<Of>{seen, &right});
-    for (int count : seen) right = right && count == 1;
-    Tiles::for_each(MeetingVisitor<Of>{&right});
-  }
-  return right;
-}
-
-// Whether border pixels and inner tiles cover each pixel, some of them twice, and count the elements from the first one used.
-template <typename Of>
-struct InnerVisitor {
-  int* seen;
-  bool* right;
-
-  template <int kWidth, typename Tile>
-  void visit(const Tile& tile) const {
-    Visitor<Of>{seen, right}.template visit<kWidth>(tile);
-  }
-  template <int kWidth>
-  void visit(const BorderPixel<Of>& pixel) const {
-    ++seen[pixel.place];
-    for (int element = 0; element <= Of::kReach; ++element) {
-      const int counted = element - pixel.first_element();
-      const bool used = Of::uses(pixel.place, element);
-      if (used != (counted >= 0 && pixel.uses(0, counted))) *right = false;
-      if (used && pixel.partner(0, counted) + pixel.from() != Of::partner(pixel.place, element)) *right = false;
-    }
-  }
-};
-
-int rows_of_inner_tiles = 0;
-
-template <typename Of, int kMost>
-bool inner_tiles_cover() {
-  using Tiles = InnerTiles<Of, kMost>;
-  bool right = true;
-  if constexpr (Tiles::kPossible) {
-    ++rows_of_inner_tiles;
-    int seen[Of::kCount] = {};
-    Tiles::for_each(InnerVisitor<Of>{seen, &right});
-    for (int count : seen) right = right && (count == 1 || count == 2);
-    right = right && seen[0] == 1 && seen[Of::kCount - 1] == 1;
+    for (int count : seen) right = right && (count == 1 || (count == 2 && !Tiles::kFill));
+    Tiles::for_each(RunningVisitor<Of>{&right});
+    if constexpr (Tiles::kFill) Tiles::for_each(MeetingVisitor<Of>{&right});
   }
   return right;
 }
@@ -160,9 +145,10 @@ void check() {
   ++axes;
   if (!(covers<Outputs<Columns>, 1>() && covers<Outputs<Columns>, 2>() && covers<Outputs<Columns>, 4>() &&
         covers<Outputs<Columns>, 12>() && covers<Inputs<Columns>, 1>() && covers<Inputs<Columns>, 6>() &&
-        covers<Inputs<Columns>, 12>() && equal_tiles_cover<Outputs<Columns>, 8>() && equal_tiles_cover<Inputs<Columns>, 8>() &&
-        equal_tiles_cover<Inputs<Columns>, 6>() && inner_tiles_cover<Outputs<Columns>, 6>() &&
-        inner_tiles_cover<Inputs<Columns>, 6>() && groups_cover<Outputs<Columns>, 3>() && groups_cover<Inputs<Columns>, 3>() &&
+        covers<Inputs<Columns>, 12>() && running_tiles_cover<Outputs<Columns>, 0, 4>() &&
+        running_tiles_cover<Outputs<Columns>, 1, 6>() && running_tiles_cover<Outputs<Columns>, 0, 7>() &&
+        running_tiles_cover<Inputs<Columns>, 0, 4>() && running_tiles_cover<Inputs<Columns>, 1, 6>() &&
+        running_tiles_cover<Inputs<Columns>, 0, 7>() && groups_cover<Outputs<Columns>, 3>() && groups_cover<Inputs<Columns>, 3>() &&
         counts_whole<Columns>() && ranges_hold<Outputs<Columns>>() && ranges_hold<Inputs<Columns>>()))
     std::printf("wrong: %d inputs, %d elements, stride %d, padding %d\n", kIn, kKernel, kStride, kPad);
 }
@@ -185,5 +171,5 @@ void lengths() {
 
 int main() {
   lengths<1, 4, 7, 12, 13, 24, 48>();
-  std::printf("%d axes, %d rows of equal tiles, %d of inner ones\n", axes, rows_of_equal_tiles, rows_of_inner_tiles);
+  std::printf("%d axes, %d rows of running tiles\n", axes, rows_of_running_tiles);
 }

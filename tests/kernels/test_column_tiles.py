@@ -17,4 +17,4 @@ def test_tiles_cover_each_pixel_once(tmp_path: Path) -> None:
     command = ["g++", *compiler_flags(), "-O0", "-g0", f"-I{tmp_path}", f"-I{find('firmware') / 'core'}"]
     subprocess.run([*command, str(HERE / "column_tiles.cpp"), "-o", str(program)], check=True)
     printed = subprocess.run([program], capture_output=True, text=True, check=True).stdout
-    assert printed == "136 axes, 120 rows of equal tiles, 11 of inner ones\n"
+    assert printed == "136 axes, 327 rows of running tiles\n"

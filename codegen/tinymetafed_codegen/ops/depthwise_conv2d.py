@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
+from . import row_tiles
 from .layer import LayerSpec
-from .op import Op, OpError, Parameter, Shape, tile
+from .op import Op, OpError, Parameter, Shape
+from .row_tiles import RowTiles
 from .weighted import WeightedSpec
 from .window import SINGLE, Axis, ImagePadding, Pair, margins_of_axes
 
@@ -52,42 +54,15 @@ class DepthwiseConv2d(Op):
 
     def cpp_type(self) -> str:
         """The C++ type of the kernels."""
-        channels = self.input_shape[2]
         return (
-            f"kernels::DepthwiseConv2d<{self.rows.cpp_type()}, {self.columns.cpp_type()}, /*channels=*/{channels}, "
-            f"/*relu=*/{str(self.relu).lower()}, /*tile=*/{tile(channels)}>"
+            f"kernels::DepthwiseConv2d<{self.rows.cpp_type()}, {self.columns.cpp_type()}, /*channels=*/{self.input_shape[2]}, "
+            f"/*relu=*/{str(self.relu).lower()}, {'kernels::NoTiles' if self._tiles is None else self._tiles.cpp_type()}>"
         )
 
     def code_bytes(self) -> tuple[int, ...]:
         """A small kernel's code depends on how a row is split into tiles; others have what was measured at most."""
-        stride, outputs, inputs = self.columns.stride, self.columns.outputs, self.columns.length
-        if self.rows.size * self.columns.size > _MOST_HELD or max(self.rows.stride, stride) > 2:
-            return self.flash_bytes
-        forward = _computed(outputs, stride) or self.flash_bytes[0]
-        # With a stride of 2, every second input uses the same columns of the kernel.
-        gradient = _computed(inputs, 1) if stride == 1 else _of_width(inputs if inputs <= 8 else _equal_width(inputs))
-        summed = outputs if outputs <= (12 if stride == 1 else 9) else _equal_width(outputs)
-        return forward, gradient or self.flash_bytes[1], 1_200 if summed is None else 600 + 75 * summed
+        return self.flash_bytes if self._tiles is None else self._tiles.code_bytes
 
-
-_MOST_HELD = 9  # weights of a kernel that stays in registers
-_LONGEST = 16  # pixels of a row that is one tile
-
-
-def _equal_width(length: int) -> int | None:
-    """The width of the tiles of a row that is a multiple of it."""
-    return next((width for width in (8, 7, 6, 5) if length > width and length % width == 0), None)
-
-
-def _of_width(width: int | None) -> int | None:
-    return None if width is None else 440 + 80 * width
-
-
-def _computed(length: int, stride: int) -> int | None:
-    """Bytes of a pass that computes each of ``length`` pixels of a row; None if its tiles share no code."""
-    if length <= 9:
-        return _of_width(length)
-    equal = _equal_width(length)
-    if length <= _LONGEST and (stride == 1 or equal is None):
-        return 320 + 40 * length
-    return 1_160 if equal is None and stride == 1 else _of_width(equal)
+    @property
+    def _tiles(self) -> RowTiles | None:
+        return row_tiles.chosen(self.rows, self.columns, self.input_shape[2])

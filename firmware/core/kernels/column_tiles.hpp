@@ -15,6 +15,12 @@ struct LikeTile {
   static constexpr bool uses(int t, int element) { return Of::uses(kLike + t, element); }
   static constexpr int partner(int t, int element) { return Of::partner(kLike + t, element) - Of::from(kLike); }
   constexpr int from() const { return Of::from(place); }
+  // As of RunningTile, of which some tiles may lack an element.
+  static constexpr bool shares(int t, int element) { return uses(t, element); }
+  static constexpr bool always_uses(int, int) { return true; }
+  static constexpr bool follows(int, int) { return false; }
+  static constexpr bool always_has(int) { return true; }
+  static constexpr bool has(bool) { return true; }
 };
 
 // A tile anywhere, also where it is like no other.
@@ -75,106 +81,73 @@ struct ColumnTiles {
   static constexpr int kRight = kRest - kLeft;
 };
 
-// A tile among others of kWidth pixels. All run the same code: what only some of them use has a condition.
-template <typename Of, int kWidth>
-struct EqualTile {
+// A tile among others of kWidth pixels that begin at kFirst. All run the same code: what only some of them use has a condition, but
+// of a single one it is known.
+template <typename Of, int kFirst, int kWidth>
+struct RunningTile {
   int place;
 
   constexpr bool uses(int t, int element) const {
-    return Of::shares(t, element) && (in_first(t, element) || place > 0) && (in_last(t, element) || !is_last());
+    return shares(t, element) && (always_uses(t, element) || has(follows(t, element)));
   }
+  constexpr int from() const { return from_of(place); }
   constexpr bool is_last() const { return place >= kLast; }
-  // What every tile uses; and what two neighbours use beyond that where they meet, the next one's pixels counted on from kWidth.
-  static constexpr bool always_uses(int t, int element) {
-    return Of::shares(t, element) && in_first(t, element) && in_last(t, element);
-  }
-  static constexpr bool uses_where_met(int t, int element) {
-    return Of::shares(t, element) && (t < kWidth ? !in_last(t, element) : !in_first(t - kWidth, element));
-  }
   static constexpr int partner(int t, int element) { return Of::partner(kFar + t, element) - Of::partner(kFar, 0); }
-  constexpr int from() const { return place / Of::kNext * Of::kMoves + Of::partner(kFar, 0) - kFar / Of::kNext * Of::kMoves; }
+
+  // Whether any tile uses the element, and whether all do. Others come before those that all use, or follow them; a tile has all
+  // or none that follow, and all or none that do not.
+  static constexpr bool shares(int t, int element) {
+    return kFirst == kLast ? Of::uses(kFirst + t, element) : Of::shares(kFirst + t, element);
+  }
+  static constexpr bool always_uses(int t, int element) { return in_first(t, element) && in_last(t, element); }
+  static constexpr bool follows(int t, int element) { return in_first(t, element) == Of::kAscends; }
+  constexpr bool has(bool following) const { return following == Of::kAscends ? place < kLast : place > kFirst; }
+  // Whether all tiles have a partner at that distance from that of `from()`.
+  static constexpr bool always_has(int partner) {
+    return from_of(kFirst) + partner >= 0 && from_of(kLast) + partner < Of::kPartners;
+  }
+  // What two neighbours use beyond what all do, where they meet: the next one's pixels are counted on from kWidth.
+  static constexpr bool uses_where_met(int t, int element) {
+    return shares(t % kWidth, element) && (t < kWidth ? !in_last(t, element) : !in_first(t - kWidth, element));
+  }
 
  private:
   static constexpr int kLast = Of::kCount - kWidth;
-  static constexpr int kFar = Of::kNext * (Of::kReach + 1);  // all of its partners have a number of at least 0
-  static constexpr bool in_first(int t, int element) { return Of::uses(t, element); }
+  static constexpr int kFar = kFirst + Of::kNext * (Of::kReach + 1);  // all of its partners have a number of at least 0
+  static constexpr int from_of(int at) {
+    return (at - kFirst) / Of::kNext * Of::kMoves + Of::partner(kFar, 0) - (kFar - kFirst) / Of::kNext * Of::kMoves;
+  }
+  static constexpr bool in_first(int t, int element) { return Of::uses(kFirst + t, element); }
   static constexpr bool in_last(int t, int element) { return Of::uses(kLast + t, element); }
 };
 
-// Tiles of one width: the widest of at most kMost pixels, but no less than five, that a row is a multiple of.
-template <typename Of, int kMost>
-struct EqualTiles {
+// A first tile of kFirst pixels, if any, and others of kWidth. Where these do not fill the row, the last one begins early enough to
+// end at the border: it computes some pixels again, to the same bits. So that is nothing for sums over pixels.
+template <typename Of, int kFirst, int kWidth>
+struct RunningTiles {
  private:
-  // Only the first and the last tile may have pixels whose windows are not whole, and these at different ends.
-  static constexpr bool fits(int width) {
-    return Of::kCount > width && Of::kCount % width == 0 && width % Of::kNext == 0 && width > Of::kReach &&
-           (Of::kCount == 2 * width || (Of::whole(width) && Of::whole(Of::kCount - width - 1))) &&
-           (Of::kCount - width) * Of::kMoves <= Of::kPartners * Of::kNext;
-  }
-  static constexpr int widest(int width) { return width == 0 || fits(width) ? width : widest(width - 1); }
-  static constexpr int kWidest = widest(kMost);
-  static constexpr int kWidth = kWidest > 0 ? kWidest : 1;  // C++11, without if constexpr, compiles for_each for any shape
+  // Pixels at either border whose windows are not whole.
+  static constexpr int left(int place) { return place == Of::kCount || Of::whole(place) ? place : left(place + 1); }
+  static constexpr int right(int place) { return place == 0 || Of::whole(place - 1) ? Of::kCount - place : right(place - 1); }
+
+  static constexpr int kOthers = Of::kCount - kFirst, kRest = kOthers % kWidth;
+  static constexpr bool kOne = kOthers == kWidth;
+  // Of several with one code, only the first and the last may lack anything, each at one border.
+  static constexpr bool kAlike = kWidth % Of::kNext == 0 && kRest % Of::kNext == 0 && kWidth >= right(Of::kCount) &&
+                                 (kRest == 0 || kRest >= right(Of::kCount)) && (kFirst > 0 ? kFirst : kWidth) >= left(0) &&
+                                 Of::kCount - kWidth >= left(0);
 
  public:
-  static constexpr bool kPossible = kWidest >= 5;
+  // Whether they cover the row, and whether they do so without computing a pixel again.
+  static constexpr bool kCover = kFirst >= 0 && kOthers >= kWidth && (kOne || kAlike);
+  static constexpr bool kFill = kCover && kRest == 0;
 
   // Calls visit<number of pixels>(tile) for every tile, from left to right.
   template <typename Visitor>
   [[gnu::always_inline]] static void for_each(const Visitor& visitor) {
-    for (int place = 0; place < Of::kCount; place += kWidth) visitor.template visit<kWidth>(EqualTile<Of, kWidth>{place});
-  }
-};
-
-// The first or the last pixel of a row, if it is the only one at its border whose window is not whole, and lacks one column of
-// the kernel. Both run the same code, which counts the columns from the first that the pixel uses.
-template <typename Of>
-struct BorderPixel {
-  int place;
-
-  static constexpr int kElements = Of::kReach;
-  static constexpr bool uses(int, int element) { return element < kElements; }
-  static constexpr int partner(int, int element) { return Of::partner(kFar, element) - lower(kFar, 0); }
-  constexpr int first_element() const { return place == 0 ? first(0) : first(Of::kCount - 1); }
-  constexpr int from() const { return place == 0 ? lower(0, first(0)) : lower(Of::kCount - 1, first(Of::kCount - 1)); }
-
-  // Whether the pixel is one.
-  static constexpr bool is(int place) {
-    return kElements > 0 && Of::uses(place, first(place)) && Of::uses(place, first(place) + kElements - 1) &&
-           !Of::uses(place, first(place) == 0 ? kElements : 0);
-  }
-
- private:
-  static constexpr int kFar = Of::kReach + 1;  // all of its partners have a number of at least 0
-  static constexpr int first(int place) { return Of::uses(place, 0) ? 0 : 1; }
-  static constexpr int lower(int place, int element) {
-    return at_most(Of::partner(place, element), Of::partner(place, element + kElements - 1));
-  }
-};
-
-// A pixel at either border, and between them tiles of one width whose windows are all whole. The last tile begins early enough to
-// end at the border: it computes some pixels again, to the same bits. So it is nothing for sums over pixels.
-template <typename Of, int kMost>
-struct InnerTiles {
- private:
-  static constexpr int kInner = Of::kCount - 2;
-  static constexpr int again(int width) { return (width - kInner % width) % width; }
-  // Of the widths from five on the one with the fewest such pixels.
-  static constexpr int narrowest(int width, int best) {
-    return width < 5 ? best : narrowest(width - 1, again(width) < again(best) ? width : best);
-  }
-  static constexpr int kWidth = narrowest(kMost, kMost);
-
- public:
-  static constexpr bool kPossible = Of::kNext == 1 && kInner >= kWidth && BorderPixel<Of>::is(0) &&
-                                    BorderPixel<Of>::is(Of::kCount - 1) && Of::whole(1) && Of::whole(Of::kCount - 2);
-
-  // Calls visit<number of pixels>(tile) for the border pixels and every tile.
-  template <typename Visitor>
-  [[gnu::always_inline]] static void for_each(const Visitor& visitor) {
-    constexpr int kLast = kPossible ? Of::kCount - 1 : 1;  // C++11, without if constexpr, compiles for_each for any shape
-    for (int place = 0; place <= kLast; place += kLast) visitor.template visit<1>(BorderPixel<Of>{place});
-    for (int place = 1; place < kLast; place += kWidth)
-      visitor.template visit<kWidth>(LikeTile<Of, 1>{at_most(place, kLast - kWidth)});
+    if constexpr (kFirst > 0) visitor.template visit<at_least(kFirst, 1)>(LikeTile<Of, 0>{0});
+    for (int place = kFirst; place < Of::kCount; place += kWidth)
+      visitor.template visit<kWidth>(RunningTile<Of, kFirst, kWidth>{kRest == 0 ? place : at_most(place, Of::kCount - kWidth)});
   }
 };
 

@@ -546,6 +546,6 @@ struct Conv2d : GeneralConv2d<Rows, Columns, kChannels, kFilters, kRelu, kFilter
 
 // A single channel and a single filter: each output pixel adds the same products in the same order as of a depthwise convolution.
 template <typename Rows, typename Columns, bool kRelu, int kFilterTile, int kChannelTile>
-struct Conv2d<Rows, Columns, 1, 1, kRelu, kFilterTile, kChannelTile> : DepthwiseConv2d<Rows, Columns, 1, kRelu, 1> {};
+struct Conv2d<Rows, Columns, 1, 1, kRelu, kFilterTile, kChannelTile> : DepthwiseConv2d<Rows, Columns, 1, kRelu, UsualTiles<Columns>> {};
 
 }  // namespace tmf::kernels

@@ -6,20 +6,22 @@
 #include "column_tiles.hpp"
 #include "held_kernel.hpp"
 #include "relu.hpp"
+#include "row_tiles.hpp"
 
 namespace tmf::kernels {
 
 // kernel is [rows, columns, channels], bias [channels]. Fixed orders of summation: y adds kernel rows, then columns to the
 // bias; dx adds kernel rows, then columns to 0; each weight's gradient adds output pixels, row by row, to 0. Pixels
 // outside the image are skipped, which equals adding zeros.
-template <typename Rows, typename Columns, int kChannels, bool kRelu, int kTile>
+template <typename Rows, typename Columns, int kChannels, bool kRelu, typename Tiles>
 struct DepthwiseConv2d {
   // W is T, or float if T is a vector and the weights are frozen, hence the same in all lanes.
   template <typename T, typename W>
   static void forward(const T* x, const W* kernel, const W* bias, T* y) {
-    if constexpr (is_held<T, Rows, Columns>() && !is_long_tile<Outputs<Columns>>()) {
+    if constexpr (is_held<T, Rows, Columns>() && Tiles::template Forward<Outputs<Columns>>::kCover) {
       using Pass = Forwards<T, W>;
-      HeldKernel<Outputs<Rows>, Outputs<Columns>, Rows::kKernel, Columns::kKernel, kChannels, Pass, T, W>{x, kernel, Pass{bias, y}}
+      HeldKernel<Outputs<Rows>, Outputs<Columns>, typename Tiles::template Forward<Outputs<Columns>>, Rows::kKernel,
+                 Columns::kKernel, kChannels, Pass, T, W>{x, kernel, Pass{bias, y}}
           .run();
       return;
     }
@@ -31,9 +33,10 @@ struct DepthwiseConv2d {
   template <typename Update, bool kDx, bool kMask, typename T, typename W>
   static void backward(const T* x, const T* dy, T* dx, W* kernel, W* bias, T rate) {
     // dx needs the weights of the forward pass, so it is complete before any weight changes.
-    if constexpr (kDx && is_held<T, Rows, Columns>() && !is_long_tile<Inputs<Columns>>()) {
+    if constexpr (kDx && is_held<T, Rows, Columns>() && Tiles::template Gradient<Inputs<Columns>>::kCover) {
       using Pass = Backwards<kMask, T>;
-      HeldKernel<Inputs<Rows>, Inputs<Columns>, Rows::kKernel, Columns::kKernel, kChannels, Pass, T, W>{dy, kernel, Pass{x, dx}}
+      HeldKernel<Inputs<Rows>, Inputs<Columns>, typename Tiles::template Gradient<Inputs<Columns>>, Rows::kKernel,
+                 Columns::kKernel, kChannels, Pass, T, W>{dy, kernel, Pass{x, dx}}
           .run();
     } else if constexpr (kDx) {
       for (int row = 0; row < Rows::kIn; ++row) {
@@ -45,13 +48,14 @@ struct DepthwiseConv2d {
       constexpr int kCount = updated_together<T>();
       T* const weights = Update::template writable<T>(kernel);
       T* const biases = Update::template writable<T>(bias);
-      if constexpr (is_held<T, Rows, Columns>() && is_summed_at_once<Outputs<Columns>>()) {
-        HeldGradient<Rows, Columns, kChannels, Update, T>{x, dy}.move(weights, biases, rate);
+      if constexpr (is_held<T, Rows, Columns>() && Tiles::template Summed<Outputs<Columns>>::kFill) {
+        HeldGradient<Rows, Columns, typename Tiles::template Summed<Outputs<Columns>>, kChannels, Update, T>{x, dy}.move(
+            weights, biases, rate);
       } else {
         int c = 0;
         for (; c + kCount <= kChannels; c += kCount) update<kCount, Update>(x + c, dy + c, weights + c, rate);
         if constexpr (kChannels % kCount != 0) update<kChannels % kCount, Update>(x + c, dy + c, weights + c, rate);
-        move_bias<at_most(kTile, 4), Update, Rows::kOut * Columns::kOut, kChannels>(dy, biases, rate);
+        move_bias<at_most(kChannels, 4), Update, Rows::kOut * Columns::kOut, kChannels>(dy, biases, rate);
       }
     }
   }
@@ -91,20 +95,23 @@ struct DepthwiseConv2d {
   // The passes with a kernel in registers.
   template <typename T, typename W>
   struct Forwards {
-    static constexpr int kMost = kMostHeld;
     const W* bias;
     T* y;
 
+    void move(int places) { y += places; }  // to others than `start`
     T start(int channel) const { return bias[channel] - T{}; }  // to every lane of T; + T{} would turn -0 into +0
     template <int kWidth>
     void store(int at, const T* sums) const { store_rectified_apart<kRelu, kWidth, kChannels>(y + at, sums); }
   };
   template <bool kMask, typename T>
   struct Backwards {
-    static constexpr int kMost = 6;  // two more would save few loads for their code
     const T* x;
     T* dx;
 
+    void move(int places) {
+      x += places;
+      dx += places;
+    }
     T start(int) const { return T{}; }
     template <int kWidth>
     void store(int at, const T* sums) const { store_masked_apart<kMask, kWidth, kChannels>(dx + at, sums, x + at); }

@@ -39,6 +39,7 @@ struct Outputs {
   static constexpr bool uses(int out, int element) { return input(out, element) >= 0 && input(out, element) < Axis::kIn; }
   static constexpr int partner(int out, int element) { return input(out, element); }
   static constexpr int kPartners = Axis::kIn, kMoves = Axis::kStride;
+  static constexpr bool kAscends = true;  // whether a later element has a later partner
   // The outputs that use a kernel element: those of [first, last) that share it.
   static constexpr bool shares(int, int) { return true; }
   static constexpr int first(int element) { return Axis::first_out(element); }
@@ -64,6 +65,7 @@ struct Inputs {
   }
   static constexpr int partner(int in, int element) { return Axis::out(in, element); }
   static constexpr int kPartners = Axis::kOut, kMoves = 1;
+  static constexpr bool kAscends = false;
   // The inputs that use a kernel element: those of [first, last) that share it.
   static constexpr bool shares(int in, int element) { return (in - Axis::start(0) - element) % Axis::kStride == 0; }
   static constexpr int first(int element) { return at_least(element + Axis::start(0), 0); }

@@ -57,8 +57,8 @@ template <int kInputs, int kUnits, bool kRelu, int kUnitTile, int kInputTile>
 using Dense = sim::single::ByNumbers<sim::lanes::Dense<kInputs, kUnits, kRelu, kUnitTile, kInputTile>,
                                      sim::single::Dense<kInputs, kUnits, kRelu>>;
 
-template <typename Rows, typename Columns, int kChannels, bool kRelu, int kTile>
-using DepthwiseConv2d = sim::single::ByNumbers<tmf::kernels::DepthwiseConv2d<Rows, Columns, kChannels, kRelu, kTile>,
+template <typename Rows, typename Columns, int kChannels, bool kRelu, typename Tiles>
+using DepthwiseConv2d = sim::single::ByNumbers<tmf::kernels::DepthwiseConv2d<Rows, Columns, kChannels, kRelu, Tiles>,
                                                sim::single::DepthwiseConv2d<Rows, Columns, kChannels, kRelu>>;
 
 }  // namespace tmf::model::kernels

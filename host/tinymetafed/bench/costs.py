@@ -302,6 +302,7 @@ def write(costs: Costs, folder: Path) -> tuple[Path, Path]:
         "picture": PICTURE,
         "step": STEP,
         "cells": [_cells(row) for row in costs.grid.rows],
+        "depthwise": [_both_counts(row) for row in costs.grid.rows if row.title.startswith("depthwise")],
         "targets": all_targets(costs),
     }
     drawn = {
@@ -337,6 +338,13 @@ def _cells(row: layer_grid.Row) -> list[str]:
         low, high = cell.cycles
         found += [f"{heat}{cell.instructions:.2f}", limit, f"{low:.1f}–{high:.1f}", f"{cell.textbook:.1f}"]
     return found
+
+
+def _both_counts(row: layer_grid.Row) -> list[str]:
+    """Cycles for one multiplication, without and with those of weights that lie beside the image."""
+    low, high = row.cycles
+    share = row.products / row.padded_products
+    return [row.title, f"{low:.2f}–{high:.2f}", f"{low * share:.2f}–{high * share:.2f}"]
 
 
 def bars(default: Mapping[str, Comparison]) -> list[Bar]:

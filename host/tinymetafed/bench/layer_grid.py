@@ -100,11 +100,18 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """A layer. ``products``: multiplications of each pass."""
+    """A layer. ``products``: multiplications of each pass; ``padded_products``: with those of weights beside the image."""
 
     title: str
     products: int
     passes: dict[str, Cell]
+    padded_products: int = 0
+
+    @property
+    def cycles(self) -> tuple[float, float]:
+        """Low and high estimate for one multiplication, the mean of the three passes."""
+        low, high = (sum(self.passes[name].cycles[i] for name in PASSES) / len(PASSES) for i in range(2))
+        return low, high
 
     @property
     def faster(self) -> float:
@@ -149,7 +156,7 @@ def measure(board: str, observer: Observer, shapes: Sequence[Shape] = GRID) -> G
             (count, low, high), plain = ours[at], theirs[at][0]
             passes[name] = Cell(count / products, plain / products, (low / products, high / products), limits.get(name))
             at += 1
-        rows.append(Row(shape.title, products, passes))
+        rows.append(Row(shape.title, products, passes, layer_limit.padded_products(op)))
     return Grid(board, tuple(rows))
 
 

@@ -48,6 +48,14 @@ def products(op: Op) -> int:
     return math.prod(op.input_shape)
 
 
+def padded_products(op: Op) -> int:
+    """The same if each weight counts for each output, those that lie beside the image too, as TinyEngine counts."""
+    if isinstance(op, Conv2d | DepthwiseConv2d):
+        channels = op.input_shape[-1] if isinstance(op, Conv2d) else 1
+        return math.prod(op.output_shape) * op.rows.size * op.columns.size * channels
+    return products(op)
+
+
 def limits(op: Op) -> dict[str, float]:
     """The limit of each pass, in instructions per multiplication; empty for a layer without weights."""
     if isinstance(op, Dense):

@@ -44,7 +44,7 @@ def _unless(reached: bool, note: str) -> str:
 
 # Before, by stride, in instructions; wanted in cycles.
 _DEPTHWISE = {1: ("5.8 instructions", 3.6), 2: ("7.3 instructions", 5.0)}
-_TILES = "small maps and rows that no tiles of one width cover have more borders; [why](#layer-by-layer)"
+_TILES = "small maps have more borders; [why](#layer-by-layer)"
 # Passes of a kind of layers: what the title has, which passes, instructions by multiplication before.
 _GROUPS = (
     ("one input channel, 3x3", ("conv2d 16x16x1,", "kernel 3"), ("forward",), "4.2"),
@@ -63,7 +63,7 @@ def of_kernels(grid: Sequence[Row], code_bytes: Mapping[str, int]) -> list[Targe
         if not of:
             continue
         usual = rows.get(f"depthwise_conv2d 16x16x8, kernel 3, stride {stride}", of[0])
-        for title in dict.fromkeys((usual.title, max(of, key=lambda row: _cycles(row)[1]).title)):
+        for title in dict.fromkeys((usual.title, max(of, key=lambda row: row.cycles[1]).title)):
             found.append(_depthwise(rows[title], before, wanted, is_usual=title == usual.title))
     if (row := rows.get("depthwise_conv2d 16x16x8, kernel 3, stride 1")) is not None:
         low, high = row.passes["gradient"].cycles
@@ -104,14 +104,8 @@ def of_kernels(grid: Sequence[Row], code_bytes: Mapping[str, int]) -> list[Targe
     return found
 
 
-def _cycles(row: Row) -> tuple[float, float]:
-    """Low and high estimate of a layer, the mean of its passes."""
-    low, high = (sum(row.passes[name].cycles[i] for name in PASSES) / len(PASSES) for i in range(2))
-    return low, high
-
-
 def _depthwise(row: Row, before: str, wanted: float, *, is_usual: bool) -> Target:
-    low, high = _cycles(row)
+    low, high = row.cycles
     limit = sum(row.passes[name].limit or 0.0 for name in PASSES) / len(PASSES)
     what = f"{row.title}{'' if is_usual else ', the slowest of its kind'}: cycles per multiplication"
     note = _unless(low <= wanted, _TILES)

@@ -3,11 +3,12 @@
 
 #include "kernels/axis.hpp"
 #include "kernels/relu.hpp"
+#include "kernels/row_tiles.hpp"
 
 namespace tmf::kernels {
 
-// Replaces core/kernels/depthwise_conv2d.hpp, to the same bits. The tile size is not used.
-template <typename Rows, typename Columns, int kChannels, bool kRelu, int kTile>
+// Replaces core/kernels/depthwise_conv2d.hpp, to the same bits. The tiles are not used.
+template <typename Rows, typename Columns, int kChannels, bool kRelu, typename Tiles>
 struct DepthwiseConv2d {
   template <typename T, typename W>
   static void forward(const T* x, const W* kernel, const W* bias, T* y) {

@@ -278,6 +278,11 @@ template <int kVectors, int kRows, int kCount>
   }
 }
 
+// A float's bits in memory: offsets of integers reach four times as far as those of floats.
+using Bits [[gnu::may_alias]] = uint32_t;
+inline Bits& bits_at(float* place) { return *reinterpret_cast<Bits*>(place); }
+inline const Bits& bits_at(const float* place) { return *reinterpret_cast<const Bits*>(place); }
+
 // Up to infinity, floats above 0 are ordered like their bits; the bits of negative ones and of NaN are larger.
 template <bool kRelu, int kCount>
 [[gnu::always_inline]] inline void store_rectified(float* to, const float* sums) {
@@ -324,10 +329,20 @@ template <bool kRelu, int kCount, int kApart>
         "movhi %[b], #0\n\t"
         "str %[a], %[t0]\n\t"
         "str %[b], %[t1]"
-        : [a] "=&l"(a), [b] "=&l"(b), [t0] "=m"(to[0]), [t1] "=m"(to[kApart])
+        : [a] "=&l"(a), [b] "=&l"(b), [t0] "=m"(bits_at(to)), [t1] "=m"(bits_at(to + kApart))
         : [s0] "t"(sums[0]), [s1] "t"(sums[1]), [most] "rI"(0x7F800000)
         : "cc");
     store_rectified_apart<kRelu, kCount - 2, kApart>(to + 2 * kApart, sums + 2);
+  } else if constexpr (kRelu && kCount == 1) {
+    uint32_t a;
+    asm("vmov %[a], %[s0]\n\t"
+        "cmp %[a], %[most]\n\t"
+        "it hi\n\t"
+        "movhi %[a], #0\n\t"
+        "str %[a], %[t0]"
+        : [a] "=&l"(a), [t0] "=m"(bits_at(to))
+        : [s0] "t"(sums[0]), [most] "rI"(0x7F800000)
+        : "cc");
   } else {
 #pragma GCC unroll 8
     for (int i = 0; i < kCount; ++i) to[i * kApart] = rectified<kRelu>(sums[i]);
@@ -381,7 +396,7 @@ template <bool kMask, int kCount, int kApart>
         "it eq\n\t"
         "vmoveq %[s1], %[zero]"
         : [s0] "+t"(first), [s1] "+t"(second), [a] "=&l"(a), [b] "=&l"(b)
-        : [x0] "m"(x[0]), [x1] "m"(x[kApart]), [zero] "t"(0.0f)
+        : [x0] "m"(bits_at(x)), [x1] "m"(bits_at(x + kApart)), [zero] "t"(0.0f)
         : "cc");
     to[0] = first;
     to[kApart] = second;
