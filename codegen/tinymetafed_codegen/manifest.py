@@ -143,7 +143,8 @@ class KeptActivations(StrictJson):
     ``samples``: how many the board has room for; ``wanted``: samples of the largest set. ``floats`` of one sample in RAM, its
     targets not counted; ``bytes`` of RAM in all. ``layers``: by variant, how many layers at the beginning of the forward pass
     are left out; ``multiply_accumulates``: their cost. ``changed``: the sample sets whose samples change in every pass,
-    of which nothing is kept.
+    of which nothing is kept. ``frozen``: how many frozen layers are left out in every step, where some steps leave out more and
+    the output of these has a place of its own; otherwise 0.
     """
 
     samples: int
@@ -153,6 +154,7 @@ class KeptActivations(StrictJson):
     layers: dict[str, int]
     multiply_accumulates: dict[str, int]
     changed: tuple[str, ...] = ()
+    frozen: int = 0
 
     def passes_sent(self, phases: Sequence[Phase]) -> list[int]:
         """For each phase, in how many of its passes the host has to send the samples, where the board does not make them.
@@ -163,9 +165,9 @@ class KeptActivations(StrictJson):
         for phase in phases:
             layers = self.layers.get(phase.variant.name.lower(), 0)
             keeps = layers > 0 and phase.count <= self.samples and phase.sample_set.name.lower() not in self.changed
-            now = (phase.sample_set, phase.count, layers)
+            now = (phase.sample_set, phase.count, self.frozen or layers)
             sent.append((0 if now == before else 1) if keeps else phase.passes)
-            before = now
+            before = now if keeps else None
         return sent
 
     @property
@@ -177,7 +179,8 @@ class KeptActivations(StrictJson):
             "multiply-accumulates)"
             for name, layers in self.layers.items()
         )
-        return f"kept activations of {number} samples of a set: passes after the first leave out {saved}"
+        once = f"; the first {self.frozen}, which are frozen, run once for all phases" if self.frozen else ""
+        return f"kept activations of {number} samples of a set: passes after the first leave out {saved}{once}"
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 from . import included, ops
 from .calls import BackwardCall, Call, Tensor
@@ -197,10 +198,11 @@ def model_header(design: Design, command: str, template: str = FIRMWARE) -> str:
         prefixes=[
             {
                 "layers": length,
+                "shorter": shorter,
                 "boundary": place(unmasked[length - 1].y),
-                "calls": [forward(call) for call in unmasked[:length]],
+                "calls": [forward(call) for call in unmasked[shorter:length]],
             }
-            for length in lengths
+            for shorter, length in pairwise((0, *lengths))
         ],
         variants=[
             {

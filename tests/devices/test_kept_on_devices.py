@@ -59,8 +59,8 @@ void make(const Key& key, float* input, float* target) {
 """
 
 
-def designed(folder: Path, split: bool) -> Design:
-    """The model on a board with room for the activations of KEPT samples."""
+def designed(folder: Path, *, split: bool, roomy: bool = False) -> Design:
+    """The model on a board with room for the activations of KEPT samples; ``roomy``: of all, after the frozen layers too."""
     random = np.random.default_rng(1)
     np.savez(
         folder / "frozen.npz",
@@ -74,6 +74,10 @@ def designed(folder: Path, split: bool) -> Design:
     experiment = spec.parse({"task": task, "model": model, "board": {"split_steps": split}}, "test")
     net = graph.build(experiment.model, "test")
     board = dataclasses.replace(boards.load("native"), receive_window=1024)
+    if roomy:
+        made = design_graph(experiment, board, net, "test")
+        assert made.manifest.kept is not None and made.manifest.kept.frozen == 1
+        return made
     # Without room, then with room for KEPT samples in half of what is free.
     off = experiment.board.model_copy(update={"keep_activations": False})
     needed = design_graph(experiment.model_copy(update={"board": off}), board, net, "test")
@@ -90,7 +94,14 @@ def built(made: Design, folder: Path, source: Path) -> Path:
     emit.write(made, folder, "pytest")
     core = find("firmware") / "core"
     units = [*sorted(core.glob("*.cpp")), source, in_process.SOURCE]
-    (folder / "whole.cpp").write_text("".join(f'#include "{unit}"\n' for unit in units))
+    # Counts how often the frozen layer runs.
+    model, begin = folder / "model.hpp", "static void forward_first_1("
+    head, _, rest = model.read_text().partition(begin)
+    assert rest
+    counted = rest.replace("{", "{ ++passes_of_the_frozen_layer;", 1)
+    model.write_text(head + begin + counted)
+    lines = ['extern "C" { unsigned passes_of_the_frozen_layer = 0; }', *(f'#include "{unit}"' for unit in units)]
+    (folder / "whole.cpp").write_text("\n".join(lines))
     flags = [*compiler_flags(), "-O1", "-g0", "-fno-gnu-unique", "-shared", "-fPIC", f"-I{folder}", f"-I{core}"]
     subprocess.run(["g++", *flags, str(folder / "whole.cpp"), "-o", str(folder / "device.so")], check=True)
     return folder / "device.so"
@@ -241,15 +252,31 @@ def test_a_board_that_keeps_less_than_its_design_says_gets_every_sample(streamin
     assert 3 * COUNT <= sent <= 4 * COUNT
 
 
-def test_own_samples_in_split_steps_are_made_once(tmp_path: Path) -> None:
+def test_frozen_layers_run_once_in_a_program(tmp_path: Path) -> None:
+    made = designed(tmp_path, split=False, roomy=True)
+    library = built(made, tmp_path, find("firmware") / "app/source_streamed.cpp")
+    trainer = Trainer(library, made, streamed=True)
+    frozen = ctypes.c_uint.in_dll(ctypes.CDLL(str(library)), "passes_of_the_frozen_layer")
+    for two, whole in programs():
+        expected = trainer.train(whole)
+        frozen.value = 0
+        sets = len({phase.sample_set for phase in two})
+        assert trainer.run(two, trainer.kept) == (expected, sets * COUNT), two
+        assert frozen.value == sets * COUNT, two
+
+
+@pytest.mark.parametrize("roomy", [False, True])
+def test_own_samples_in_split_steps_are_made_once(tmp_path: Path, roomy: bool) -> None:
     (tmp_path / "source.cpp").write_text(SOURCE)
-    made = designed(tmp_path, split=True)
+    made = designed(tmp_path, split=True, roomy=roomy)
     library = built(made, tmp_path, tmp_path / "source.cpp")
     trainer, makes = Trainer(library, made, streamed=False), ctypes.c_uint.in_dll(ctypes.CDLL(str(library)), "made")
+    held = COUNT if roomy else KEPT
     for kept, whole in programs():
         makes.value = 0
         found = trainer.train(kept)
-        again = 2 if not later_phase_keeps(kept) else 1
-        assert makes.value == again * KEPT + 4 * (COUNT - KEPT), kept
+        one, two = kept
+        again = 1 if later_phase_keeps(kept) or (roomy and one.sample_set is two.sample_set) else 2
+        assert makes.value == again * held + 4 * (COUNT - held), kept
         assert found == trainer.train(whole), kept
-        assert makes.value == (again + 4) * KEPT + 8 * (COUNT - KEPT)
+        assert makes.value == (again + 4) * held + 8 * (COUNT - held)

@@ -14,6 +14,7 @@ from tinymetafed_codegen.board import board_key, boards
 from tinymetafed_codegen.design import Design, chosen_layers
 from tinymetafed_codegen.errors import UsageError
 from tinymetafed_codegen.manifest import ModelManifest
+from tinymetafed_codegen.memory import kept_activations
 from tinymetafed_codegen.memory.memory_prices import MemoryPrice, prices
 from tinymetafed_codegen.memory.trainable import LayerChoice as LayerChoice
 from tinymetafed_codegen.memory.work import longest_part_milliseconds, step_milliseconds
@@ -84,6 +85,13 @@ class Generated:
     def manifest(self) -> ModelManifest:
         """The manifest of the model on the board."""
         return self.design.manifest
+
+    @property
+    def kept(self) -> str:
+        """What the board keeps of samples for later passes, or why it keeps nothing; empty where no layers stay as they are."""
+        if self.manifest.kept is not None:
+            return self.manifest.kept.summary
+        return kept_activations.obstacle(self.design.experiment, self.design.lowered, self.manifest.memory)
 
 
 def load(path: str | Path, set: Changes = ()) -> Experiment:

@@ -106,7 +106,8 @@ def instructions_of(experiment: Experiment, board: Board, built: Firmware, recip
             return executed(session.await_done(token, recipe.steps).ticks, board)
         total = last = end = 0
         deadline = Deadline(recipe.steps, session.clock.monotonic())
-        for phase, passes in zip(recipe.phases, manifest.passes_sent(recipe.phases), strict=True):
+        sent = manifest.passes_sent(recipe.phases)
+        for phase, passes, following in zip(recipe.phases, sent, [*sent[1:], 1], strict=True):
             samples = synthetic_samples(manifest, phase.count)
             for i in range(passes * phase.count):
                 # One step at a time: bytes received during a step add interrupts to it, and ticks of all steps may overflow.
@@ -115,7 +116,7 @@ def instructions_of(experiment: Experiment, board: Board, built: Firmware, recip
                 total, last = total + (progress.ticks - last) % (1 << 32), progress.ticks
                 observer.advance()
             end += phase.steps
-            if passes < phase.passes:  # the board trains the others by itself
+            if passes < phase.passes and following:  # the board trains the others by itself, up to the next that is sent
                 time.sleep(QUIET_SECONDS)
                 progress = session.await_step(token, end, progress, recipe.steps, deadline)
                 total, last = total + (progress.ticks - last) % (1 << 32), progress.ticks
