@@ -143,6 +143,7 @@ def model_header(design: Design, command: str, template: str = FIRMWARE) -> str:
         template,
         title=" -> ".join(call.op.name for call in net.forward),
         command=command,
+        splits=splits,
         frozen=bool(design.graph.frozen),
         model_hash_hex=design.model_hash.hex(),
         model_hash_bytes=", ".join(f"0x{b:02x}" for b in design.model_hash),

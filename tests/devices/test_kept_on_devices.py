@@ -22,7 +22,7 @@ from tinymetafed.wire.frame import Decoder
 from tinymetafed.wire.messages import Example
 from tinymetafed_codegen import emit, graph, spec
 from tinymetafed_codegen.board import boards
-from tinymetafed_codegen.design import Design, design_graph
+from tinymetafed_codegen.design import Design, design, design_graph
 from tinymetafed_codegen.locate import find
 from tinymetafed_codegen.manifest import KeptActivations
 from tinymetafed_codegen.memory import kept_activations
@@ -280,3 +280,14 @@ def test_own_samples_in_split_steps_are_made_once(tmp_path: Path, roomy: bool) -
         assert makes.value == again * held + 4 * (COUNT - held), kept
         assert found == trainer.train(whole), kept
         assert makes.value == (again + 4) * held + 8 * (COUNT - held)
+
+
+def test_split_steps_need_no_local_layers(tmp_path: Path) -> None:
+    model = {"input": [1], "loss": "mse", "layers": [{"op": "dense", "units": 1}]}
+    table = {"task": {"kind": "sine"}, "model": model, "strategy": {"kind": "fedavg"}, "board": {"split_steps": True}}
+    made = design(spec.parse(table, "test"), boards.load("native"), "test")
+    assert not made.graph.backward[Variant.LOCAL]
+    emit.write(made, tmp_path, "pytest")
+    core = find("firmware") / "core"
+    flags = [*compiler_flags(), "-fsyntax-only", f"-I{tmp_path}", f"-I{core}"]
+    subprocess.run(["g++", *flags, str(core / "learner.cpp")], check=True)
