@@ -101,13 +101,13 @@ def test_frozen_layers_are_kept_however_small_they_are() -> None:
 
 def test_frozen_layers_have_a_place_of_their_own_where_all_samples_fit_twice(tmp_path: Path) -> None:
     weights = tmp_path / "w.npz"
-    np.savez(weights, **{"conv2d1.kernel": np.ones((3, 3, 1, 4), np.float32), "conv2d1.bias": np.ones(4, np.float32)})
-    frozen = {"op": "conv2d", "filters": 4, "kernel": 3, "stride": 2, "frozen": True}
+    np.savez(weights, **{"conv2d1.kernel": np.ones((3, 3, 1, 8), np.float32), "conv2d1.bias": np.ones(8, np.float32)})
+    frozen = {"op": "conv2d", "filters": 8, "kernel": 3, "stride": 2, "frozen": True}
     table: dict[str, Any] = {"task": {"kind": "omniglot"}, "model": {"input": [28, 28, 1], "loss": "softmax_cross_entropy"}}
     table["model"] |= {"weights": str(weights), "layers": [frozen, {**CONV, "stride": 2}, *HEAD]}
     made = spec.parse(table, "test")
     net, mps2 = graph.build(made.model, "test"), boards.load("mps2")
-    floats = (14 * 14 * 4, 7 * 7 * 16)
+    floats = (14 * 14 * 8, 7 * 7 * 16)
     off = made.model_copy(update={"board": made.board.model_copy(update={"keep_activations": False})})
     needed = design_graph(off, mps2, net, "test").manifest.memory.ram_total
 
@@ -120,6 +120,13 @@ def test_frozen_layers_have_a_place_of_their_own_where_all_samples_fit_twice(tmp
     both, one = kept(room), kept(room - 4)
     assert (both.frozen, both.floats, both.samples, both.layers) == (1, sum(floats), 40, {"local": 2, "global": 1, "full": 1})
     assert (one.frozen, one.floats, one.samples) == (0, max(floats), 40)
+    assert not both.room and not one.room
+    # A board with less room keeps more samples of the smaller activation.
+    few = kept(kept_activations.RAM_BYTES + 15 * 4 * (floats[0] + 1))
+    assert (few.frozen, few.samples, few.room) == (0, 15, {"local": 29})
+    phases = [Phase(variant, SampleSet.SUPPORT, 25, 2, 0.1, 0.0) for variant in (Variant.LOCAL, Variant.FULL)]
+    assert few.passes_sent(phases) == [1, 2]
+    assert "15 of 40 (29 in local steps) samples" in few.summary
     assert both.summary.endswith("; the first 1, which are frozen, run once for all phases")
     phases = [Phase(variant, SampleSet.ADAPT, 40, 2, 0.1, 0.0) for variant in (Variant.LOCAL, Variant.FULL, Variant.LOCAL)]
     assert (both.passes_sent(phases), one.passes_sent(phases)) == ([1, 0, 0], [1, 1, 1])

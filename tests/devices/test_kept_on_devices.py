@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import dataclasses
 import subprocess
+from enum import Enum, auto
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -31,13 +32,13 @@ from tinymetafed_codegen.toolchain import compiler_flags
 
 COUNT, KEPT = 5, 3  # samples of a set, and those that the device has room for
 VARIANTS = (Variant.LOCAL, Variant.GLOBAL, Variant.FULL)
-# Frozen, then global, then local layers: LOCAL steps leave out two layers, the others one.
+# Frozen, then global, then local layers: LOCAL steps leave out two layers, the others one; both leave as many numbers.
 MODEL: dict[str, Any] = {
     "input": [11, 11, 1],
     "loss": "softmax_cross_entropy",
     "layers": [
         {"op": "conv2d", "filters": 12, "kernel": 3, "activation": "relu", "frozen": True},
-        {"op": "conv2d", "filters": 4, "kernel": 3, "stride": 2, "activation": "relu"},
+        {"op": "conv2d", "filters": 12, "kernel": 3, "padding": "same", "activation": "relu"},
         {"op": "flatten"},
         {"op": "dense", "units": 3, "local": True},
     ],
@@ -59,8 +60,16 @@ void make(const Key& key, float* input, float* target) {
 """
 
 
-def designed(folder: Path, *, split: bool, roomy: bool = False) -> Design:
-    """The model on a board with room for the activations of KEPT samples; ``roomy``: of all, after the frozen layers too."""
+class Room(Enum):
+    """What a board has room for."""
+
+    FEW = auto()  # the activations of KEPT samples
+    FEW_AFTER_FROZEN = auto()  # of KEPT samples after the frozen layer, of all samples after the next, which has fewer outputs
+    ALL_TWICE = auto()  # of all samples, after the frozen layer and after the next one
+
+
+def designed(folder: Path, *, split: bool, room: Room = Room.FEW) -> Design:
+    """The model on a board with this room."""
     random = np.random.default_rng(1)
     np.savez(
         folder / "frozen.npz",
@@ -70,11 +79,14 @@ def designed(folder: Path, *, split: bool, roomy: bool = False) -> Design:
         },
     )
     model = MODEL | {"weights": str(folder / "frozen.npz")}
+    if room is Room.FEW_AFTER_FROZEN:
+        first, second, *rest = MODEL["layers"]
+        model |= {"layers": [first, second | {"filters": 4, "stride": 2}, *rest]}
     task = {"kind": "omniglot", "ways": 3, "support": 9, "query": 9, "adapt": 9}
     experiment = spec.parse({"task": task, "model": model, "board": {"split_steps": split}}, "test")
     net = graph.build(experiment.model, "test")
     board = dataclasses.replace(boards.load("native"), receive_window=1024)
-    if roomy:
+    if room is Room.ALL_TWICE:
         made = design_graph(experiment, board, net, "test")
         assert made.manifest.kept is not None and made.manifest.kept.frozen == 1
         return made
@@ -86,6 +98,7 @@ def designed(folder: Path, *, split: bool, roomy: bool = False) -> Design:
     made = design_graph(experiment, dataclasses.replace(board, ram_bytes=needed.manifest.memory.ram_total + free), net, "test")
     assert made.manifest.kept is not None and made.manifest.kept.samples == KEPT
     assert made.manifest.kept.layers == {"local": 2, "global": 1, "full": 1}
+    assert made.manifest.kept.room == ({"local": 27} if room is Room.FEW_AFTER_FROZEN else {})
     return made
 
 
@@ -253,7 +266,7 @@ def test_a_board_that_keeps_less_than_its_design_says_gets_every_sample(streamin
 
 
 def test_frozen_layers_run_once_in_a_program(tmp_path: Path) -> None:
-    made = designed(tmp_path, split=False, roomy=True)
+    made = designed(tmp_path, split=False, room=Room.ALL_TWICE)
     library = built(made, tmp_path, find("firmware") / "app/source_streamed.cpp")
     trainer = Trainer(library, made, streamed=True)
     frozen = ctypes.c_uint.in_dll(ctypes.CDLL(str(library)), "passes_of_the_frozen_layer")
@@ -265,21 +278,23 @@ def test_frozen_layers_run_once_in_a_program(tmp_path: Path) -> None:
         assert frozen.value == sets * COUNT, two
 
 
-@pytest.mark.parametrize("roomy", [False, True])
-def test_own_samples_in_split_steps_are_made_once(tmp_path: Path, roomy: bool) -> None:
+@pytest.mark.parametrize("room", Room)
+def test_own_samples_in_split_steps_are_made_once(tmp_path: Path, room: Room) -> None:
     (tmp_path / "source.cpp").write_text(SOURCE)
-    made = designed(tmp_path, split=True, roomy=roomy)
+    made = designed(tmp_path, split=True, room=room)
     library = built(made, tmp_path, tmp_path / "source.cpp")
     trainer, makes = Trainer(library, made, streamed=False), ctypes.c_uint.in_dll(ctypes.CDLL(str(library)), "made")
-    held = COUNT if roomy else KEPT
     for kept, whole in programs():
         makes.value = 0
         found = trainer.train(kept)
-        one, two = kept
-        again = 1 if later_phase_keeps(kept) or (roomy and one.sample_set is two.sample_set) else 2
-        assert makes.value == again * held + 4 * (COUNT - held), kept
+        one, two = (min(COUNT, trainer.kept.room_in(phase.variant.name.lower())) for phase in kept)
+        same_set = kept[0].sample_set is kept[1].sample_set
+        again = later_phase_keeps(kept) or (room is Room.ALL_TWICE and same_set)
+        made_in_two = 2 * (COUNT - two) if again else 2 * COUNT - two
+        assert makes.value == 2 * COUNT - one + made_in_two, kept
+        makes.value = 0
         assert found == trainer.train(whole), kept
-        assert makes.value == (again + 4) * held + 8 * (COUNT - held)
+        assert makes.value == 4 * COUNT
 
 
 def test_split_steps_need_no_local_layers(tmp_path: Path) -> None:

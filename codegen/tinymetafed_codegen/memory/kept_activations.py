@@ -128,15 +128,21 @@ def plan(experiment: Experiment, net: Graph, memory: Memory) -> KeptActivations 
     samples = min(wanted, room // _bytes(floats, net))
     if samples < 1:
         return None
+    fits = {
+        variant: samples if frozen else min(wanted, room // _bytes(prefix.boundary.floats, net))
+        for variant, prefix in found.items()
+    }
+    size = max(fits[variant] * _bytes(floats if frozen else each.boundary.floats, net) for variant, each in found.items())
     return KeptActivations(
         samples,
         wanted,
         floats,
-        RAM_BYTES + samples * _bytes(floats, net),
+        RAM_BYTES + size,
         {variant.name.lower(): prefix.layers for variant, prefix in found.items()},
         {variant.name.lower(): prefix.multiply_accumulates for variant, prefix in found.items()},
         tuple(each.name.lower() for each in SampleSet if augmentation.changes(experiment, each)),
         0 if frozen is None else frozen.layers,
+        {variant.name.lower(): number for variant, number in fits.items() if number > samples},
     )
 
 

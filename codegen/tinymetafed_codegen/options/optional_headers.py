@@ -78,11 +78,13 @@ def kept_headers(design: Design, command: str) -> dict[str, str]:
                     "constant": cpp_constant(variant.name),
                     "name": variant.name.lower(),
                     "is_frozen": prefix == frozen,
+                    "room": kept.room_in(variant.name.lower()),
                     **boundary(prefix),
                 }
                 for variant, prefix in prefixes.items()
             ],
             frozen=None if frozen is None else boundary(frozen),
+            size=(kept.bytes - kept_activations.RAM_BYTES) // 4,
         ),
     }
 

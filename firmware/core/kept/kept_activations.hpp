@@ -55,17 +55,17 @@ class KeptActivations {
       put_back(index, a);
     } else if (!kBoth) {
       kept::begin_step(phase.variant, p, a);
-      keep(index, a);
+      keep(phase.variant, index, a);
     } else {
       if (holds_frozen(index)) {
         put_back_frozen(index, a);
       } else {
         kept::begin_frozen(p, a);
-        keep_frozen(index, a);
+        keep_frozen(phase.variant, index, a);
       }
       if (leaves_out_more()) {
         kept::follow_frozen(phase.variant, p, a);
-        keep(index, a);
+        keep(phase.variant, index, a);
       }
     }
     kept::finish_step(phase.variant, p, a, phase.learning_rate, phase.output_clamp);
@@ -85,8 +85,8 @@ class KeptActivations {
   bool train_part(const protocol::Phase& phase, uint32_t index, uint32_t part, T* p, T* a) {
     const bool continues = tmf::train_part(phase.variant, part, p, a, phase.learning_rate, phase.output_clamp);
     if (boundary_.layers == 0) return continues;
-    if (kBoth && part + 1 == kept::kFrozen.layers) keep_frozen(index, a);
-    if (leaves_out_more() && part + 1 == boundary_.layers) keep(index, a);
+    if (kBoth && part + 1 == kept::kFrozen.layers) keep_frozen(phase.variant, index, a);
+    if (leaves_out_more() && part + 1 == boundary_.layers) keep(phase.variant, index, a);
     return continues;
   }
 
@@ -97,27 +97,35 @@ class KeptActivations {
   bool holds_frozen(uint32_t index) const { return kBoth && index < frozen_held_; }
 
   // Keeps what is in the arena, if there is room: the first samples of a set in their order.
-  void keep(uint32_t index, const float* a) {
-    if (index != held_ || held_ == kept::kSamples) return;
-    std::memcpy(values_[held_] + kept::kFrozen.floats, a + boundary_.place, sizeof(float) * boundary_.floats);
-    std::memcpy(targets_[held_], a + model::kTarget, sizeof targets_[held_]);
+  void keep(protocol::Variant variant, uint32_t index, const float* a) {
+    if (index != held_ || held_ == kept::room(variant)) return;
+    std::memcpy(row(index) + kept::kFrozen.floats, a + boundary_.place, sizeof(float) * boundary_.floats);
+    std::memcpy(targets(index), a + model::kTarget, kTargetBytes);
     ++held_;
   }
-  void keep_frozen(uint32_t index, const float* a) {
-    if (index != frozen_held_ || frozen_held_ == kept::kSamples) return;
-    std::memcpy(values_[index], a + kept::kFrozen.place, sizeof(float) * kept::kFrozen.floats);
-    std::memcpy(targets_[index], a + model::kTarget, sizeof targets_[index]);
+  void keep_frozen(protocol::Variant variant, uint32_t index, const float* a) {
+    if (index != frozen_held_ || frozen_held_ == kept::room(variant)) return;
+    std::memcpy(row(index), a + kept::kFrozen.place, sizeof(float) * kept::kFrozen.floats);
+    std::memcpy(targets(index), a + model::kTarget, kTargetBytes);
     ++frozen_held_;
   }
 
   void put_back(uint32_t index, float* a) const {
-    std::memcpy(a + boundary_.place, values_[index] + kept::kFrozen.floats, sizeof(float) * boundary_.floats);
-    std::memcpy(a + model::kTarget, targets_[index], sizeof targets_[index]);
+    std::memcpy(a + boundary_.place, row(index) + kept::kFrozen.floats, sizeof(float) * boundary_.floats);
+    std::memcpy(a + model::kTarget, targets(index), kTargetBytes);
   }
   void put_back_frozen(uint32_t index, float* a) const {
-    std::memcpy(a + kept::kFrozen.place, values_[index], sizeof(float) * kept::kFrozen.floats);
-    std::memcpy(a + model::kTarget, targets_[index], sizeof targets_[index]);
+    std::memcpy(a + kept::kFrozen.place, row(index), sizeof(float) * kept::kFrozen.floats);
+    std::memcpy(a + model::kTarget, targets(index), kTargetBytes);
   }
+
+  // A sample's floats: after the frozen layers, if they have a place, after all that the phase leaves out, and its targets.
+  uint32_t stride() const { return (kBoth ? kept::kMostFloats : boundary_.floats) + model::kTargetSize; }
+  float* row(uint32_t index) { return values_ + index * stride(); }
+  const float* row(uint32_t index) const { return values_ + index * stride(); }
+  float* targets(uint32_t index) { return row(index + 1) - model::kTargetSize; }
+  const float* targets(uint32_t index) const { return row(index + 1) - model::kTargetSize; }
+  static constexpr size_t kTargetBytes = sizeof(float) * model::kTargetSize;
 
   kept::Boundary boundary_;
   protocol::SampleSet sample_set_ = protocol::SampleSet::kSupport;
@@ -125,8 +133,7 @@ class KeptActivations {
   uint32_t count_ = 0;  // samples of the phase
   uint32_t held_ = 0;  // samples whose activation is kept
   uint32_t frozen_held_ = 0;  // the same after the frozen layers alone
-  float values_[kept::kSamples][kept::kFloats] = {};
-  float targets_[kept::kSamples][model::kTargetSize] = {};
+  float values_[kept::kFloats] = {};
 };
 
 }  // namespace tmf
