@@ -13,7 +13,7 @@ from . import budget, graph, hash, layer_chain, plan, protocol, weights_file
 from .board.board_facts import Board
 from .board.boards import INSTALLED, Catalogue
 from .manifest import ArenaMap, ArenaTensor, FrozenTensor, LayerFacts, ModelManifest, WeightTensor
-from .memory import kept_activations, stored_activations, trainable
+from .memory import kept, stored_activations, trainable
 from .messages.level_format import wire_dtype
 from .optional_messages.authentication_messages import MAC_BYTES
 from .optional_messages.sensor_messages import Columns, Rows
@@ -269,8 +269,7 @@ def _design(
         sensor=0 if sensed is None else sensed.ram_bytes,
         takes_parts=takes_parts,
     )
-    kept = kept_activations.plan(experiment, lowered, memory)
-    memory = kept_activations.with_kept(memory, kept)
+    keeps = kept.plan(experiment, net, lowered, memory, takes_parts=takes_parts)
     manifest = ModelManifest(
         board=board.name,
         sample_source=sample_source.name(experiment),
@@ -292,7 +291,7 @@ def _design(
         weights_file=experiment.model.weights,
         layers=tuple(LayerFacts(call.op.name, call.op.title, call.op.relu) for call in net.forward),
         arena=ArenaMap(arena.floats, arena.steps, tuple(_arena_tensor(slot) for slot in arena.slots)),
-        memory=memory,
+        memory=keeps.memory,
         store=flash_store.layout(
             board,
             net,
@@ -301,13 +300,14 @@ def _design(
             save_every=experiment.board.save_every,
             key_pages=flash_store.KEY_PAGES * experiment.run.is_authenticated,
             longest_payload=protocol.payload_capacity(window) - mac_bytes,
-            flash=memory.flash,
+            flash=keeps.memory.flash,
             source=source,
         )
         if experiment.board.store
         else None,
         sensor=sensed,
-        kept=kept,
+        kept=keeps.activations,
+        kept_samples=keeps.samples,
         mac_bytes=mac_bytes,
         takes_parts=takes_parts,
     )

@@ -70,16 +70,21 @@ def test_targets_of_kernels_are_told_by_their_passes() -> None:
 
 
 def test_an_adaptation_has_its_limit_and_messages_beside_it() -> None:
-    cost = AdaptationCost("mps2", 10, {"local": 80, "full": 20}, {"local": 1, "full": 2}, 10, 4_000, 520_000, 1_000_000)
+    steps, sent = {"local": 80, "full": 20}, {"local": 1, "full": 2}
+    cost = AdaptationCost("mps2", 10, steps, sent, sent, 10, 4_000, 520_000, 1_000_000)
     least, forwards, messages = targets.of_adaptation({"n": cost}, {"n": {"local": 8_000, "full": 20_000}})
     assert (least.now, least.limit) == ("0.52", "0.48")
     assert "are 0.40;" in least.note and "70 further steps of the last layer take 0.04" in least.note
     assert (forwards.before, forwards.now, messages.before, messages.now) == ("8", "1", "100", "30")
+    assert "do not fit" in messages.note
+    cost = replace(cost, sent={"local": 1, "full": 0})
+    *_, forwards, messages = targets.of_adaptation({"n": cost}, {"n": {"local": 8_000, "full": 20_000}})
+    assert (forwards.now, messages.now, messages.note) == ("1", "10", "")
 
 
 def test_an_adaptation_is_compared_with_the_one_before_boards_kept_activations() -> None:
     steps, passes = {"local": 320, "full": 80}, {"local": 1, "full": 2}
-    cost = AdaptationCost("mps2", 40, steps, passes, 40, 82_112, 92_000_000, 176_000_000)
+    cost = AdaptationCost("mps2", 40, steps, passes, passes, 40, 82_112, 92_000_000, 176_000_000)
     rows = targets.of_adaptation({"omniglot": cost}, {"omniglot": {"local": 300_000, "full": 900_000}})
     total, ratio = (row for row in rows if "instructions" in row.what)
     assert (total.before, total.now, total.wanted, total.limit) == ("212,156,400", "92,000,000", "≤ 106,078,200", "84,000,000")
@@ -141,7 +146,15 @@ def test_measurements_are_written_and_drawn(tmp_path: Path) -> None:
         training_instructions=16_000_000, clock_hz=64_000_000, estimate="no board",
     )  # fmt: skip
     adaptation = AdaptationCost(
-        "mps2", 40, {"local": 320, "full": 80}, {"local": 1, "full": 2}, 30, 61_000, 1_000_000, 2_500_000
+        "mps2",
+        40,
+        {"local": 320, "full": 80},
+        {"local": 1, "full": 2},
+        {"local": 1, "full": 2},
+        30,
+        61_000,
+        1_000_000,
+        2_500_000,
     )
     uplink = UplinkCost(
         "mps2", 100, [UpdateBytes(25, 280, 500.0, 440.0, 100.0, 300.0, 352.0)],

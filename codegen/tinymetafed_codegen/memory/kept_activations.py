@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import takewhile
 
 from ..calls import Call, Tensor, trains
 from ..graph import Graph
-from ..manifest import KeptActivations, Memory, RamUse
+from ..manifest import KeptActivations, Memory
 from ..options import augmentation
 from ..protocol import SampleSet, Variant
 from ..spec import Experiment
@@ -20,7 +19,6 @@ RAM_BYTES = 32  # besides the activations: the phase that they belong to and the
 FLASH_BYTES = 600
 BOTH_FLASH_BYTES = 300  # more, where those of frozen layers have a place of their own
 LEAST_MULTIPLY_ACCUMULATES = 10_000  # of layers that only some steps leave as they are; for fewer, the time saved is little
-SHARE_OF_FREE_RAM = 2  # at most one part in so many; the rest stays for a program of the user's own
 
 
 @dataclass(frozen=True)
@@ -100,23 +98,24 @@ def frozen_of(found: Mapping[Variant, Prefix]) -> Prefix | None:
     return shortest if longer and shortest is not None and shortest.is_frozen else None
 
 
-def plan(experiment: Experiment, net: Graph, memory: Memory) -> KeptActivations | None:
+def plan(experiment: Experiment, net: Graph, memory: Memory, room: int) -> KeptActivations | None:
     """Plans how many samples' activations a board keeps.
 
     Args:
         experiment: The complete experiment.
         net: The model's graph.
         memory: What the model needs without them, and what the board has.
+        room: Bytes of RAM for them.
 
     Returns:
-        What is kept: of all samples of the largest set, or of as many as half of the free RAM holds. None if there is nothing
-        to keep, no room for it, or the experiment says not to.
+        What is kept: of all samples of the largest set, or of as many as there is room for. None if there is nothing to keep,
+        no room for it, or the experiment says not to.
     """
     found = prefixes(net)
     counts = _counts(experiment, found)
     if not counts or not experiment.board.keeps or memory.flash + FLASH_BYTES > memory.flash_available:
         return None
-    wanted, room, frozen = max(counts), _room(memory), frozen_of(found)
+    wanted, room, frozen = max(counts), room - RAM_BYTES, frozen_of(found)
     floats = max(prefix.boundary.floats for prefix in found.values())
     if frozen is not None:
         longer = max(each.boundary.floats for each in found.values() if each != frozen)
@@ -140,13 +139,13 @@ def plan(experiment: Experiment, net: Graph, memory: Memory) -> KeptActivations 
         RAM_BYTES + size,
         {variant.name.lower(): prefix.layers for variant, prefix in found.items()},
         {variant.name.lower(): prefix.multiply_accumulates for variant, prefix in found.items()},
-        tuple(each.name.lower() for each in SampleSet if augmentation.changes(experiment, each)),
+        augmentation.changed_sets(experiment),
         0 if frozen is None else frozen.layers,
         {variant.name.lower(): number for variant, number in fits.items() if number > samples},
     )
 
 
-def obstacle(experiment: Experiment, net: Graph, memory: Memory) -> str:
+def obstacle(experiment: Experiment, net: Graph, memory: Memory, room: int) -> str:
     """Why a board keeps nothing although steps leave layers as they are, for people; empty if that is not so.
 
     Arguments are those of ``plan``.
@@ -154,14 +153,17 @@ def obstacle(experiment: Experiment, net: Graph, memory: Memory) -> str:
     found = prefixes(net)
     if not _counts(experiment, found) or not experiment.board.keeps:
         return ""
-    one = _bytes(max(prefix.boundary.floats for prefix in found.values()), net)
-    if _room(memory) < one:
-        return (
-            f"no activations are kept for later passes: those of one sample take {one:,} bytes, half of the free RAM is "
-            f"{max(_room(memory), 0):,}"
-        )
+    one = RAM_BYTES + _bytes(max(prefix.boundary.floats for prefix in found.values()), net)
+    if room < one:
+        left = f"{max(room, 0):,} are left for them"
+        return f"no activations are kept for later passes: those of one sample take {one:,} bytes, {left}"
     fits = memory.flash + FLASH_BYTES <= memory.flash_available
     return "" if fits else f"no activations are kept for later passes: the code takes about {FLASH_BYTES} bytes of flash"
+
+
+def flash_bytes(kept: KeptActivations) -> int:
+    """An estimate of the code for what is kept."""
+    return FLASH_BYTES + BOTH_FLASH_BYTES * (kept.frozen > 0)
 
 
 def _counts(experiment: Experiment, found: Mapping[Variant, Prefix]) -> list[int]:
@@ -174,17 +176,3 @@ def _counts(experiment: Experiment, found: Mapping[Variant, Prefix]) -> list[int
 def _bytes(floats: int, net: Graph) -> int:
     """Of one sample."""
     return 4 * (floats + net.target.size)
-
-
-def _room(memory: Memory) -> int:
-    """Bytes of RAM for activations."""
-    return (memory.ram_available - memory.ram_total) // SHARE_OF_FREE_RAM - RAM_BYTES
-
-
-def with_kept(memory: Memory, kept: KeptActivations | None) -> Memory:
-    """The memory that the model takes with what is kept."""
-    if kept is None:
-        return memory
-    *ram, core, stack = memory.ram
-    flash = memory.flash + FLASH_BYTES + BOTH_FLASH_BYTES * (kept.frozen > 0)
-    return dataclasses.replace(memory, ram=(*ram, RamUse(PURPOSE, kept.bytes), core, stack), flash=flash)

@@ -28,18 +28,24 @@ class AdaptationCost:
     """An adaptation with all its steps on one board: ``instructions`` as the board trains it, ``whole`` with whole steps.
 
     ``samples`` are those of the set, ``kept`` those whose activation the board keeps, ``kept_bytes`` the RAM for it.
-    ``steps`` are training steps by variant, ``passes`` those passes over the samples, by variant, that compute all layers; the
-    host sends the samples of these, where the board does not make them.
+    ``steps`` are training steps by variant, ``passes`` those passes over the samples, by variant, that compute all layers;
+    ``sent`` are those in which the host sends the samples; empty where the board makes them.
     """
 
     board: str
     samples: int
     steps: dict[str, int]
     passes: dict[str, int]
+    sent: dict[str, int]
     kept: int
     kept_bytes: int
     instructions: int
     whole: int
+
+    @property
+    def messages(self) -> int:
+        """How many samples the host sends."""
+        return self.samples * sum(self.sent.values())
 
     def as_json(self) -> dict[str, Any]:
         """The JSON value that ``bench adaptation --json`` prints."""
@@ -73,10 +79,12 @@ def adaptation(experiment: Experiment, source: str, board: str, observer: Observ
         plain = measured_design(keeping_nothing(designed.experiment), source)
         whole = instructions_of(plain.experiment, facts, build_firmware(plain, board), recipe, observer)
     steps = {phase.variant.name.lower(): phase.steps for phase in recipe.phases}
-    sent = built.manifest.passes_sent(recipe.phases)
-    passes = {phase.variant.name.lower(): n for phase, n in zip(recipe.phases, sent, strict=True)}
+    names = [phase.variant.name.lower() for phase in recipe.phases]
+    whole_passes = [phase.passes for phase in recipe.phases] if kept is None else kept.passes_sent(recipe.phases)
+    passes = dict(zip(names, whole_passes, strict=True))
+    sent = dict(zip(names, built.manifest.passes_sent(recipe.phases), strict=True)) if built.manifest.streamed else {}
     held, size = (0, 0) if kept is None else (min(kept.samples, count), kept.bytes)
-    return AdaptationCost(board, count, steps, passes, held, size, instructions, whole)
+    return AdaptationCost(board, count, steps, passes, sent, held, size, instructions, whole)
 
 
 def instructions_of(experiment: Experiment, board: Board, built: Firmware, recipe: Recipe, observer: Observer) -> int:

@@ -171,12 +171,13 @@ def of_adaptation(costs: Mapping[str, AdaptationCost], steps: Mapping[str, Mappi
         before = cost.steps.get("local", 0) // cost.samples
         what = f"adapting {net}: forward passes of the unchanged layers by sample"
         found.append(Target("kernels", what, f"{before}", f"{backbone}", "1", "1"))
-        sent = cost.samples * sum(cost.passes.values())
-        note = (
-            "one pass of local steps, and every pass of full steps: these change all layers, so that nothing is kept for them"
+        note = _unless(
+            cost.messages <= cost.samples,
+            f"the samples do not fit into two thirds of the free RAM of {cost.board}: full steps, which change all layers, get "
+            "them in every pass",
         )
         what = f"adapting {net}: messages for {cost.samples} streamed samples"
-        found.append(Target("wire", what, f"{sum(cost.steps.values())}", f"{sent}", f"{cost.samples}", "", "", note))
+        found.append(Target("wire", what, f"{sum(cost.steps.values())}", f"{cost.messages}", f"{cost.samples}", "", "", note))
     return found
 
 
