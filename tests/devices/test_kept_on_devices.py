@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import dataclasses
+import re
 import subprocess
 from enum import Enum, auto
 from itertools import product
@@ -108,11 +109,9 @@ def built(made: Design, folder: Path, source: Path) -> Path:
     core = find("firmware") / "core"
     units = [*sorted(core.glob("*.cpp")), source, in_process.SOURCE]
     # Counts how often the frozen layer runs.
-    model, begin = folder / "model.hpp", "static void forward_first_1("
-    head, _, rest = model.read_text().partition(begin)
-    assert rest
-    counted = rest.replace("{", "{ ++passes_of_the_frozen_layer;", 1)
-    model.write_text(head + begin + counted)
+    model = folder / "model.hpp"
+    counted = re.sub(r"(static void forward_first_1\(.*\{)", r"\1 ++passes_of_the_frozen_layer;", model.read_text())
+    model.write_text(counted)
     lines = ['extern "C" { unsigned passes_of_the_frozen_layer = 0; }', *(f'#include "{unit}"' for unit in units)]
     (folder / "whole.cpp").write_text("\n".join(lines))
     flags = [*compiler_flags(), "-O1", "-g0", "-fno-gnu-unique", "-shared", "-fPIC", f"-I{folder}", f"-I{core}"]
