@@ -175,10 +175,12 @@ class Federation(RuleBasedStateMachine):
             assert self.session.await_done(expected.token, STEPS).step == STEPS
             self.done(STEPS)
 
-    @rule(seed=SEEDS, client=SEEDS)
-    def begin_a_round(self, seed: int, client: int) -> None:
+    @rule(seed=SEEDS, client=SEEDS, ends=st.booleans())
+    def begin_a_round(self, seed: int, client: int, ends: bool) -> None:
         self.load(seed, 1.0)
         self.train(client, Program.TRAIN)
+        if ends and self.streamed and self.expected.state == State.TRAINING:
+            self.stream(STEPS, False)
 
     def done(self, step: int) -> None:
         expected = self.expected
