@@ -69,6 +69,29 @@ def test_targets_of_kernels_are_told_by_their_passes() -> None:
     ]
 
 
+def test_the_layer_without_weights_that_gains_least_has_a_row() -> None:
+    slow, fast = ({"forward": Cell(10.0, textbook, (8.0, 9.0), None)} for textbook in (10.5, 20.0))
+    last = targets.of_kernels([Row("add 8", 8, slow), Row("max_pool 4x4x1", 16, fast)], {})[0]
+    assert last.what == "add 8, the worst of 2 layers without weights: times as fast as textbook"
+    assert (last.now, last.wanted) == ("1.05", "≥ 1.1")
+
+
+def test_less_memory_for_activations_has_its_price_beside_it() -> None:
+    choices = (("fastest", "f32", 800), ("least", "f32", 600), ("fastest", "f16", 400), ("least", "f16", 200))
+    costs_of_net = ActivationCosts(
+        "mps2",
+        tuple(
+            ActivationCost(MemoryPrice(memory, activations, arena, 9, 0, 0, False), {"local": 50, "full": 1_600 - arena})
+            for memory, activations, arena in choices
+        ),
+    )
+    again, packed = targets.of_activations({"net": costs_of_net})
+    assert (again.what, again.now) == ('net, `board.memory = "least"`: arena, of the fastest', "0.75")
+    assert again.note.startswith("1.25 times the instructions of a step, the same weights")
+    assert packed.now == "0.50"
+    assert "other weights" in packed.note
+
+
 def test_an_adaptation_has_its_limit_and_messages_beside_it() -> None:
     steps, sent = {"local": 80, "full": 20}, {"local": 1, "full": 2}
     cost = AdaptationCost("mps2", 10, steps, sent, sent, 10, 4_000, 520_000, 1_000_000)
@@ -105,9 +128,9 @@ def test_the_worst_layers_of_the_document_are_the_budgets() -> None:
     told = {}
     for layer, *cells in rows(document, "| layer | forward"):
         told |= {
-            f"{layer}: {name}": float(cell.split()[1])
+            f"{layer}: {name}": float(cell.split()[-1])
             for name, cell in zip(PASSES, cells[::4], strict=True)
-            if cell[:1] in ("🟨", "🟧", "🟥")
+            if cell and cell[0] != "🟩"
         }
     assert told == budgets.written()["layers"]
 
