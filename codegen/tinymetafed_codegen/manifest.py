@@ -6,7 +6,7 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Self
@@ -146,9 +146,11 @@ class KeptActivations(StrictJson):
     """What a board keeps of each sample of a set, so that later passes begin behind the layers that do not change.
 
     ``samples``: how many the board has room for; ``wanted``: samples of the largest set. ``floats`` of one sample in RAM, its
-    targets not counted; ``bytes`` of RAM in all. ``layers``: by variant, how many layers at the beginning of the forward pass
-    are left out; ``multiply_accumulates``: their cost. ``changed``: the sample sets whose samples change in every pass,
-    of which nothing is kept.
+    targets not counted, at most; ``bytes`` of RAM in all. ``layers``: by variant, how many layers at the beginning of the
+    forward pass are left out; ``multiply_accumulates``: their cost. ``changed``: the sample sets whose samples change in every
+    pass, of which nothing is kept. ``frozen``: how many frozen layers are left out in every step, where some steps leave out
+    more and the output of these has a place of its own; otherwise 0. ``room``: for how many samples there is room in steps of
+    a variant that need less of each, as far as that is more than ``samples``.
     """
 
     samples: int
@@ -158,6 +160,12 @@ class KeptActivations(StrictJson):
     layers: dict[str, int]
     multiply_accumulates: dict[str, int]
     changed: tuple[str, ...] = ()
+    frozen: int = 0
+    room: dict[str, int] = field(default_factory=dict)
+
+    def room_in(self, variant: str) -> int:
+        """For how many samples there is room in steps of a variant."""
+        return self.room.get(variant, self.samples)
 
     def passes_sent(self, phases: Sequence[Phase]) -> list[int]:
         """For each phase, in how many of its passes the host has to send the samples, where the board does not make them.
@@ -166,23 +174,27 @@ class KeptActivations(StrictJson):
         """
         sent, before = [], None
         for phase in phases:
-            layers = self.layers.get(phase.variant.name.lower(), 0)
-            keeps = layers > 0 and phase.count <= self.samples and phase.sample_set.name.lower() not in self.changed
-            now = (phase.sample_set, phase.count, layers)
+            variant = phase.variant.name.lower()
+            layers = self.layers.get(variant, 0)
+            fits = phase.count <= self.room_in(variant)
+            keeps = layers > 0 and fits and phase.sample_set.name.lower() not in self.changed
+            now = (phase.sample_set, phase.count, self.frozen or layers)
             sent.append((0 if now == before else 1) if keeps else phase.passes)
-            before = now
+            before = now if keeps else None
         return sent
 
     @property
     def summary(self) -> str:
         """What it saves, for people."""
         number = f"all {self.wanted:,}" if self.samples == self.wanted else f"{self.samples:,} of {self.wanted:,}"
+        number += "".join(f" ({more:,} in {name} steps)" for name, more in self.room.items())
         saved = ", ".join(
             f"the first {layers} layer{'s' * (layers > 1)} in {name} steps ({self.multiply_accumulates[name]:,} "
             "multiply-accumulates)"
             for name, layers in self.layers.items()
         )
-        return f"kept activations of {number} samples of a set: passes after the first leave out {saved}"
+        once = f"; the first {self.frozen}, which are frozen, run once for all phases" if self.frozen else ""
+        return f"kept activations of {number} samples of a set: passes after the first leave out {saved}{once}"
 
 
 @dataclass(frozen=True)

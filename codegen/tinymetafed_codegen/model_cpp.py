@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 from . import included, ops
 from .calls import BackwardCall, Call, Tensor
@@ -142,6 +143,7 @@ def model_header(design: Design, command: str, template: str = FIRMWARE) -> str:
         template,
         title=" -> ".join(call.op.name for call in net.forward),
         command=command,
+        splits=splits,
         frozen=bool(design.graph.frozen),
         model_hash_hex=design.model_hash.hex(),
         model_hash_bytes=", ".join(f"0x{b:02x}" for b in design.model_hash),
@@ -197,10 +199,11 @@ def model_header(design: Design, command: str, template: str = FIRMWARE) -> str:
         prefixes=[
             {
                 "layers": length,
+                "shorter": shorter,
                 "boundary": place(unmasked[length - 1].y),
-                "calls": [forward(call) for call in unmasked[:length]],
+                "calls": [forward(call) for call in unmasked[shorter:length]],
             }
-            for length in lengths
+            for shorter, length in pairwise((0, *lengths))
         ],
         variants=[
             {

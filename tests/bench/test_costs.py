@@ -97,12 +97,21 @@ def test_an_adaptation_has_its_limit_and_messages_beside_it() -> None:
     cost = AdaptationCost("mps2", 10, steps, sent, sent, 10, 4_000, 520_000, 1_000_000)
     least, forwards, messages = targets.of_adaptation({"n": cost}, {"n": {"local": 8_000, "full": 20_000}})
     assert (least.now, least.limit) == ("0.52", "0.48")
-    assert "are 0.40;" in least.note and "70 further steps" in least.note
+    assert "are 0.40;" in least.note and "70 further steps of the last layer take 0.04" in least.note
     assert (forwards.before, forwards.now, messages.before, messages.now) == ("8", "1", "100", "30")
     assert "do not fit" in messages.note
     cost = replace(cost, sent={"local": 1, "full": 0})
     *_, forwards, messages = targets.of_adaptation({"n": cost}, {"n": {"local": 8_000, "full": 20_000}})
     assert (forwards.now, messages.now, messages.note) == ("1", "10", "")
+
+
+def test_an_adaptation_is_compared_with_the_one_before_boards_kept_activations() -> None:
+    steps, passes = {"local": 320, "full": 80}, {"local": 1, "full": 2}
+    cost = AdaptationCost("mps2", 40, steps, passes, passes, 40, 82_112, 92_000_000, 176_000_000)
+    rows = targets.of_adaptation({"omniglot": cost}, {"omniglot": {"local": 300_000, "full": 900_000}})
+    total, ratio = (row for row in rows if "instructions" in row.what)
+    assert (total.before, total.now, total.wanted, total.limit) == ("212,156,400", "92,000,000", "≤ 106,078,200", "84,000,000")
+    assert (total.note, ratio.now, ratio.limit) == ("0.43 of before", "0.52", "0.48")
 
 
 def test_the_time_of_the_tests_is_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -231,7 +240,7 @@ def test_measurements_are_written_and_drawn(tmp_path: Path) -> None:
         ["add", "5.00", "", "6.0–7.0", "6.0", "", "", "", "", "", "", "", ""],
     ]
     reached = {row[1]: row[2:] for row in rows(text, "| area | what")}
-    assert reached["adapting n: instructions, of whole steps"] == ["1", "0.40", "≤ 0.5", "0.03", "", ""]
+    assert reached["adapting n: instructions, of whole steps with today's kernels"] == ["1", "0.40", "≤ 0.5", "0.03", "", ""]
     assert reached["update of n, P = 25: bytes, of indices + adaptive entropy"][:4] == ["1.25 (packed)", "1.10", "≤ 1.15", "1"]
     assert reached["f16 download by difference, every round: of all weights"] == ["1", "0.24", "≤ 0.3", "", "", ""]
     peak = reached["sine: % of the multiply-adds of one core without fused ones"]

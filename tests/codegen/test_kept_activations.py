@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tinymetafed_codegen import graph, spec
 from tinymetafed_codegen.board import boards
 from tinymetafed_codegen.board.board_facts import Board
-from tinymetafed_codegen.design import Design, design
+from tinymetafed_codegen.design import Design, design, design_graph
 from tinymetafed_codegen.locate import find
-from tinymetafed_codegen.manifest import ModelManifest
-from tinymetafed_codegen.memory import kept_activations, kept_samples
+from tinymetafed_codegen.manifest import KeptActivations, ModelManifest
+from tinymetafed_codegen.memory import kept, kept_activations, kept_samples
 from tinymetafed_codegen.options import adaptation
-from tinymetafed_codegen.protocol import Variant
+from tinymetafed_codegen.protocol import Phase, SampleSet, Variant
 
 CONV: dict[str, Any] = {"op": "conv2d", "filters": 16, "kernel": 3}
 HEAD: list[dict[str, Any]] = [{"op": "flatten"}, {"op": "dense", "units": 5, "local": True}]
@@ -84,6 +86,68 @@ def test_nothing_is_kept_where_there_is_no_room_or_little_to_gain() -> None:
     assert example("omniglot", full).manifest.kept is None
     small = dataclasses.replace(mps2, flash_bytes=needed.flash + 100)
     assert example("omniglot", small).manifest.kept is None
+
+
+def test_codegen_says_why_nothing_is_kept() -> None:
+    def why(*arguments: Any) -> str:
+        made = example(*arguments)
+        return kept.why_no_activations(made.experiment, made.lowered, made.manifest)
+
+    mps2 = boards.load("mps2")
+    needed = example("omniglot", mps2, "board.keep_activations=false").manifest.memory
+    assert why("omniglot", dataclasses.replace(mps2, ram_bytes=needed.ram_total + 2_032)) == (
+        "no activations are kept for later passes: those of one sample take 2,084 bytes, 1,354 are left for them"
+    )
+    assert "bytes of flash" in why("omniglot", dataclasses.replace(mps2, flash_bytes=needed.flash + 100))
+    assert why("omniglot", "mps2", "board.keep_activations=false") == why("sine") == ""
+
+
+def test_frozen_layers_are_kept_however_small_they_are() -> None:
+    def layers(frozen: bool) -> list[dict[str, Any]]:
+        return [{"op": "flatten"}, *({"op": "dense", "units": 8, "frozen": each} for each in (True, frozen, False)), HEAD[1]]
+
+    # Copying eight numbers takes less than computing them of nine.
+    assert prefixes(layers(frozen=False), size=3, weights="w.npz") == dict.fromkeys(
+        (Variant.LOCAL, Variant.GLOBAL, Variant.FULL), (1, "x2")
+    )
+    assert prefixes(layers(frozen=True), size=3, weights="w.npz")[Variant.LOCAL] == (2, "x3")
+    affine = [{"op": "affine", "frozen": True}, {**CONV, "filters": 1}, *HEAD]
+    assert prefixes(affine, size=6, weights="w.npz") == {}, "it multiplies each number once"
+
+
+def test_frozen_layers_have_a_place_of_their_own_where_all_samples_fit_twice(tmp_path: Path) -> None:
+    weights = tmp_path / "w.npz"
+    np.savez(weights, **{"conv2d1.kernel": np.ones((3, 3, 1, 8), np.float32), "conv2d1.bias": np.ones(8, np.float32)})
+    frozen = {"op": "conv2d", "filters": 8, "kernel": 3, "stride": 2, "frozen": True}
+    table: dict[str, Any] = {"task": {"kind": "omniglot"}, "model": {"input": [28, 28, 1], "loss": "softmax_cross_entropy"}}
+    table["model"] |= {"weights": str(weights), "layers": [frozen, {**CONV, "stride": 2}, *HEAD]}
+    made = spec.parse(table, "test")
+    net, mps2 = graph.build(made.model, "test"), boards.load("mps2")
+    floats = (14 * 14 * 8, 7 * 7 * 16)
+    off = made.model_copy(update={"board": made.board.model_copy(update={"keep_activations": False})})
+    memory = design_graph(off, mps2, net, "test").manifest.memory
+
+    def keeping(room: int) -> KeptActivations:
+        found = kept_activations.plan(made, net, memory, room)
+        assert found is not None and found.bytes <= room
+        return found
+
+    room = kept_activations.RAM_BYTES + 40 * 4 * (sum(floats) + 1)
+    both, one = keeping(room), keeping(room - 4)
+    assert (both.frozen, both.floats, both.samples, both.layers) == (1, sum(floats), 40, {"local": 2, "global": 1, "full": 1})
+    assert (one.frozen, one.floats, one.samples) == (0, max(floats), 40)
+    assert not both.room and not one.room
+    # A board with less room keeps more samples of the smaller activation.
+    few = keeping(kept_activations.RAM_BYTES + 15 * 4 * (floats[0] + 1))
+    assert (few.frozen, few.samples, few.room) == (0, 15, {"local": 29})
+    phases = [Phase(variant, SampleSet.SUPPORT, 25, 2, 0.1, 0.0) for variant in (Variant.LOCAL, Variant.FULL)]
+    assert few.passes_sent(phases) == [1, 2]
+    assert "15 of 40 (29 in local steps) samples" in few.summary
+    assert both.summary.endswith("; the first 1, which are frozen, run once for all phases")
+    phases = [Phase(variant, SampleSet.ADAPT, 40, 2, 0.1, 0.0) for variant in (Variant.LOCAL, Variant.FULL, Variant.LOCAL)]
+    assert (both.passes_sent(phases), one.passes_sent(phases)) == ([1, 0, 0], [1, 1, 1])
+    phases[1] = dataclasses.replace(phases[1], sample_set=SampleSet.QUERY)
+    assert both.passes_sent(phases) == [1, 1, 1]
 
 
 def test_a_strategy_without_local_layers_keeps_nothing() -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import dataclasses
+import re
 import subprocess
+from enum import Enum, auto
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,7 @@ from tinymetafed.wire.frame import Decoder
 from tinymetafed.wire.messages import Example
 from tinymetafed_codegen import emit, graph, spec
 from tinymetafed_codegen.board import boards
-from tinymetafed_codegen.design import Design, design_graph
+from tinymetafed_codegen.design import Design, design, design_graph
 from tinymetafed_codegen.locate import find
 from tinymetafed_codegen.manifest import KeptActivations, ModelManifest
 from tinymetafed_codegen.memory import kept_activations, kept_samples
@@ -31,13 +33,13 @@ from tinymetafed_codegen.toolchain import compiler_flags
 
 COUNT, KEPT = 5, 3  # samples of a set, and those that the device has room for
 VARIANTS = (Variant.LOCAL, Variant.GLOBAL, Variant.FULL)
-# Frozen, then global, then local layers: LOCAL steps leave out two layers, the others one.
+# Frozen, then global, then local layers: LOCAL steps leave out two layers, the others one; both leave as many numbers.
 MODEL: dict[str, Any] = {
     "input": [11, 11, 1],
     "loss": "softmax_cross_entropy",
     "layers": [
         {"op": "conv2d", "filters": 12, "kernel": 3, "activation": "relu", "frozen": True},
-        {"op": "conv2d", "filters": 4, "kernel": 3, "stride": 2, "activation": "relu"},
+        {"op": "conv2d", "filters": 12, "kernel": 3, "padding": "same", "activation": "relu"},
         {"op": "flatten"},
         {"op": "dense", "units": 3, "local": True},
     ],
@@ -59,8 +61,16 @@ void make(const Key& key, float* input, float* target) {
 """
 
 
-def designed(folder: Path, split: bool) -> Design:
-    """The model on a board with room for the activations of KEPT samples."""
+class Room(Enum):
+    """What a board has room for."""
+
+    FEW = auto()  # the activations of KEPT samples
+    FEW_AFTER_FROZEN = auto()  # of KEPT samples after the frozen layer, of all samples after the next, which has fewer outputs
+    ALL_TWICE = auto()  # of all samples, after the frozen layer and after the next one
+
+
+def designed(folder: Path, *, split: bool, room: Room = Room.FEW) -> Design:
+    """The model on a board with this room."""
     random = np.random.default_rng(1)
     np.savez(
         folder / "frozen.npz",
@@ -70,10 +80,17 @@ def designed(folder: Path, split: bool) -> Design:
         },
     )
     model = MODEL | {"weights": str(folder / "frozen.npz")}
+    if room is Room.FEW_AFTER_FROZEN:
+        first, second, *rest = MODEL["layers"]
+        model |= {"layers": [first, second | {"filters": 4, "stride": 2}, *rest]}
     task = {"kind": "omniglot", "ways": 3, "support": 9, "query": 9, "adapt": 9}
     experiment = spec.parse({"task": task, "model": model, "board": {"split_steps": split}}, "test")
     net = graph.build(experiment.model, "test")
     board = dataclasses.replace(boards.load("native"), receive_window=1024)
+    if room is Room.ALL_TWICE:
+        made = design_graph(experiment, board, net, "test")
+        assert made.manifest.kept is not None and made.manifest.kept.frozen == 1
+        return keeping_activations_alone(made)
     # Without room, then with room for all samples and KEPT activations in two thirds of what is free.
     off = experiment.board.model_copy(update={"keep_activations": False})
     needed = design_graph(experiment.model_copy(update={"board": off}), board, net, "test")
@@ -86,7 +103,12 @@ def designed(folder: Path, split: bool) -> Design:
     assert made.manifest.kept is not None and made.manifest.kept.samples == KEPT
     assert made.manifest.kept_samples is not None and made.manifest.kept_samples.samples == 27
     assert made.manifest.kept.layers == {"local": 2, "global": 1, "full": 1}
-    # Here activations are tested alone.
+    assert made.manifest.kept.room == ({"local": 27} if room is Room.FEW_AFTER_FROZEN else {})
+    return keeping_activations_alone(made)
+
+
+def keeping_activations_alone(made: Design) -> Design:
+    """The same without kept samples, with which the host sends as few, whatever becomes of activations."""
     return dataclasses.replace(made, manifest=dataclasses.replace(made.manifest, kept_samples=None))
 
 
@@ -95,7 +117,12 @@ def built(made: Design, folder: Path, source: Path) -> Path:
     emit.write(made, folder, "pytest")
     core = find("firmware") / "core"
     units = [*sorted(core.glob("*.cpp")), source, in_process.SOURCE]
-    (folder / "whole.cpp").write_text("".join(f'#include "{unit}"\n' for unit in units))
+    # Counts how often the frozen layer runs.
+    model = folder / "model.hpp"
+    counted = re.sub(r"(static void forward_first_1\(.*\{)", r"\1 ++passes_of_the_frozen_layer;", model.read_text())
+    model.write_text(counted)
+    lines = ['extern "C" { unsigned passes_of_the_frozen_layer = 0; }', *(f'#include "{unit}"' for unit in units)]
+    (folder / "whole.cpp").write_text("\n".join(lines))
     flags = [*compiler_flags(), "-O1", "-g0", "-fno-gnu-unique", "-shared", "-fPIC", f"-I{folder}", f"-I{core}"]
     subprocess.run(["g++", *flags, str(folder / "whole.cpp"), "-o", str(folder / "device.so")], check=True)
     return folder / "device.so"
@@ -250,15 +277,44 @@ def test_a_board_that_keeps_less_than_its_design_says_gets_every_sample(streamin
     assert 3 * COUNT <= sent <= 4 * COUNT
 
 
-def test_own_samples_in_split_steps_are_made_once(tmp_path: Path) -> None:
+def test_frozen_layers_run_once_in_a_program(tmp_path: Path) -> None:
+    made = designed(tmp_path, split=False, room=Room.ALL_TWICE)
+    library = built(made, tmp_path, find("firmware") / "app/source_streamed.cpp")
+    trainer = Trainer(library, made, streamed=True)
+    frozen = ctypes.c_uint.in_dll(ctypes.CDLL(str(library)), "passes_of_the_frozen_layer")
+    for two, whole in programs():
+        expected = trainer.train(whole)
+        frozen.value = 0
+        sets = len({phase.sample_set for phase in two})
+        assert trainer.run(two, trainer.kept) == (expected, sets * COUNT), two
+        assert frozen.value == sets * COUNT, two
+
+
+@pytest.mark.parametrize("room", Room)
+def test_own_samples_in_split_steps_are_made_once(tmp_path: Path, room: Room) -> None:
     (tmp_path / "source.cpp").write_text(SOURCE)
-    made = designed(tmp_path, split=True)
+    made = designed(tmp_path, split=True, room=room)
     library = built(made, tmp_path, tmp_path / "source.cpp")
     trainer, makes = Trainer(library, made, streamed=False), ctypes.c_uint.in_dll(ctypes.CDLL(str(library)), "made")
     for kept, whole in programs():
         makes.value = 0
         found = trainer.train(kept)
-        again = 2 if not later_phase_keeps(kept) else 1
-        assert makes.value == again * KEPT + 4 * (COUNT - KEPT), kept
+        one, two = (min(COUNT, trainer.kept.room_in(phase.variant.name.lower())) for phase in kept)
+        same_set = kept[0].sample_set is kept[1].sample_set
+        again = later_phase_keeps(kept) or (room is Room.ALL_TWICE and same_set)
+        made_in_two = 2 * (COUNT - two) if again else 2 * COUNT - two
+        assert makes.value == 2 * COUNT - one + made_in_two, kept
+        makes.value = 0
         assert found == trainer.train(whole), kept
-        assert makes.value == (again + 4) * KEPT + 8 * (COUNT - KEPT)
+        assert makes.value == 4 * COUNT
+
+
+def test_split_steps_need_no_local_layers(tmp_path: Path) -> None:
+    model = {"input": [1], "loss": "mse", "layers": [{"op": "dense", "units": 1}]}
+    table = {"task": {"kind": "sine"}, "model": model, "strategy": {"kind": "fedavg"}, "board": {"split_steps": True}}
+    made = design(spec.parse(table, "test"), boards.load("native"), "test")
+    assert not made.graph.backward[Variant.LOCAL]
+    emit.write(made, tmp_path, "pytest")
+    core = find("firmware") / "core"
+    flags = [*compiler_flags(), "-fsyntax-only", f"-I{tmp_path}", f"-I{core}"]
+    subprocess.run(["g++", *flags, str(core / "learner.cpp")], check=True)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ..graph import Graph
-from ..manifest import KeptActivations, KeptSamples, Memory, RamUse, passes_sent
+from ..manifest import KeptActivations, KeptSamples, Memory, ModelManifest, RamUse, passes_sent
 from ..options import adaptation
 from ..protocol import Phase, SampleSet, Variant
 from ..spec import Experiment
@@ -46,9 +46,23 @@ def plan(experiment: Experiment, net: Graph, lowered: Graph, memory: Memory, *, 
     return min(choices, key=lambda kept: _samples_sent(experiment, kept))
 
 
-def _choices(experiment: Experiment, net: Graph, lowered: Graph, memory: Memory, *, takes_parts: bool) -> Iterator[Kept]:
+def why_no_activations(experiment: Experiment, lowered: Graph, manifest: ModelManifest) -> str:
+    """Why a board keeps no activations although steps leave layers as they are, for people; empty if that is not so."""
+    if manifest.kept is not None:
+        return ""
+    samples = 0 if manifest.kept_samples is None else manifest.kept_samples.bytes
+    room = _room(manifest.memory, samples) - samples
+    return kept_activations.obstacle(experiment, lowered, manifest.memory, room)
+
+
+def _room(memory: Memory, kept: int = 0) -> int:
+    """Bytes of RAM for samples and activations. ``kept``: bytes of the memory's use that are such already."""
     part, of = SHARE_OF_FREE_RAM
-    room = part * (memory.ram_available - memory.ram_total) // of
+    return part * (memory.ram_available - memory.ram_total + kept) // of
+
+
+def _choices(experiment: Experiment, net: Graph, lowered: Graph, memory: Memory, *, takes_parts: bool) -> Iterator[Kept]:
+    room = _room(memory)
     for samples in (None, *kept_samples.choices(experiment, net, memory, room, takes_parts=takes_parts)):
         used, left = memory, room
         if samples is not None:
@@ -56,7 +70,7 @@ def _choices(experiment: Experiment, net: Graph, lowered: Graph, memory: Memory,
             left -= samples.bytes
         activations = kept_activations.plan(experiment, lowered, used, left)
         if activations is not None:
-            used = used.with_use(RamUse(kept_activations.PURPOSE, activations.bytes), kept_activations.FLASH_BYTES)
+            used = used.with_use(RamUse(kept_activations.PURPOSE, activations.bytes), kept_activations.flash_bytes(activations))
         yield Kept(samples, activations, used)
 
 

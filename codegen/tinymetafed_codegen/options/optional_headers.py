@@ -61,6 +61,12 @@ def kept_headers(design: Design, command: str) -> dict[str, str]:
     if kept is None:
         return {}
     prefixes = kept_activations.prefixes(design.lowered)
+    frozen = kept_activations.frozen_of(prefixes) if kept.frozen else None
+
+    def boundary(prefix: kept_activations.Prefix) -> dict[str, str | int]:
+        place = cpp_constant(prefix.boundary.name)
+        return {"layers": len(prefix.calls), "boundary": place, "floats": prefix.boundary.floats}
+
     return {
         "kept_activations.hpp": render("kept_activations.hpp.j2", command=command),
         "kept_facts.hpp": render(
@@ -71,12 +77,14 @@ def kept_headers(design: Design, command: str) -> dict[str, str]:
                 {
                     "constant": cpp_constant(variant.name),
                     "name": variant.name.lower(),
-                    "layers": len(prefix.calls),
-                    "boundary": cpp_constant(prefix.boundary.name),
-                    "floats": prefix.boundary.floats,
+                    "is_frozen": prefix == frozen,
+                    "room": kept.room_in(variant.name.lower()),
+                    **boundary(prefix),
                 }
                 for variant, prefix in prefixes.items()
             ],
+            frozen=None if frozen is None else boundary(frozen),
+            size=(kept.bytes - kept_activations.RAM_BYTES) // 4,
         ),
     }
 

@@ -14,6 +14,7 @@ from tinymetafed_codegen.board import board_key, boards
 from tinymetafed_codegen.design import Design, chosen_layers
 from tinymetafed_codegen.errors import UsageError
 from tinymetafed_codegen.manifest import ModelManifest
+from tinymetafed_codegen.memory import kept
 from tinymetafed_codegen.memory.memory_prices import MemoryPrice, prices
 from tinymetafed_codegen.memory.trainable import LayerChoice as LayerChoice
 from tinymetafed_codegen.memory.work import longest_part_milliseconds, step_milliseconds
@@ -84,6 +85,14 @@ class Generated:
     def manifest(self) -> ModelManifest:
         """The manifest of the model on the board."""
         return self.design.manifest
+
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """Lines that say what the board keeps of samples for later passes, or why it keeps no activations that it could."""
+        manifest = self.manifest
+        found = [each.summary for each in (manifest.kept, manifest.kept_samples) if each is not None]
+        reason = kept.why_no_activations(self.design.experiment, self.design.lowered, manifest)
+        return (*found, reason) if reason else tuple(found)
 
 
 def load(path: str | Path, set: Changes = ()) -> Experiment:

@@ -67,10 +67,8 @@ def codegen(
         console.print(manifest.store.summary, soft_wrap=True)
     if manifest.sensor is not None:
         console.print(manifest.sensor.summary, soft_wrap=True)
-    if manifest.kept is not None:
-        console.print(manifest.kept.summary, soft_wrap=True)
-    if manifest.kept_samples is not None:
-        console.print(manifest.kept_samples.summary, soft_wrap=True)
+    for line in made.kept:
+        console.print(line, soft_wrap=True)
     if (prices := _memory_prices(made.memory_prices)) is not None:
         console.print(prices)
     console.print(
