@@ -26,10 +26,10 @@ from ..federation.result import Evaluation
 from ..learn.server_optimiser import ServerState
 from ..learn.weights import Floats, sha256
 from .journal import Asked, Entry, RoundEntry, RunHeader, from_json, kind_of, to_json
-from .run_data import RunData, StoreContent, StoreError
+from .run_data import Evaluating, RunData, StoreContent, StoreError
 from .run_folder import UNFINISHED, find_store, require_plain
 from .store_content import read_content
-from .store_format import BEST, FORMAT, RESTORE, SCHEMA, SERVER, named, seal
+from .store_format import BEST, EVALUATING, FORMAT, RESTORE, SCHEMA, SERVER, named, seal
 from .store_lock import alone, waiting
 from .wal import lost_commits
 
@@ -46,7 +46,7 @@ class _State:
 
 
 class RunStore:
-    """A run that is being written; only ``append`` adds to it.
+    """A run that is being written; only ``append`` and ``begin_evaluation`` add to it.
 
     Rounds that end within ``hold_seconds`` of the last commit share a transaction, so a crash loses at most so much finished
     work. Any other entry, ``read`` and the end of the run commit it too. With 0 each round has a transaction of its own.
@@ -65,6 +65,7 @@ class RunStore:
         self._latest = np.zeros(0, np.float32)  # the committed weights
         self._server = ServerState()  # what the server keeps, committed
         self._best: Floats | None = None  # the committed weights of the best evaluation
+        self._evaluating: Evaluating | None = None  # the committed evaluation that has begun
         self._next: _State | None = None  # written with the next commit
         self._since = time.monotonic()  # time of the last commit
 
@@ -95,10 +96,34 @@ class RunStore:
             elif weights is not None:
                 trained = entry.round + 1 if isinstance(entry, RoundEntry) else 0
                 self._next = _State(trained, weights.astype(np.float32), server or ServerState())
+            if isinstance(entry, Evaluation) and self._evaluating is not None:
+                self._database.execute("DELETE FROM evaluating")
             if not isinstance(entry, RoundEntry) or time.monotonic() - self._since >= self.hold_seconds:
                 self._commit()
             if isinstance(entry, Evaluation) and weights is not None:
                 self._best = weights
+            if isinstance(entry, Evaluation):
+                self._evaluating = None
+
+    def begin_evaluation(self, round_: int, weights: Floats) -> None:
+        """Keeps the weights of an evaluation until its entry is added, so that it can be done again after a crash.
+
+        Args:
+            round_: Rounds trained.
+            weights: float32[n_global], the weights that are evaluated.
+
+        Raises:
+            StoreError: As ``append``.
+        """
+        begun = Evaluating(round_, weights.astype(np.float32))
+        with self._all_or_nothing():
+            if not self._database.in_transaction:
+                waiting(self.path, lambda: self._database.execute("BEGIN IMMEDIATE"))
+            self._database.execute(EVALUATING)
+            stored = begun.weights.astype("<f4").tobytes()
+            self._database.execute("INSERT OR REPLACE INTO evaluating VALUES (0, ?, ?, ?)", (round_, stored, sha256(weights)))
+            self._commit()
+            self._evaluating = begun
 
     def commit(self) -> None:
         """Commits the open transaction, if any. Raises StoreError; then it is rolled back."""
@@ -111,6 +136,7 @@ class RunStore:
         with named(self.path, "damaged: {}; " + RESTORE):
             found = waiting(self.path, lambda: read_content(self._database, self.path))
         self._latest, self._best, self._server, self._chain = found.weights, found.best, found.server, found.chain
+        self._evaluating = found.evaluating
         self._others = [entry for entry in found.entries if not isinstance(entry, RoundEntry)]
         self._count = len(found.entries)
         self._committed = len(self._others), self._count, self._chain
@@ -122,7 +148,7 @@ class RunStore:
         with named(self.path, "cannot be read: {}; " + RESTORE):
             written = self._database.execute("SELECT content FROM journal WHERE kind = 'round' ORDER BY number")
             rounds = [from_json("round", content) for (content,) in written]
-        content = StoreContent([*self._others, *rounds], self._latest, self._best, self._server, self._chain)
+        content = StoreContent([*self._others, *rounds], self._latest, self._best, self._server, self._chain, self._evaluating)
         return RunData.of(self.path, content)
 
     @property
