@@ -289,7 +289,8 @@ def _distinct(numbers: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
         return numbers
     places = np.sort(numbers << np.uint64(32) | np.arange(numbers.size, dtype=np.uint64))
     is_first = np.diff(places >> np.uint64(32), prepend=np.uint64(1 << 32)) != 0
-    return numbers[np.sort(places[is_first] & np.uint64(0xFFFFFFFF))]
+    found: npt.NDArray[np.uint64] = numbers[np.sort(places[is_first] & np.uint64(0xFFFFFFFF))]
+    return found
 
 
 @lru_cache(maxsize=1)  # all rounds in which nobody takes part twice have one order
