@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +15,7 @@ from tinymetafed_codegen.design import design
 from tinymetafed_codegen.locate import find
 
 SINE = find("examples/sine.toml")
+RUN = subprocess.run
 
 
 class Builds:
@@ -29,7 +31,9 @@ class Builds:
         made = design(spec.load(experiment), boards.load("native"), str(experiment))
         emit.write(made, self.generated, "a test")
 
-    def run(self, command: list[str], *, env: dict[str, str], **_: object) -> subprocess.CompletedProcess[bytes]:
+    def run(self, command: list[str], *, env: dict[str, str] | None = None, **keys: Any) -> subprocess.CompletedProcess[Any]:
+        if env is None:  # asks a compiler
+            return RUN(command, **keys)
         self.count += 1
         if not self.fail:
             program = Path(env["PLATFORMIO_BUILD_DIR"]) / "native" / "firmware.elf"
@@ -87,6 +91,22 @@ def test_another_compiler_builds_again(builds: Builds, tmp_path: Path, monkeypat
     compiler.write_text("#!/bin/sh\n")
     compiler.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    assert builds.built_again()
+
+
+@pytest.mark.parametrize("changed", ["cc1plus", "ld", "libc.a", "libstdc++.a"])
+def test_a_part_of_the_compiler_that_has_changed_builds_again(
+    builds: Builds, changed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A compiler says where its parts are; here one is in a folder of the test's."""
+    part, real = tmp_path / changed, build_inputs._of_gcc
+    part.write_text("first")
+    monkeypatch.setattr(
+        build_inputs, "_of_gcc", lambda compiler, kind, name: str(part) if name == changed else real(compiler, kind, name)
+    )
+    assert builds.built_again()
+    assert not builds.built_again()
+    part.write_text("second one")
     assert builds.built_again()
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
+import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from tinymetafed_codegen.board.board_facts import Board
 from tinymetafed_codegen.locate import find
 from tinymetafed_codegen.manifest import ModelManifest
 
+_PROGRAMS, _LIBRARIES = ("cc1plus", "as", "ld"), ("libc.a", "libgcc.a", "libstdc++.a")  # of a g++
 # Compilers read these variables, and PlatformIO all that begin with its name.
 _COMPILERS_READ = {"CPATH", "CPLUS_INCLUDE_PATH", "C_INCLUDE_PATH", "LIBRARY_PATH", "COMPILER_PATH", "GCC_EXEC_PREFIX"}
 
@@ -57,11 +60,25 @@ def _files(folder: Path) -> Iterator[Path]:
 
 
 def _tools(board: Board) -> Iterator[tuple[str, int, int]]:
-    """Path, size and time of change of each tool that the board is built with."""
-    for name in (f"{board.toolchain_prefix}g++", *(need.name for need in board.requirements if need.is_command)):
-        if path := shutil.which(name):
+    """Path, size and time of change of each tool and library that the board is built with.
+
+    A package of headers has a library, too, which changes with them.
+    """
+    compiler = shutil.which(f"{board.toolchain_prefix}g++")
+    named = [shutil.which(need.name) for need in board.requirements if need.is_command]
+    of_gcc = [("prog", name) for name in _PROGRAMS]
+    of_gcc += [("file", name) for name in (*_LIBRARIES, *(need.name for need in board.requirements if not need.is_command))]
+    for path in (compiler, *named, *(_of_gcc(compiler, *each) for each in of_gcc if compiler is not None)):
+        if path is not None and Path(path).is_file():
             state = Path(path).resolve().stat()
             yield path, state.st_size, state.st_mtime_ns
+
+
+def _of_gcc(compiler: str, kind: str, name: str) -> str | None:
+    """Where a compiler finds one of its programs ("prog") or libraries ("file")."""
+    command = [compiler, f"-print-{kind}-name={name}"]
+    found = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    return found if os.sep in found else shutil.which(found)
 
 
 def is_built(stamp: Path, inputs: str | None, program: Path) -> bool:
