@@ -125,6 +125,7 @@ def test_measurements_are_written_and_drawn(tmp_path: Path) -> None:
         us_per_client_step=1.5, lanes=8, isa="avx2", threads=1, one_thread_us=1.5, speedup=None, speedup_idle=None,
         single_us=6.0, round_us=12.0, coding_percent=25.0, textbook_us=18.0, ratio=12.0,
         cpu_us=1.5, peers={"JAX": 6.0}, peak_percent=40.0, weights_percent=80.0, many=ManyClients(100_000, 1.0, 10.0, 5, 6),
+        lacking=("PyTorch",),
     )  # fmt: skip
     wire = WireCost(
         source="a net", baud=115200, turn_around_seconds=0.016, bulk=[LineShare(256, 0.9, 0.8)],
@@ -197,6 +198,12 @@ def test_measurements_are_written_and_drawn(tmp_path: Path) -> None:
     reached = {row[1]: row[2:] for row in rows(text, "| area | what")}
     assert reached["adapting n: instructions, of whole steps"] == ["1", "0.40", "≤ 0.5", "0.03", "", ""]
     assert reached["update of n, P = 25: bytes, of indices + adaptive entropy"][:4] == ["1.25 (packed)", "1.10", "≤ 1.15", "1"]
+    # What this machine could not measure is said, not left out.
+    assert (
+        reached["sine: times as fast as PyTorch"][1] == reached["update of omniglot: bytes, of indices + adaptive entropy"][1]
+    )
+    assert reached["sine: times as fast as PyTorch"][1] == targets.NOT_MEASURED
+    assert "`make bench DATA=FOLDER`" in reached["update of omniglot: bytes, of indices + adaptive entropy"][-1]
     assert reached["f16 download by difference, every round: of all weights"] == ["1", "0.24", "≤ 0.3", "", "", ""]
     peak = reached["sine: % of the multiply-adds of one core without fused ones"]
     assert peak[:4] == ["45–53", "40", "≥ 62", "50"] and peak[5].startswith("2.5x away")

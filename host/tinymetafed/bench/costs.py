@@ -272,7 +272,7 @@ def all_targets(costs: Costs) -> list[targets.Target]:
         *targets.of_kernels(costs.grid.rows, layer_grid.code_bytes()),
         *targets.of_adaptation(costs.adaptation, steps),
         *targets.of_memory(costs.samples, arenas),
-        *targets.of_wire(costs.uplink, costs.downlink),
+        *targets.of_wire(costs.uplink, costs.downlink, [net for net in UPLINKS if net not in costs.uplink]),
         *targets.of_host(costs.commands, costs.runs, costs.tests),
         *targets.of_simulation(costs.simulation),
         *targets.of_simulated_runs(costs.runs, costs.seeds),
