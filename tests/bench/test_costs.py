@@ -181,6 +181,7 @@ def test_measurements_are_written_and_drawn(tmp_path: Path) -> None:
         RunCost(14.2, 23.0, 0.9, 25.6, 2.0, 0.2, 2.1, 1.0),
         SeedCost(8, 100.0, 130.0, 500.0),
         SuiteCost(480.0, 3_000, 2, 0.5),
+        {"mps2": 9.6},
     )
     figures = Costs("mps2", "-Os", {"n": levels}, grid, {"sine": simulated}, wire, "gcc 1", *shown)
     document, picture = costs.write(figures, tmp_path)
@@ -198,6 +199,11 @@ def test_measurements_are_written_and_drawn(tmp_path: Path) -> None:
     reached = {row[1]: row[2:] for row in rows(text, "| area | what")}
     assert reached["adapting n: instructions, of whole steps"] == ["1", "0.40", "≤ 0.5", "0.03", "", ""]
     assert reached["update of n, P = 25: bytes, of indices + adaptive entropy"][:4] == ["1.25 (packed)", "1.10", "≤ 1.15", "1"]
+    received = {
+        board: f"a byte on the line to an emulated `{board}`: µs of the emulator's processor time"
+        for board in ("mps2", "esp32isa")
+    }
+    assert [reached[what][:3] for what in received.values()] == [["50", "10", ""], ["44", targets.NOT_MEASURED, "≤ 13"]]
     # What this machine could not measure is said, not left out.
     assert (
         reached["sine: times as fast as PyTorch"][1] == reached["update of omniglot: bytes, of indices + adaptive entropy"][1]

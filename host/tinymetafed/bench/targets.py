@@ -214,6 +214,22 @@ def of_host(commands: CommandCost, runs: RunCost, tests: SuiteCost | None) -> li
     return found
 
 
+# Per emulated board, in microseconds: what a received byte took when the target was set, and the wanted time.
+_BYTES = {"mps2": ("50", ""), "esp32isa": ("44", "≤ 13")}
+
+
+def of_emulators(byte_us: Mapping[str, float]) -> list[Target]:
+    """What each byte on the line to an emulated board takes. ``byte_us``: by board; without those that cannot run here."""
+    found = []
+    for board, (before, wanted) in _BYTES.items():
+        is_measured = board in byte_us
+        now = f"{byte_us[board]:.0f}" if is_measured else NOT_MEASURED
+        note = _unless(is_measured, "the board's compiler or emulator is not installed on the machine that has measured")
+        what = f"a byte on the line to an emulated `{board}`: µs of the emulator's processor time"
+        found.append(Target("host", what, before, now, wanted, note=note))
+    return found
+
+
 # Per network: the share of the highest rate when the target was set, and the wanted one.
 _PEAK = {"sine": ("45–53", 62), "bench-conv": ("68", 77)}
 _PEAK_NOTE = (
