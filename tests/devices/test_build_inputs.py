@@ -128,11 +128,21 @@ def test_a_build_that_failed_is_repeated(builds: Builds) -> None:
     assert builds.built_again()  # the failed build may have replaced parts
 
 
-def test_a_users_source_is_left_to_platformio(builds: Builds, tmp_path: Path) -> None:
-    (tmp_path / "own.cpp").write_text((find("firmware") / "app" / "source_sine.cpp").read_text())
+def test_a_users_source_and_all_that_it_includes_are_built(builds: Builds, tmp_path: Path) -> None:
+    header, own = tmp_path / "else where.hpp", tmp_path / "own.cpp"
+    header.write_text("// first")
+    # Not in quotes, so that the model's hash does not know the file.
+    own.write_text(f'#include <{header}>\n#include "source.hpp"\n// defines on_device() and make()\n')
     experiment = tmp_path / "own.toml"
     text = SINE.read_text().replace('kind = "sine"', 'kind = "folder"\npath = "."\nsource = "own.cpp"')
     experiment.write_text(text)
     builds.write(experiment)
+    assert builds.built_again()
+    assert not builds.built_again()
+    for change in (header, own):
+        change.write_text(change.read_text() + "\n")
+        assert builds.built_again()
+        assert not builds.built_again()
+    own.write_text(own.read_text() + "#include <nowhere.hpp>\n")  # PlatformIO says what is wrong
     assert builds.built_again()
     assert builds.built_again()
