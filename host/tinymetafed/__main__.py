@@ -4,7 +4,7 @@ import gc
 import sys
 
 INTERRUPTED = 130  # the exit code of a command that Ctrl-C has ended
-_FEW_CYCLES = 50_000  # objects until Python looks for cycles: with its 700, that is a tenth of a short command
+_FEW_CYCLES = 200_000  # objects until Python looks for cycles: with its 700, that is a tenth of a short command
 
 
 def main() -> None:
@@ -15,7 +15,10 @@ def main() -> None:
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
         sys.exit(INTERRUPTED)
-    command_line(prog_name="tinymetafed")
+    try:
+        command_line(prog_name="tinymetafed")
+    finally:
+        gc.freeze()  # the process ends: what its last look for cycles would find is freed with it
 
 
 if __name__ == "__main__":
