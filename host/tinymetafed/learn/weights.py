@@ -90,4 +90,4 @@ def local_start(manifest: ModelManifest, kind: str, scale: float) -> dict[str, F
 
 def sha256(weights: Floats) -> str:
     """SHA-256 of the weights as little-endian float32 in manifest order."""
-    return hashlib.sha256(weights.astype("<f4").tobytes()).hexdigest()
+    return hashlib.sha256(weights.astype("<f4").data).hexdigest()

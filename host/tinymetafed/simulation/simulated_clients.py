@@ -88,7 +88,7 @@ class SimulatedClients:
     ) -> list[Served[Sparse]]:
         """See Clients."""
         strategy, recipe = self._strategy, self._recipe
-        download = strategy.download(weights)
+        download = strategy.downloaded(weights)
         received = downlink.decode(download, strategy.n_global)
         samples = self._samples(clients, round_, recipe.phases)
         taking_part = TrainingClients(
@@ -172,7 +172,7 @@ class SimulatedClients:
         keep: bool,
     ) -> list[Adapted]:
         strategy, recipe = self._strategy, self._strategy.adaptation_recipe(count)
-        received = downlink.decode(strategy.download(weights), strategy.n_global)
+        received = downlink.decode(strategy.downloaded(weights), strategy.n_global)
         adapted = []
         size = self._kernels.threads * self._kernels.lanes
         for group in (clients[i : i + size] for i in range(0, len(clients), size)):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from functools import lru_cache
+from typing import final
 
 import numpy as np
 
@@ -21,6 +23,7 @@ from ..codecs.delta import Sparse
 from ..server_optimiser import ServerState
 from ..weights import Floats
 
+_AT_ONCE = 512  # numbers of clients that are drawn at once
 _REMEDY = "set strategy.output_clamp = 1.0, or lower strategy.global_learning_rate"
 
 
@@ -73,6 +76,7 @@ class Strategy(ABC):
         ]
         self._least = len(manifest.layer_ends) if self.selection == Selection.LAYER else 1
         self._tensors = [tensor.size for tensor in manifest.global_tensors]
+        self._downloaded: tuple[bytes, list[downlink.Segment]] | None = None  # the latest weights, and how they travel
 
     @abstractmethod
     def training(self) -> tuple[Phase, ...]:
@@ -201,6 +205,14 @@ class Strategy(ABC):
         except ValueError as error:
             raise Diverged(f"training diverged: {error}", _REMEDY) from None
 
+    @final
+    def downloaded(self, weights: Floats) -> list[downlink.Segment]:
+        """``download``, encoded once for the check of a round's weights and for the round after it. Raises Diverged."""
+        content = weights.tobytes()
+        if self._downloaded is None or self._downloaded[0] != content:
+            self._downloaded = content, self.download(weights)
+        return self._downloaded[1]
+
     def alpha(self, round_: int) -> np.float32:
         """The server's learning rate α in a round, from the schedule in [strategy].
 
@@ -269,7 +281,21 @@ def choose_clients(seed: int, round_: int, count: int, of: int) -> list[int]:
         # As many draws as are expected to find the rest: each finds a new client with probability (of - found) / of.
         left = of - count + 0.5
         drawn = max(lacking, round(of * math.log((lacking + left) / left)))
-        words, _ = prng.draw(seed, 0, round_, Stream.CLIENT_CHOICE, np.arange(attempts, attempts + drawn, dtype=np.uint32))
+        chosen.update(dict.fromkeys(_below(seed, round_, of, attempts, drawn)))
         attempts += drawn
-        chosen.update(dict.fromkeys((words.astype(np.uint64) * of >> 32).tolist()))
     return list(chosen)[:count]
+
+
+def _below(seed: int, round_: int, of: int, first: int, count: int) -> list[int]:
+    """Numbers from 0 to ``of`` - 1, of the round's draws ``first`` and following."""
+    rounds = max(1, _AT_ONCE // count)
+    return _of_rounds(seed, round_ // rounds * rounds, rounds, of, first, count)[round_ % rounds]
+
+
+@lru_cache(maxsize=2)  # of short rounds many are drawn at once, for which NumPy needs as long as for one
+def _of_rounds(seed: int, round_: int, rounds: int, of: int, first: int, count: int) -> list[list[int]]:
+    indices = np.arange(first, first + count, dtype=np.uint32) | np.uint32(Stream.CLIENT_CHOICE << prng.INDEX_BITS)
+    numbers = np.arange(round_, round_ + rounds, dtype=np.int64).clip(max=prng.LARGEST).astype(np.uint32)
+    words, _ = prng.threefry((seed, 0), numbers[:, None], indices)
+    below: list[list[int]] = (words.astype(np.uint64) * np.uint64(of) >> np.uint64(32)).tolist()
+    return below
