@@ -23,9 +23,10 @@ from ..learn.weights import local_start
 from ..wire.frame import encode
 from ..wire.messages import fixed_on_wire, masked_entries
 from .batches import Batch
+from .client_rounds import ClientRound, TrainingClients
 from .compilation import BOARD
 from .downloads import Downloads
-from .kernels import ClientKernels, ClientRound, SentMessages, TrainingClients
+from .kernels import ClientKernels, SentMessages
 
 URL = "simulation"  # the device's URL in the journal
 
