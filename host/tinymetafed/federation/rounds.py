@@ -25,6 +25,8 @@ from .quorum import Late, Returned
 from .standing import Guard, Measure
 from .sums import Share, trained_as_sum
 
+_INDEX, _VALUE = np.dtype("<i8"), np.dtype("<f4")  # of a delta's digest
+
 
 @dataclass(frozen=True)
 class Contribution(StrictJson):
@@ -131,7 +133,7 @@ def rounds(
         server = server_optimiser.averaged(server, moved, index, averaged_from)
         for board, why in aside.items():
             clients.exclude(board, why)
-        difference = moved.astype(np.float64) - weights
+        difference = np.subtract(moved, weights, dtype=np.float64)
         change = math.sqrt(difference.dot(difference))
         weights = moved
         yield Round(
@@ -242,8 +244,8 @@ def _check_update(moved: object, size: int, round_: int) -> None:
 
 def digest(delta: Sparse) -> str:
     """SHA-256 of a delta: its indices as little-endian int64, then its values as little-endian float32."""
-    content = hashlib.sha256(delta.indices.astype("<i8").data)
-    content.update(delta.values.astype("<f4").data)
+    content = hashlib.sha256(np.ascontiguousarray(delta.indices, _INDEX).data)
+    content.update(np.ascontiguousarray(delta.values, _VALUE).data)
     return content.hexdigest()
 
 
