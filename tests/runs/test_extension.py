@@ -85,6 +85,8 @@ def test_what_cannot_be_extended_is_refused(copy: Path, tmp_path: Path) -> None:
     [
         (["run.seed=2"], "only run.rounds may change"),
         (["run.rounds=many"], "expected a whole number of rounds"),
+        (["run.rounds=" + 5_000 * "9"], "expected a whole number of rounds"),
+        (["run.rounds=２０００"], "expected a whole number of rounds"),
         (["run.rounds=3"], "12 rounds are trained already"),
     ],
 )

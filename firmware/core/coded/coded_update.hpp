@@ -11,6 +11,7 @@
 #include <cstdint>
 
 #include "bytes.hpp"
+#include "coded/pulled_update.hpp"
 #include "coded/value_code.hpp"
 #include "delta_codec.hpp"
 #include "protocol.hpp"
@@ -44,32 +45,11 @@ class CodedUpdate {
     return status;
   }
 
-  // Answers PullCoded. `is_frozen`: the cycle `token` has trained, and `delta` has selected its entries, `delta_at(i)`. `detail`
-  // becomes that of a refusal. `is_pulled` becomes true once the last entry is encoded.
+  // Answers PullCoded, as answer_pull says.
   template <typename Encoder, typename DeltaAt>
   Status answer(uint8_t type, const uint8_t* payload, size_t size, Writer& out, uint32_t& detail, bool is_frozen, uint32_t token,
                 Encoder& delta, DeltaAt delta_at, bool& is_pulled) {
-    if (type != protocol::PullCoded::kType) return Status::kUnknownType;
-    protocol::PullCoded request;
-    if (const Status status = protocol::parse(payload, size, request); status != Status::kOk) return status;
-    if (!is_frozen) return Status::kBadState;
-    detail = token;
-    if (request.token != token) return Status::kBadToken;
-    detail = delta.count();
-    if (request.rank >= delta.count()) return Status::kBadOffset;
-    detail = 0;
-    // The entries are encoded in the answer itself; the head before them is written last, as it says how many there are.
-    uint8_t* const start = out.reserve(Message::kFixedSize);
-    Message header;
-    size_t data_size = 0;
-    const Status status =
-        encode(delta, delta_at, request.rank, header, start + Message::kFixedSize, out.left(), data_size);
-    if (status != Status::kOk) return status;
-    Writer head(start, Message::kFixedSize);
-    header.write_head(head);
-    out.reserve(data_size);
-    if (header.rank + header.count == delta.count()) is_pulled = true;
-    return Status::kOk;
+    return answer_pull<protocol::PullCoded>(*this, type, payload, size, out, detail, is_frozen, token, delta, delta_at, is_pulled);
   }
 
   // Writes to `data` as many entries as fit, from `rank` on, and fills `header` except for its data.

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 import tinymetafed as tmf
+from tinymetafed_codegen.whole_numbers import whole_number
 
 from .gateway_command import CertificatesOption, GatewaysOption, SecretOption, SuperlinkOption, gateways_of, words_of
 from .live_commands import LiveAtOption, LiveOption, served
@@ -190,9 +191,9 @@ def _rounds_of_resumed(set_: Sequence[str] | None, out: Path | None) -> int | No
             raise tmf.UsageError(
                 f"--resume continues a run as it was begun; only run.rounds may change, to extend it; leave --set {given} out"
             )
-        if not (text.isascii() and text.strip().isdecimal()):
+        rounds = whole_number(text.strip())
+        if rounds is None:
             raise tmf.UsageError(f"--set {given}: expected a whole number of rounds, for instance run.rounds=2000")
-        rounds = int(text)
     if out is not None:
         raise tmf.UsageError("--resume continues a run as it was begun, in its own folder; leave --out out")
     return rounds

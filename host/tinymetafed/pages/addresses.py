@@ -10,6 +10,7 @@ import sys
 from dataclasses import dataclass
 
 from tinymetafed_codegen.errors import UsageError
+from tinymetafed_codegen.whole_numbers import whole_number
 
 HOST, PORT = "127.0.0.1", 8765
 _FORM = re.compile(r"(?P<host>\[[0-9A-Fa-f:.%]+\]|[^:\[\]\s/]*)(?::(?P<port>[0-9]{1,5}))?")
@@ -45,7 +46,7 @@ class Address:
 
 def parse_address(text: str) -> Address:
     """Reads ADDRESS, ADDRESS:PORT or PORT; "" is this machine alone. Raises UsageError."""
-    if text.isascii() and text.isdecimal():
+    if whole_number(text) is not None:
         text = f":{text}"
     found = _FORM.fullmatch(text)
     port = None if found is None or found["port"] is None else int(found["port"])
