@@ -178,7 +178,7 @@ def test_measurements_are_written_and_drawn(tmp_path: Path) -> None:
         {"n": ArenaBytes(1_100, 1_010, 1_000)},
         (sample, counted),
         CommandCost(0.25, 0.5, 0.1),
-        RunCost(14.2, 23.0, 0.9, 25.6, 2.0, 0.2, 2.1, 1.0),
+        RunCost(14.2, 23.0, 0.9, 25.6, 2.0, 0.2, 0.5, 0.5, 0.3, 2.1, 1.0),
         SeedCost(8, 100.0, 130.0, 500.0),
         SuiteCost(480.0, 3_000, 2, 0.5),
         {"mps2": 9.6},
@@ -220,7 +220,12 @@ def test_measurements_are_written_and_drawn(tmp_path: Path) -> None:
     assert reached["`make demo` after the set-up: seconds"][:3] == ["66", "14", "≤ 30"]
     assert reached["`make test`: minutes"][1:3] == ["8.0", "≤ 10"]
     assert reached["omniglot: 8 seeds in lanes, times as fast as one after the other"][:3] == ["1", "5.0", "≥ 1.9"]
-    assert reached["`simulate examples/sine.toml`: % of processor time outside of compiled kernels"][1] == "90"
+    assert reached["`simulate examples/sine.toml`: % of processor time outside of compiled kernels"][1:4] == [
+        "90",
+        "≤ 50",
+        "60",
+    ]
+    assert reached["`simulate examples/sine.toml`: seconds of processor time"][1] == "2.00"
     assert rows(text, "| net | vector unit") == [["sine", "avx2", "8", "4.0", "12.0"]]
     assert rows(text, "| wire types") == [["i8 both ways", "1,234", "567", "0.50", "0.75"]]
     assert "| weights in | all | every round | every 16 rounds |" in text

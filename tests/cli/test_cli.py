@@ -61,7 +61,7 @@ def test_help_explains_each_command(command: Command, arguments: list[str], word
 
 def test_the_help_waits_for_no_large_library() -> None:
     """Its import of NumPy and of an experiment's classes would take three times as long as the rest of the command."""
-    code = "import sys, typer; from tinymetafed import cli; typer.main.get_command(cli.app); print(*sys.modules)"
+    code = "import sys, typer; from tinymetafed import cli; typer.main.get_command(cli.application()); print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert "tinymetafed.cli" in loaded
     assert {"numpy", "jinja2", "tinymetafed_codegen.spec"} & set(loaded) == set()

@@ -17,7 +17,8 @@ from tinymetafed.learn.weights import initial
 from tinymetafed.runs import training
 from tinymetafed.runs.setup import set_up
 from tinymetafed.runs.store import read_run
-from tinymetafed.simulation.kernels import ClientRound, TrainingClients, open_kernels
+from tinymetafed.simulation.client_rounds import ClientRound, TrainingClients
+from tinymetafed.simulation.kernels import open_kernels
 from tinymetafed.wire.frame import encode
 from tinymetafed.wire.messages import tail_capacity
 from tinymetafed_codegen.optional_messages.coded_messages import CodedDelta, ValueCoding

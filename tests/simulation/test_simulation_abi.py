@@ -14,8 +14,9 @@ from small_runs import SINE, sine
 
 from tinymetafed.runs.setup import design_of
 from tinymetafed.simulation.batches import Batch
+from tinymetafed.simulation.client_rounds import ClientRound, TrainingClients
 from tinymetafed.simulation.compilation import compile_kernels
-from tinymetafed.simulation.kernels import ClientRound, Kernels, TrainingClients, open_kernels
+from tinymetafed.simulation.kernels import Kernels, open_kernels
 from tinymetafed.simulation.vector_units import vector_units
 from tinymetafed_codegen.abi import simulation_abi as abi
 from tinymetafed_codegen.abi import simulation_abi_cpp

@@ -17,7 +17,8 @@ from tinymetafed.learn.strategies.interface import choose_clients
 from tinymetafed.learn.weights import Floats, initial
 from tinymetafed.runs.setup import Setup, set_up
 from tinymetafed.simulation.batches import Batch
-from tinymetafed.simulation.kernels import ClientRound, Kernels, SentMessages, TrainingClients, open_kernels
+from tinymetafed.simulation.client_rounds import ClientRound, TrainingClients
+from tinymetafed.simulation.kernels import Kernels, SentMessages, open_kernels
 from tinymetafed.wire.frame import encode
 from tinymetafed.wire.messages import tail_capacity
 from tinymetafed_codegen import protocol

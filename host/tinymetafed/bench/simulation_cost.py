@@ -23,8 +23,9 @@ from ..learn.strategies.interface import choose_clients
 from ..learn.weights import Floats, initial, local_start
 from ..runs.setup import measured_design
 from ..simulation.batches import Batch
+from ..simulation.client_rounds import ClientRound, TrainingClients
 from ..simulation.compilation import BOARD, compile_kernels
-from ..simulation.kernels import ClientRound, Kernels, TrainingClients
+from ..simulation.kernels import Kernels
 from ..simulation.vector_units import VectorUnit, choose
 from . import BenchError, peer_rounds, synthetic_samples
 from .kernel_cost import TEXTBOOK, TEXTBOOK_OPS

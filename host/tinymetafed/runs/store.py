@@ -50,7 +50,8 @@ class RunStore:
 
     Rounds that end within ``hold_seconds`` of the last commit share a transaction, so a crash loses at most so much finished
     work. Any other entry, ``read`` and the end of the run commit it too. With 0 each round has a transaction of its own.
-    Rounds are in the file alone, so that a long run does not take more and more memory; the few other entries in memory too.
+    Rounds are in the file alone, until they are read, so that a long run does not take more and more memory; the few other
+    entries in memory too.
     """
 
     def __init__(self, path: Path, database: sqlite3.Connection, warning: str = "") -> None:
@@ -59,6 +60,7 @@ class RunStore:
         self.hold_seconds = 0.0
         self._database = database
         self._others: list[Entry] = []  # all entries but rounds
+        self._rounds: list[Entry] = []  # those that ``read`` has read; they are committed
         self._count = 0  # of all entries
         self._chain = ""
         self._committed = 0, 0, ""  # numbers of others and of all, and the last one's hash, at the last commit
@@ -138,6 +140,7 @@ class RunStore:
         self._latest, self._best, self._server, self._chain = found.weights, found.best, found.server, found.chain
         self._evaluating = found.evaluating
         self._others = [entry for entry in found.entries if not isinstance(entry, RoundEntry)]
+        self._rounds = [entry for entry in found.entries if isinstance(entry, RoundEntry)]
         self._count = len(found.entries)
         self._committed = len(self._others), self._count, self._chain
         return RunData.of(self.path, found)
@@ -146,9 +149,11 @@ class RunStore:
         """Commits and returns the content as it was written; it was verified when the file was opened. Raises StoreError."""
         self.commit()
         with named(self.path, "cannot be read: {}; " + RESTORE):
-            written = self._database.execute("SELECT content FROM journal WHERE kind = 'round' ORDER BY number")
-            rounds = [from_json("round", content) for (content,) in written]
-        content = StoreContent([*self._others, *rounds], self._latest, self._best, self._server, self._chain, self._evaluating)
+            written = "SELECT content FROM journal WHERE kind = 'round' ORDER BY number LIMIT -1 OFFSET ?"
+            added = self._database.execute(written, (len(self._rounds),))
+            self._rounds += [from_json("round", content) for (content,) in added]
+        entries = [*self._others, *self._rounds]
+        content = StoreContent(entries, self._latest, self._best, self._server, self._chain, self._evaluating)
         return RunData.of(self.path, content)
 
     @property
