@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from tinymetafed.cli import app
+from tinymetafed.cli import application
 from tinymetafed.wire.frame import Decoder
 from tinymetafed_codegen import protocol
 
@@ -234,7 +234,7 @@ def command_fault(command: str, environments: Set[str] = frozenset()) -> str:
 @cache
 def command_line() -> object:
     """The command `tinymetafed`, whose making takes longer than to parse with it."""
-    return typer.main.get_command(app)
+    return typer.main.get_command(application())
 
 
 def tinymetafed_fault(arguments: list[str]) -> str:

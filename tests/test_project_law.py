@@ -222,7 +222,7 @@ def test_the_command_line_uses_the_public_api_and_nothing_below_it() -> None:
 def test_an_import_from_a_higher_floor_is_found() -> None:
     assert breaks_floors("learn", "devices") and breaks_floors("devices", "simulation") and breaks_floors("learn", "wire")
     assert not breaks_floors("devices", "learn") and not breaks_floors("runs", "devices")
-    assert ("host/tinymetafed/runs/sites.py", "runs", "devices") in host_imports()
+    assert ("host/tinymetafed/runs/device_site.py", "runs", "devices") in host_imports()
 
 
 def test_dictionaries_of_anything_are_few() -> None:

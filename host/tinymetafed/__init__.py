@@ -68,10 +68,11 @@ if TYPE_CHECKING:
     from .api.progress import ProgressEvent, ProgressOption, watching
     from .api.run_handle import Run, compare, open_run
     from .api.run_history import History
+    from .api.simulated_runs import simulate
     from .api.starting import import_model, monitor, new_project
     from .api.terminal import Terminal
     from .api.this_machine import board, examine, example, missing_tools
-    from .api.training_runs import resume, simulate, train
+    from .api.training_runs import resume, train
     from .api.tuning import Tuning, budget_of, tune
     from .api.watching_runs import RunState, live, run_states
     from .api.whole_runs import new_run_folder
@@ -196,10 +197,11 @@ _WHERE = {
     ),
     ".api.run_handle": ("Run", "compare", "open_run"),
     ".api.run_history": ("History",),
+    ".api.simulated_runs": ("simulate",),
     ".api.starting": ("import_model", "monitor", "new_project"),
     ".api.this_machine": ("board", "examine", "example", "missing_tools"),
     ".api.terminal": ("Terminal",),
-    ".api.training_runs": ("resume", "simulate", "train"),
+    ".api.training_runs": ("resume", "train"),
     ".api.tuning": ("Tuning", "budget_of", "tune"),
     ".api.watching_runs": ("RunState", "live", "run_states"),
     ".api.whole_runs": ("new_run_folder",),

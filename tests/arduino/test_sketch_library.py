@@ -29,7 +29,8 @@ from tinymetafed.learn.weights import initial
 from tinymetafed.projects import new
 from tinymetafed.runs.exported_weights import library_design, trained
 from tinymetafed.simulation.batches import Batch
-from tinymetafed.simulation.kernels import ClientRound, TrainingClients, open_kernels
+from tinymetafed.simulation.client_rounds import ClientRound, TrainingClients
+from tinymetafed.simulation.kernels import open_kernels
 from tinymetafed.wire.frame import Decoder, encode
 from tinymetafed_codegen.board import boards
 from tinymetafed_codegen.design import Design

@@ -162,6 +162,7 @@ def test_measurements_are_written_and_drawn(tmp_path: Path) -> None:
         us_per_client_step=1.5, lanes=8, isa="avx2", threads=1, one_thread_us=1.5, speedup=None, speedup_idle=None,
         single_us=6.0, round_us=12.0, coding_percent=25.0, textbook_us=18.0, ratio=12.0,
         cpu_us=1.5, peers={"JAX": 6.0}, peak_percent=40.0, weights_percent=80.0, many=ManyClients(100_000, 1.0, 10.0, 5, 6),
+        lacking=("PyTorch",),
     )  # fmt: skip
     wire = WireCost(
         source="a net", baud=115200, turn_around_seconds=0.016, bulk=[LineShare(256, 0.9, 0.8)],
@@ -222,9 +223,10 @@ def test_measurements_are_written_and_drawn(tmp_path: Path) -> None:
         {"n": ArenaBytes(1_100, 1_010, 1_000)},
         (sample, counted),
         CommandCost(0.25, 0.5, 0.1),
-        RunCost(14.2, 23.0, 0.9, 25.6, 2.0, 0.2, 2.1, 1.0),
+        RunCost(14.2, 23.0, 0.9, 25.6, 2.0, 0.2, 0.5, 0.5, 0.3, 2.1, 1.0),
         SeedCost(8, 100.0, 130.0, 500.0),
         SuiteCost(480.0, 3_000, 2, 0.5),
+        {"mps2": 9.6},
     )
     figures = Costs("mps2", "-Os", {"n": levels}, grid, {"sine": simulated}, wire, "gcc 1", *shown)
     document, picture = costs.write(figures, tmp_path)
@@ -242,6 +244,17 @@ def test_measurements_are_written_and_drawn(tmp_path: Path) -> None:
     reached = {row[1]: row[2:] for row in rows(text, "| area | what")}
     assert reached["adapting n: instructions, of whole steps with today's kernels"] == ["1", "0.40", "≤ 0.5", "0.03", "", ""]
     assert reached["update of n, P = 25: bytes, of indices + adaptive entropy"][:4] == ["1.25 (packed)", "1.10", "≤ 1.15", "1"]
+    received = {
+        board: f"a byte on the line to an emulated `{board}`: µs of the emulator's processor time"
+        for board in ("mps2", "esp32isa")
+    }
+    assert [reached[what][:3] for what in received.values()] == [["50", "10", ""], ["44", targets.NOT_MEASURED, "≤ 13"]]
+    # What this machine could not measure is said, not left out.
+    assert (
+        reached["sine: times as fast as PyTorch"][1] == reached["update of omniglot: bytes, of indices + adaptive entropy"][1]
+    )
+    assert reached["sine: times as fast as PyTorch"][1] == targets.NOT_MEASURED
+    assert "`make bench DATA=FOLDER`" in reached["update of omniglot: bytes, of indices + adaptive entropy"][-1]
     assert reached["f16 download by difference, every round: of all weights"] == ["1", "0.24", "≤ 0.3", "", "", ""]
     peak = reached["sine: % of the multiply-adds of one core without fused ones"]
     assert peak[:4] == ["45–53", "40", "≥ 62", "50"] and peak[5].startswith("2.5x away")
@@ -252,7 +265,12 @@ def test_measurements_are_written_and_drawn(tmp_path: Path) -> None:
     assert reached["`make demo` after the set-up: seconds"][:3] == ["66", "14", "≤ 30"]
     assert reached["`make test`: minutes"][1:3] == ["8.0", "≤ 10"]
     assert reached["omniglot: 8 seeds in lanes, times as fast as one after the other"][:3] == ["1", "5.0", "≥ 1.9"]
-    assert reached["`simulate examples/sine.toml`: % of processor time outside of compiled kernels"][1] == "90"
+    assert reached["`simulate examples/sine.toml`: % of processor time outside of compiled kernels"][1:4] == [
+        "90",
+        "≤ 50",
+        "60",
+    ]
+    assert reached["`simulate examples/sine.toml`: seconds of processor time"][1] == "2.00"
     assert rows(text, "| net | vector unit") == [["sine", "avx2", "8", "4.0", "12.0"]]
     assert rows(text, "| wire types") == [["i8 both ways", "1,234", "567", "0.50", "0.75"]]
     assert "| weights in | all | every round | every 16 rounds |" in text

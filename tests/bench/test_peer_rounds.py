@@ -9,7 +9,8 @@ from small_runs import OMNIGLOT, SINE, omniglot, sine
 from tinymetafed.bench import peer_rounds, simulation_cost
 from tinymetafed.learn.codecs.delta import Sparse
 from tinymetafed.runs.setup import design_of
-from tinymetafed.simulation.kernels import ClientRound, open_kernels
+from tinymetafed.simulation.client_rounds import ClientRound
+from tinymetafed.simulation.kernels import open_kernels
 from tinymetafed_codegen import graph
 from tinymetafed_codegen.protocol import Recipe
 from tinymetafed_codegen.spec import Experiment

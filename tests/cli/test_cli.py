@@ -61,10 +61,33 @@ def test_help_explains_each_command(command: Command, arguments: list[str], word
 
 def test_the_help_waits_for_no_large_library() -> None:
     """Its import of NumPy and of an experiment's classes would take three times as long as the rest of the command."""
-    code = "import sys, typer; from tinymetafed import cli; typer.main.get_command(cli.app); print(*sys.modules)"
+    code = "import sys, typer; from tinymetafed import cli; typer.main.get_command(cli.application()); print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert "tinymetafed.cli" in loaded
     assert {"numpy", "jinja2", "tinymetafed_codegen.spec"} & set(loaded) == set()
+
+
+def test_a_known_command_is_made_alone() -> None:
+    def made(*words: str) -> tuple[int, int]:
+        app = cli.application(words)
+        benches = [group.typer_instance for group in app.registered_groups]
+        return len(app.registered_commands), sum(len(each.registered_commands) for each in benches if each is not None)
+
+    everything = len(cli.COMMANDS), len(cli.BENCH_COMMANDS)
+    assert made("simulate", "file.toml") == (1, 0)
+    assert made("bench", "wire") == (0, 1) and made("bench") == (0, everything[1])
+    for words in ((), ("--help",), ("simulat",), ("bench", "wir")):
+        assert made(*words)[1] == everything[1], words
+    assert made() == made("simulat") == everything
+
+
+def test_a_simulation_waits_for_no_devices() -> None:
+    """They have ports, TLS, gateways and their messages, whose import takes a tenth of a short simulation."""
+    code = "import sys; from tinymetafed import Run, load, simulate; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert "tinymetafed.simulation.kernels" in loaded
+    foreign = ("tinymetafed.devices.", "tinymetafed.gateways", "serial", "ssl")
+    assert [name for name in loaded if name.startswith(foreign)] == []
 
 
 def test_python_m_tinymetafed_runs_the_command(tmp_path: Path) -> None:

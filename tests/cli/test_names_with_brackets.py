@@ -75,7 +75,7 @@ def helps(command: click.Command) -> Iterator[str]:
 
 def test_helps_show_the_sections_that_they_name() -> None:
     """A section such as [augment] is no markup: markup is left out of what is printed."""
-    texts = list(helps(get_command(cli.app)))
+    texts = list(helps(get_command(cli.application())))
     assert len(texts) > 200 and any("\\[augment]" in text for text in texts)
     for text in texts:
         assert Text.from_markup(text).plain == text.replace("\\[", "[")

@@ -145,7 +145,7 @@ def test_a_shell_completes_commands(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("_TINYMETAFED_COMPLETE", "complete_bash")
     monkeypatch.setenv("COMP_WORDS", "tinymetafed sim")
     monkeypatch.setenv("COMP_CWORD", "1")
-    assert CliRunner().invoke(cli.app, [], prog_name="tinymetafed").output.split() == ["simulate"]
+    assert CliRunner().invoke(cli.application(), [], prog_name="tinymetafed").output.split() == ["simulate"]
 
 
 def test_ctrl_c_that_a_library_makes_an_error_of_its_own_ends_a_command(monkeypatch: pytest.MonkeyPatch) -> None:

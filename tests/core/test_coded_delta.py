@@ -74,8 +74,10 @@ def test_other_selections_are_coded_alike(
         ([0.0, 0.0], ValueCoding.SIGNS, "0" * 24 + "0000000" "0"),
         # levels 127 and -126: least 126, then 1 above it in unary with a sign, and 0 above it with a sign
         ([127.0, -126.0], ValueCoding.RICE_0, "0" * 24 + "0111111" "100" "01" "0000"),
-        # levels 127 and 0: least 0, 24 ones, 127 in 7 bits and a sign; then a bit for each zero, which has no sign
-        ([127.0] + [0.0] * 42, ValueCoding.RICE_0, "0" * 31 + "1" * 31 + "0" * 50),
+        # levels 127, 0 and 1: least 0, 24 ones, 127 in 7 bits and a sign; a bit for each zero, which has no sign; ones
+        ([127.0] + [0.0] * 20 + [1.0] * 22, ValueCoding.RICE_0, "0" * 31 + "1" * 31 + "0" * 21 + "100" * 22 + "000"),
+        # levels 127 and 0: least 0; 126 >> 6 and one more one, the low bits of 126 and a sign; then a bit for each zero
+        ([127.0] + [0.0] * 42, ValueCoding.APART_6, "0" * 31 + "110" "011111" "0" + "0" * 47),
         ([127.0, -1.0], ValueCoding.PACKED, "0" * 24 + "11111110" "11111111"),
     ],
 )  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +15,7 @@ from tinymetafed_codegen.design import design
 from tinymetafed_codegen.locate import find
 
 SINE = find("examples/sine.toml")
+RUN = subprocess.run
 
 
 class Builds:
@@ -29,7 +31,9 @@ class Builds:
         made = design(spec.load(experiment), boards.load("native"), str(experiment))
         emit.write(made, self.generated, "a test")
 
-    def run(self, command: list[str], *, env: dict[str, str], **_: object) -> subprocess.CompletedProcess[bytes]:
+    def run(self, command: list[str], *, env: dict[str, str] | None = None, **keys: Any) -> subprocess.CompletedProcess[Any]:
+        if env is None:  # asks a compiler
+            return RUN(command, **keys)
         self.count += 1
         if not self.fail:
             program = Path(env["PLATFORMIO_BUILD_DIR"]) / "native" / "firmware.elf"
@@ -90,6 +94,22 @@ def test_another_compiler_builds_again(builds: Builds, tmp_path: Path, monkeypat
     assert builds.built_again()
 
 
+@pytest.mark.parametrize("changed", ["cc1plus", "ld", "libc.a", "libstdc++.a"])
+def test_a_part_of_the_compiler_that_has_changed_builds_again(
+    builds: Builds, changed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A compiler says where its parts are; here one is in a folder of the test's."""
+    part, real = tmp_path / changed, build_inputs._of_gcc
+    part.write_text("first")
+    monkeypatch.setattr(
+        build_inputs, "_of_gcc", lambda compiler, kind, name: str(part) if name == changed else real(compiler, kind, name)
+    )
+    assert builds.built_again()
+    assert not builds.built_again()
+    part.write_text("second one")
+    assert builds.built_again()
+
+
 def test_a_program_that_is_gone_or_changed_is_built(builds: Builds, tmp_path: Path) -> None:
     (program,) = (tmp_path / "build").rglob("firmware.elf")
     program.write_bytes(b"another")
@@ -108,11 +128,21 @@ def test_a_build_that_failed_is_repeated(builds: Builds) -> None:
     assert builds.built_again()  # the failed build may have replaced parts
 
 
-def test_a_users_source_is_left_to_platformio(builds: Builds, tmp_path: Path) -> None:
-    (tmp_path / "own.cpp").write_text((find("firmware") / "app" / "source_sine.cpp").read_text())
+def test_a_users_source_and_all_that_it_includes_are_built(builds: Builds, tmp_path: Path) -> None:
+    header, own = tmp_path / "else where.hpp", tmp_path / "own.cpp"
+    header.write_text("// first")
+    # Not in quotes, so that the model's hash does not know the file.
+    own.write_text(f'#include <{header}>\n#include "source.hpp"\n// defines on_device() and make()\n')
     experiment = tmp_path / "own.toml"
     text = SINE.read_text().replace('kind = "sine"', 'kind = "folder"\npath = "."\nsource = "own.cpp"')
     experiment.write_text(text)
     builds.write(experiment)
+    assert builds.built_again()
+    assert not builds.built_again()
+    for change in (header, own):
+        change.write_text(change.read_text() + "\n")
+        assert builds.built_again()
+        assert not builds.built_again()
+    own.write_text(own.read_text() + "#include <nowhere.hpp>\n")  # PlatformIO says what is wrong
     assert builds.built_again()
     assert builds.built_again()

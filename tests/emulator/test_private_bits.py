@@ -13,7 +13,8 @@ from tinymetafed.learn.codecs import delta
 from tinymetafed.learn.strategies import open_strategy
 from tinymetafed.runs import training
 from tinymetafed.runs.setup import design_of, set_up
-from tinymetafed.simulation.kernels import ClientRound, TrainingClients, open_kernels
+from tinymetafed.simulation.client_rounds import ClientRound, TrainingClients
+from tinymetafed.simulation.kernels import open_kernels
 from tinymetafed_codegen.protocol import Configure, Dtype, Fetch, Predict, Program, Recipe, Selection, Status
 
 EXPERIMENT = PRIVATE["private"]

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from with_tensorflow import agree, needs_tensorflow
 
 import tinymetafed as tmf
-from tinymetafed.cli import app
+from tinymetafed.cli import application
 from tinymetafed.devices.link.link_errors import DeviceRefused
 from tinymetafed.devices.running import running
 from tinymetafed.learn.tasks import HELD_OUT, DataError
@@ -251,7 +251,7 @@ def test_boards_that_make_their_samples_need_no_numbers(file: Path) -> None:
 def test_check_codegen_and_the_run_say_what_a_board_measures(file: Path, tmp_path: Path) -> None:
     (note,) = [note for note in tmf.check(file).notes if "running" in note]
     assert note == prepared(file).task.notes[-1] and "mean 0 and variance 1" in note and "never leave the board" in note
-    said = CliRunner().invoke(app, ["codegen", str(file), "--board", "mps2", "-o", str(tmp_path / "made")]).stdout
+    said = CliRunner().invoke(application(), ["codegen", str(file), "--board", "mps2", "-o", str(tmp_path / "made")]).stdout
     assert note[1:] in said
     header = (tmp_path / "made" / "model.hpp").read_text()
     local, whole, shared = (

@@ -19,7 +19,7 @@ from small_runs import Quiet, sine
 from typer.testing import CliRunner
 
 import tinymetafed as tmf
-from tinymetafed.cli import app
+from tinymetafed.cli import application
 from tinymetafed.devices.board_stores import run_number
 from tinymetafed.devices.device import Device
 from tinymetafed.devices.device_urls import DeviceUrlError, parse
@@ -270,7 +270,7 @@ def test_the_commands_of_the_page_run(tmp_path: Path, monkeypatch: pytest.Monkey
     (block,) = re.findall(r"(?ms)^```console\n(.*?)^```", find("docs/store.md").read_text(encoding="utf-8"))
     for line in block.splitlines():
         words = shlex.split(line.removeprefix("$ tinymetafed "))
-        done = CliRunner().invoke(app, words)
+        done = CliRunner().invoke(application(), words)
         assert done.exit_code == 0, done.output
     assert "its 10,000 erases last" in done.stdout
     assert (tmp_path / "flash" / "native-1.flash").is_file()

@@ -39,7 +39,8 @@ def digits(**keys: Any) -> Keywords:
 def check(task: Task, tasks: int, units: int) -> None:
     """The scores by unit are those of all samples, and add up to the scores by task."""
     adapted = guessed(task, tasks)
-    found = by_unit(task, adapted)
+    scores = ([task.score(outputs, each.test) for outputs in (each.before, each.after)] for each in adapted)
+    found = by_unit(task, adapted, *zip(*scores, strict=True))
     assert len(found) == len({unit.name for unit in found}) == units
     assert sum(unit.share for unit in found) == pytest.approx(1)
     mean = np.mean([task.score(each.after, each.test) for each in adapted])

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from tinymetafed.bench.uplink_cost import adaptive_bits
 from tinymetafed.learn.codecs import coded_delta
 from tinymetafed.learn.codecs.index_code import DeltaError, index_bits, packed
 from tinymetafed.learn.codecs.value_code import ValueCode, ValueCodeError
@@ -141,11 +142,13 @@ def _rice(number: int, parameter: int) -> str:
     width=st.integers(2, 8),
     count=st.integers(1, 200),
     spread=st.sampled_from([0.0, 0.3, 1.0, 4.0, 40.0]),
+    zeros=st.sampled_from([0.0, 0.6]),
 )
-def test_values_of_any_width_come_back(seed: int, width: int, count: int, spread: float) -> None:
+def test_values_of_any_width_come_back(seed: int, width: int, count: int, spread: float, zeros: float) -> None:
     draws = np.random.default_rng(seed)
     most = (1 << width - 1) - 1
     numbers = np.clip(np.rint(draws.normal(size=count) * spread + draws.integers(-3, 4)), -most, most).astype(np.int64)
+    numbers[draws.random(count) < zeros] = 0
     code = ValueCode.best(numbers, width)
     bits = code.write(numbers)
     assert bits.size == code.head_bits + code.lengths(numbers).sum() <= count * width
@@ -163,6 +166,8 @@ def test_values_of_any_width_come_back(seed: int, width: int, count: int, spread
 @example(raw=b"", count=1, coding=ValueCoding.SIGNS, width=8)
 @example(raw=b"\0", count=60, coding=ValueCoding.SIGNS, width=8)
 @example(raw=b"\xff" * 60, count=9, coding=ValueCoding.RICE_0, width=8)
+@example(raw=b"\xff" * 60, count=9, coding=ValueCoding.APART_6, width=7)
+@example(raw=b"\0" * 9, count=60, coding=ValueCoding.APART_3, width=8)
 def test_any_bits_are_refused_or_the_one_form_of_their_values(raw: bytes, count: int, coding: ValueCoding, width: int) -> None:
     bits = np.unpackbits(np.frombuffer(raw, np.uint8), bitorder="little")
     try:
@@ -202,3 +207,17 @@ def test_memory_does_not_grow_with_what_a_message_claims() -> None:
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert most < 4_000_000
+
+
+def test_an_update_of_all_weights_has_its_zeros_apart() -> None:
+    """Of most nets many weights do not change at all; with one Rice parameter for all, zeros would take as many low bits."""
+    draws = np.random.default_rng(8)
+    for share in (0.3, 0.6):
+        numbers = np.rint(draws.laplace(size=3000) * 12).clip(-127, 127).astype(np.int64)
+        numbers[draws.random(3000) < share] = 0
+        code = ValueCode.best(numbers, 8)
+        assert code.coding > ValueCoding.RICE_6 and code.coding < ValueCoding.SIGNS
+        assert code.write(numbers).size < 1.06 * adaptive_bits(numbers)
+        above = np.abs(numbers)
+        plain = min(int(np.where(above >> r < 24, (above >> r) + 1 + r, 31).sum()) for r in range(7))
+        assert code.write(numbers).size < 0.95 * (plain + np.count_nonzero(numbers))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from PIL import Image
 
 from tinymetafed.federation.meta_test import Group
 from tinymetafed.learn.tasks import HELD_OUT, DataError, Task
+from tinymetafed.learn.tasks import omniglot as omniglot_task
 from tinymetafed.learn.tasks.omniglot import Omniglot, find_archives, read_characters, shrink
 from tinymetafed.learn.tasks.omniglot_split import ROTATIONS, alphabet_of
 from tinymetafed_codegen.protocol import SampleSet
@@ -33,8 +34,17 @@ def task_of(data: Path, seed: int = 1, **keys: int) -> Omniglot:
     return Omniglot(OmniglotTask(kind="omniglot", **keys), data, seed)
 
 
+@pytest.fixture(autouse=True, scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Iterable[Path]:
+    """The folder of the cache of characters for this module."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(folder))
+        yield folder / "tinymetafed" / "characters"
+
+
 @pytest.fixture(scope="module")
-def omniglot() -> Omniglot:
+def omniglot(kept: Path) -> Omniglot:
     return task_of(DATA)
 
 
@@ -101,6 +111,25 @@ def test_inputs_are_levels_times_scale_exactly(omniglot: Omniglot) -> None:
     assert samples.inputs.dtype == np.float32 and samples.inputs.shape == (25, 28, 28, 1)
     np.testing.assert_array_equal(samples.inputs, samples.levels.astype(np.float32) * np.float32(samples.scale))
     assert samples.inputs.max() == 1
+
+
+def test_pictures_are_read_once_and_again_where_the_cache_is_damaged(
+    tmp_path: Path, kept: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = write_archive(tmp_path / SMALL1, characters(40))
+    read = list[object]()
+    monkeypatch.setattr(omniglot_task, "read_characters", lambda paths: (read.append(paths), read_characters(paths))[1])
+
+    def levels() -> bytes:
+        omniglot_task._characters_of.cache_clear()  # as in another process
+        return task_of(archive, ways=2, support=2, query=2, adapt=2)._characters.levels.tobytes()
+
+    before = set(kept.glob("*"))
+    first = levels()
+    (file,) = set(kept.glob("*")) - before
+    assert levels() == first and len(read) == 1
+    file.write_bytes(file.read_bytes()[:-100])
+    assert levels() == first and len(read) == 2
 
 
 # Split and classes

@@ -18,7 +18,8 @@ from tinymetafed.learn.codecs import delta
 from tinymetafed.learn.codecs.delta import Sparse
 from tinymetafed.learn.strategies import open_strategy
 from tinymetafed.runs.setup import design_of
-from tinymetafed.simulation.kernels import ClientRound, Kernels, TrainingClients, open_kernels
+from tinymetafed.simulation.client_rounds import ClientRound, TrainingClients
+from tinymetafed.simulation.kernels import Kernels, open_kernels
 from tinymetafed_codegen import spec
 from tinymetafed_codegen.board import boards
 from tinymetafed_codegen.design import design

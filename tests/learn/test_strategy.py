@@ -14,13 +14,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_runs import manifest, omniglot, sine
 
+from tinymetafed.learn import prng
 from tinymetafed.learn.codecs.delta import Sparse
 from tinymetafed.learn.strategies import StrategyError, TinyMetaFed, open_strategy
+from tinymetafed.learn.strategies.interface import choose_clients
 from tinymetafed.learn.strategies.own_strategy import OwnStrategy
 from tinymetafed_codegen import graph
 from tinymetafed_codegen.calls import BackwardCall
 from tinymetafed_codegen.ops import ClipNorm
-from tinymetafed_codegen.protocol import Dtype, SampleSet, Variant
+from tinymetafed_codegen.protocol import Dtype, SampleSet, Stream, Variant
 from tinymetafed_codegen.spec import SpecError, load
 
 
@@ -40,6 +42,40 @@ def test_clients_are_distinct_in_range_and_determined_by_seed_and_round(
     assert len(chosen) == len(set(chosen)) == taking_part
     assert all(0 <= client < clients for client in chosen)
     assert chosen == strategy(*keys, "run.rounds=7", "strategy.top_p=3", "task.support=4").clients(round, clients)
+
+
+@pytest.mark.parametrize(("count", "of"), [(1, 2), (900, 900), (5000, 5000), (20_000, 20_001), (9000, 10**6), (3, 2**32 - 1)])
+def test_clients_are_chosen_in_the_order_of_their_first_draws(count: int, of: int) -> None:
+    words, _ = prng.draw(4, 0, 6, Stream.CLIENT_CHOICE, np.arange(300_000))
+    drawn = (words.astype(np.uint64) * np.uint64(of) >> np.uint64(32)).tolist()
+    assert choose_clients(4, 6, count, of) == list(dict.fromkeys(drawn))[:count]
+
+
+def test_more_draws_than_a_series_has_come_from_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    few, long = choose_clients(1, 0, 500, 1000), choose_clients(1, 0, 1000, 1000)
+    monkeypatch.setattr(prng, "MAX_INDEX", 1024)
+    assert choose_clients(1, 0, 500, 1000) == few
+    chosen = choose_clients(1, 0, 1000, 1000)  # of some 7,500 draws
+    assert sorted(chosen) == list(range(1000)) and chosen[:500] == long[:500] and chosen != long
+
+
+def test_private_rounds_in_which_nobody_takes_part_twice_share_one_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+    genuine = prng.permutation
+
+    def counted(*arguments: Any) -> Any:
+        made.append(arguments)
+        return genuine(*arguments)
+
+    monkeypatch.setattr(prng, "permutation", counted)
+    private = strategy(
+        "run.devices_per_round=10", "run.clients=1000", "run.seed=77", "strategy.selection=random", "privacy.noise=1",
+        "privacy.clip=1",
+    )  # fmt: skip
+    rounds = [private.clients(round_, 1000) for round_ in range(200)]
+    assert len(made) == 2
+    for hundred in (rounds[:100], rounds[100:]):
+        assert sorted(client for chosen in hundred for client in chosen) == list(range(1000))
 
 
 def test_fewer_devices_per_round_get_the_first_of_the_same_clients() -> None:

@@ -9,7 +9,7 @@ import pytest
 from test_docs import ROOT, commands, read
 from typer.testing import CliRunner
 
-from tinymetafed.cli import app
+from tinymetafed.cli import application
 from tinymetafed.runs.store import read_run
 
 PAGE = ROOT / "docs" / "start.md"
@@ -27,7 +27,7 @@ def test_the_commands_of_the_first_ten_minutes_lead_to_a_library(tmp_path: Path,
             folder = folder / arguments[0]
             continue
         assert program == "tinymetafed"
-        done = CliRunner().invoke(app, arguments)
+        done = CliRunner().invoke(application(), arguments)
         assert done.exit_code == 0, f"{command}\n{done.output}"
     results = [read_run(folder / run).result for run in ("simulated", "trained")]
     assert all(results) and len({result.weights_sha256 for result in results if result}) == 1

@@ -10,7 +10,7 @@ from small_runs import sine
 from typer.testing import CliRunner
 
 import tinymetafed as tmf
-from tinymetafed.cli import app
+from tinymetafed.cli import application
 from tinymetafed.runs.daily import DailyEstimate
 from tinymetafed_codegen import graph
 from tinymetafed_codegen.board import boards
@@ -73,7 +73,7 @@ def test_computed_bytes_are_near_those_that_a_run_counts(tmp_path: Path) -> None
         run = tmf.simulate(tmf.load("examples/sine.toml", [*few, *more]), out=tmp_path / str(len(more)), progress=False)
         assert run.result is not None and run.result.estimate is not None
         assert day_of(*more).bytes == pytest.approx(run.result.estimate.bytes, rel=0.02, abs=50)
-    done = CliRunner().invoke(app, ["estimate", str(tmp_path / "0"), "--json"])
+    done = CliRunner().invoke(application(), ["estimate", str(tmp_path / "0"), "--json"])
     assert done.exit_code == 0, done.output
     found = json.loads(done.stdout)
     assert found["bytes_are_counted"] and found["day"] == {"rounds": 24, "learned": 100, "predictions": 1440}
@@ -92,7 +92,7 @@ def test_what_the_computed_bytes_of_a_round_leave_out_is_said() -> None:
 
 def test_the_table_says_that_it_is_an_estimate_and_a_board_without_figures_is_named() -> None:
     words = ["estimate", "examples/sine.toml", "--set", "board.store=true", "--rounds", "2", "--learned", "32"]
-    said = " ".join(CliRunner().invoke(app, words).stdout.split())
+    said = " ".join(CliRunner().invoke(application(), words).stdout.split())
     assert "an estimate" in said and "mAh of a battery" in said and "not measured on a board" in said
     assert "The store saves 2.0 times a day, 9,304 bytes; the flash lasts" in said
     with pytest.raises(tmf.UsageError, match=r"board 'mps2' has no 'estimates' in .*mps2\.json; name a real board"):

@@ -19,8 +19,8 @@ from tinymetafed.devices.client_program import ClientResult
 from tinymetafed.devices.link.session import Session
 from tinymetafed.learn.codecs.delta import Sparse
 from tinymetafed.runs import store
+from tinymetafed.runs.device_site import OnDevices
 from tinymetafed.runs.setup import set_up
-from tinymetafed.runs.sites import OnDevices
 from tinymetafed_codegen.spec import load
 
 pytestmark = pytest.mark.usefixtures("built_once")

@@ -17,7 +17,8 @@ from tinymetafed.learn.weights import initial
 from tinymetafed.runs import training
 from tinymetafed.runs.setup import set_up
 from tinymetafed.runs.store import read_run
-from tinymetafed.simulation.kernels import ClientRound, TrainingClients, open_kernels
+from tinymetafed.simulation.client_rounds import ClientRound, TrainingClients
+from tinymetafed.simulation.kernels import open_kernels
 from tinymetafed.wire.frame import encode
 from tinymetafed.wire.messages import tail_capacity
 from tinymetafed_codegen.optional_messages.coded_messages import CodedDelta, ValueCoding
@@ -67,7 +68,7 @@ def test_every_update_has_the_entries_messages_and_bytes_of_the_hosts_encoder() 
                 frames += sum(len(encode(1, 1, chunk.pack())) for chunk in chunks)
                 seen |= {chunk.values for chunk in chunks}
             assert (sent.messages, sent.message_bytes) == (messages, frames), (power, k, dtype, selection)
-    assert {ValueCoding.PACKED, ValueCoding.RICE_0, ValueCoding.RICE_5} <= seen
+    assert {ValueCoding.PACKED, ValueCoding.RICE_0, ValueCoding.RICE_5, ValueCoding.APART_1} <= seen
 
 
 def test_a_run_has_the_weights_and_bytes_of_devices_and_the_weights_of_packed_values(tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ from small_runs import SINE, sine
 from tinymetafed.learn.codecs.delta import Sparse
 from tinymetafed.learn.weights import initial
 from tinymetafed.runs.setup import Setup, set_up
-from tinymetafed.simulation.kernels import ClientRound, Kernels, TrainedRound, TrainingClients, open_kernels
+from tinymetafed.simulation.client_rounds import ClientRound, TrainingClients
+from tinymetafed.simulation.kernels import Kernels, TrainedRound, open_kernels
 from tinymetafed.simulation.lock_step import LockStep
 from tinymetafed_codegen.protocol import Dtype, Recipe
 

@@ -26,7 +26,8 @@ from tinymetafed.runs.setup import Setup, design_of, set_up
 from tinymetafed.runs.store import read_run
 from tinymetafed.simulation import simulated_clients, vector_units
 from tinymetafed.simulation.batches import Batch
-from tinymetafed.simulation.kernels import ClientRound, Kernels, TrainingClients, open_kernels
+from tinymetafed.simulation.client_rounds import ClientRound, TrainingClients
+from tinymetafed.simulation.kernels import Kernels, open_kernels
 from tinymetafed.wire.messages import fixed_on_wire
 from tinymetafed_codegen import protocol
 from tinymetafed_codegen.calls import Call

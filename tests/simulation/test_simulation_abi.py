@@ -14,8 +14,9 @@ from small_runs import SINE, sine
 
 from tinymetafed.runs.setup import design_of
 from tinymetafed.simulation.batches import Batch
+from tinymetafed.simulation.client_rounds import ClientRound, TrainingClients
 from tinymetafed.simulation.compilation import compile_kernels
-from tinymetafed.simulation.kernels import ClientRound, Kernels, TrainingClients, open_kernels
+from tinymetafed.simulation.kernels import Kernels, open_kernels
 from tinymetafed.simulation.vector_units import vector_units
 from tinymetafed_codegen.abi import simulation_abi as abi
 from tinymetafed_codegen.abi import simulation_abi_cpp
@@ -129,3 +130,19 @@ def test_samples_of_another_size_than_a_phase_trains_are_refused() -> None:
         batch = Batch(floats(n_clients, count, 1), floats(n_clients, count, 1))
         with pytest.raises(ValueError, match=r"needs samples of \(2, 16\)"):
             kernels.train_round(ClientRound(weights, Recipe((phase,), 1), [batch], clients))
+
+
+def test_single_fields_are_filled_again_with_the_same_checks() -> None:
+    first, second = floats(1, 3), floats(1, 3)
+    runs = [abi.RunClients(first, 1, seed, 8) for seed in (7, 9)]
+    training = abi.Filled(abi.Training(runs, np.zeros(9, np.uint8), [], np.ones(2, np.uint32), 2, 1, 1, None, None))  # type: ignore[arg-type]
+    last = abi.Filled(runs[1], training.to.runs[1])  # type: ignore[attr-defined]
+    last.fill(global_weights=second, round=10)
+    found = [(run.global_weights, run.seed, run.round) for run in training.to.runs[:2]]  # type: ignore[attr-defined]
+    assert found == [(first.ctypes.data, 7, 8), (second.ctypes.data, 9, 10)]
+    for wrong, complaint in (
+        ({"round": -1}, r"RunClients\.round: -1"),
+        ({"global_weights": np.ones(3)}, r"global_weights: .*float64"),
+    ):
+        with pytest.raises(abi.AbiError, match=complaint):
+            last.fill(**wrong)

@@ -17,7 +17,8 @@ from tinymetafed.learn.strategies.interface import choose_clients
 from tinymetafed.learn.weights import Floats, initial
 from tinymetafed.runs.setup import Setup, set_up
 from tinymetafed.simulation.batches import Batch
-from tinymetafed.simulation.kernels import ClientRound, Kernels, SentMessages, TrainingClients, open_kernels
+from tinymetafed.simulation.client_rounds import ClientRound, TrainingClients
+from tinymetafed.simulation.kernels import Kernels, SentMessages, open_kernels
 from tinymetafed.wire.frame import encode
 from tinymetafed.wire.messages import tail_capacity
 from tinymetafed_codegen import protocol
@@ -109,7 +110,7 @@ def test_the_sum_of_calls_is_the_mean_of_all_updates(kernels: Kernels, setup: Se
 
 @pytest.mark.parametrize(("count", "of"), [(1, 1), (1, 1000), (7, 9), (60, 64), (64, 64)])
 def test_clients_are_the_first_different_ones_of_single_draws(count: int, of: int) -> None:
-    for round_ in range(5):
+    for round_ in (0, 1, 4, 511, 512, (1 << 32) - 1):
         chosen: list[int] = []
         index = 0
         while len(chosen) < count:

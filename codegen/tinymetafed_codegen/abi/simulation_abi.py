@@ -196,6 +196,29 @@ class Struct:
         return cls.c_type(), attrgetter(*(field.name for field in fields)), [field.kind.convert for field in fields]
 
 
+class Filled:
+    """A struct for ctypes of which single fields are filled again, with the same checks: in short rounds, all take too long."""
+
+    def __init__(self, struct: Struct, to: ctypes.Structure | None = None) -> None:
+        """Fills a struct.
+
+        Args:
+            struct: The first values.
+            to: The struct, which has them already; None for a new one.
+        """
+        self.to = struct.to_c() if to is None else to
+        self._name = type(struct).__name__
+        self._convert = {field.name: field.kind.convert for field in struct.fields()}
+
+    def fill(self, **values: object) -> None:
+        """Fills fields. Raises AbiError, which names struct and field."""
+        for name, value in values.items():
+            try:
+                setattr(self.to, name, self._convert[name](value))
+            except AbiError as error:
+                raise AbiError(f"{self._name}.{name}: {error}") from None
+
+
 U32 = Annotated[int, Number("uint32_t", ctypes.c_uint32, 1 << 32)]
 F32 = Annotated[float, Number("float", ctypes.c_float)]
 _BYTE, _WORD, _FLOAT = np.dtype(np.uint8), np.dtype(np.uint32), np.dtype(np.float32)

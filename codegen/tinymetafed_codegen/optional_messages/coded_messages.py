@@ -11,6 +11,7 @@ from ..protocol import Coding, WeightDtype, table_digest
 
 VALUE_ESCAPE = 24  # number of one bits after which a magnitude follows without Rice code
 FIRST_INDEX_BYTES = 3
+VALUE_APART = 0x80  # in a Rice coding, beside its parameter: the least magnitude has a code of its own
 
 
 class ValueCoding(Code):
@@ -20,11 +21,18 @@ class ValueCoding(Code):
         (parameter, f"Rice codes of the magnitudes less the least one, parameter {parameter}; then signs")
         for parameter in range(7)
     )
+    (APART_1, APART_2, APART_3, APART_4, APART_5, APART_6) = (
+        (
+            VALUE_APART | parameter,
+            f"the same with parameter {parameter} for what is above the least magnitude; that is a zero bit",
+        )
+        for parameter in range(1, 7)
+    )
     SIGNS = 254, "signs alone: all magnitudes are the least one"
     PACKED = 255, "each value as in `Delta`"
 
 
-VALUE_RICE_CODINGS = tuple(coding for coding in ValueCoding if coding < ValueCoding.SIGNS)  # each is its Rice parameter
+VALUE_RICE_CODINGS = tuple(coding for coding in ValueCoding if coding < ValueCoding.SIGNS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,4 +68,4 @@ CODED_ENUMS: tuple[type[Code], ...] = (ValueCoding,)
 
 def coded_schema_hash() -> bytes:
     """First 8 bytes of SHA-256, without texts, over the messages of firmware that codes the values of its updates."""
-    return table_digest(CODED_ENUMS, CODED_REQUESTS, {"escape": VALUE_ESCAPE, "first": FIRST_INDEX_BYTES})
+    return table_digest(CODED_ENUMS, CODED_REQUESTS, {"escape": VALUE_ESCAPE, "first": FIRST_INDEX_BYTES, "apart": VALUE_APART})

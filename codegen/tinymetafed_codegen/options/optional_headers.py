@@ -17,7 +17,7 @@ from ..messages import protocol_cpp
 from ..messages.level_format import LevelFormat
 from ..messages.protocol_cpp import cpp_constant
 from ..optional_messages import authentication_messages, difference_messages, level_messages
-from ..optional_messages.coded_messages import FIRST_INDEX_BYTES, VALUE_ESCAPE
+from ..optional_messages.coded_messages import FIRST_INDEX_BYTES, VALUE_APART, VALUE_ESCAPE
 from ..optional_messages.part_messages import SamplePart
 from ..optional_messages.secure_messages import LEAST_PARTICIPANTS
 from ..protocol import RICE_RAW_BITS
@@ -115,7 +115,7 @@ def coded_headers(design: Design, command: str) -> dict[str, str]:
 
 def coded_facts_header(command: str) -> str:
     """The text of coded_facts.hpp: the messages of firmware that codes the values of its updates."""
-    facts = {"escape": VALUE_ESCAPE, "first": FIRST_INDEX_BYTES}
+    facts = {"escape": VALUE_ESCAPE, "first": FIRST_INDEX_BYTES, "apart": VALUE_APART}
     return render("coded_facts.hpp.j2", command=command, **facts, **vars(protocol_cpp.coded_parts()))
 
 

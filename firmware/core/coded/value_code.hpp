@@ -3,6 +3,8 @@
 //
 //   Rice parameter r: m = magnitude - least; m >> r ones, a zero, the r low bits of m. When m >> r is kValueEscape or more:
 //                     kValueEscape ones, then m in kBits - 1 bits. The sign follows, 1 for a negative number; a zero has none.
+//   Apart, parameter r: the same, but m = 0 is a zero bit, and any other m is coded as m - 1 with one more one: for many numbers
+//                     of the least magnitude below others that are spread widely, as the zeros of an update of all weights.
 //   Signs: the sign alone, as every magnitude is `least`.
 //   Packed: the number in kBits bits.
 #pragma once
@@ -34,33 +36,43 @@ struct ValueCode {
   static uint32_t magnitude(int32_t value) { return static_cast<uint32_t>(value < 0 ? -value : value); }
 
   // Chooses the coding that takes the fewest bits for numbers of which `histogram` counts each magnitude; it is working memory
-  // afterwards. Among equals, the lowest Rice parameter comes first and `packed` last.
+  // afterwards. Among equals, the lowest coding comes first and `packed` last.
   template <uint32_t kBins>
   void plan(uint32_t (&histogram)[kBins]) {
     static_assert(kBins >= kLevels, "a bin for each magnitude");
-    uint32_t count = 0, kinds = 0;
+    uint32_t count = 0, most = 0;
     for (uint32_t m = kLevels; m-- > 0;) {
       if (histogram[m] == 0) continue;
+      if (count == 0) most = m;
       count += histogram[m];
       least = m;
-      ++kinds;
     }
-    const uint32_t signs = count - histogram[0];
-    if (kinds == 1) {
-      coding = kMagnitudeBits + signs <= count * kBits ? protocol::ValueCoding::kSigns : protocol::ValueCoding::kPacked;
+    const uint32_t head_and_signs = kMagnitudeBits + count - histogram[0];
+    if (least == most) {
+      coding = head_and_signs <= count * kBits ? protocol::ValueCoding::kSigns : protocol::ValueCoding::kPacked;
       return;
     }
     coding = protocol::ValueCoding::kPacked;
     uint32_t fewest = count * kBits;
-    // bins[q] counts the magnitudes whose quotient is q; each parameter joins two neighbours.
+    const auto take = [&](uint32_t bits, uint32_t code) {
+      if (bits > fewest || (bits == fewest && static_cast<uint32_t>(coding) <= code)) return;
+      fewest = bits;
+      coding = static_cast<protocol::ValueCoding>(code);
+    };
     uint32_t* const bins = histogram + least;
-    for (uint32_t r = 0, quotients = kLevels - least; r < kMagnitudeBits; ++r) {
-      uint32_t bits = kMagnitudeBits + signs;
-      for (uint32_t q = 0; q < quotients; ++q) bits += bins[q] * (q < kEscape ? q + 1 + r : kEscape + kMagnitudeBits);
-      if (bits < fewest || (bits == fewest && coding == protocol::ValueCoding::kPacked)) {
-        fewest = bits;
-        coding = static_cast<protocol::ValueCoding>(r);
+    if (may_be_apart(bins, most - least)) {
+      for (uint32_t r = 1; r < kMagnitudeBits; ++r) {
+        const Rice rice{r, 1};
+        uint32_t bits = head_and_signs + bins[0];
+        for (uint32_t m = 1; m <= most - least; ++m) bits += bins[m] * rice.bits(m);
+        take(bits, r | protocol::kValueApart);
       }
+    }
+    // bins[q] counts the magnitudes whose quotient is q; each parameter joins two neighbours.
+    for (uint32_t r = 0, quotients = kLevels - least; r < kMagnitudeBits; ++r) {
+      uint32_t bits = head_and_signs;
+      for (uint32_t q = 0; q < quotients; ++q) bits += bins[q] * (q < kEscape ? q + 1 + r : kEscape + kMagnitudeBits);
+      take(bits, r);
       for (uint32_t q = 0; q < quotients; q += 2) bins[q / 2] = bins[q] + (q + 1 < quotients ? bins[q + 1] : 0);
       quotients = (quotients + 1) / 2;
     }
@@ -73,9 +85,7 @@ struct ValueCode {
   uint32_t bits(int32_t value) const {
     if (coding == protocol::ValueCoding::kPacked) return kBits;
     const uint32_t sign = value != 0;
-    if (coding == protocol::ValueCoding::kSigns) return sign;
-    const uint32_t r = static_cast<uint32_t>(coding), quotient = (magnitude(value) - least) >> r;
-    return sign + (quotient < kEscape ? quotient + 1 + r : kEscape + kMagnitudeBits);
+    return coding == protocol::ValueCoding::kSigns ? sign : sign + rice().bits(magnitude(value) - least);
   }
 
   // The bits of a value, LSB first.
@@ -83,9 +93,11 @@ struct ValueCode {
     const uint32_t negative = value < 0;
     if (coding == protocol::ValueCoding::kPacked) return static_cast<uint32_t>(value) & ((1u << kBits) - 1);
     if (coding == protocol::ValueCoding::kSigns) return negative;
-    const uint32_t r = static_cast<uint32_t>(coding), above = magnitude(value) - least, quotient = above >> r;
+    const Rice code = rice();
+    const uint32_t above = magnitude(value) - least, quotient = code.quotient(above);
     if (quotient >= kEscape) return ((1u << kEscape) - 1) | (above | negative << kMagnitudeBits) << kEscape;
-    return ((1u << quotient) - 1) | ((above & ((1u << r) - 1)) | negative << r) << (quotient + 1);
+    const uint32_t low_bits = code.low_bits(above), low = (above - code.apart) & ((1u << low_bits) - 1);
+    return ((1u << quotient) - 1) | (low | negative << low_bits) << (quotient + 1);
   }
 
   template <int kStep>
@@ -104,6 +116,33 @@ struct ValueCode {
       to.put(all & ((1u << kMost) - 1), kMost);
       to.put(all >> kMost, count - kMost);
     }
+  }
+
+ private:
+  // The code of m, a magnitude above the least one, without its sign. `apart`: 1 if m = 0 has a code of its own, else 0.
+  struct Rice {
+    uint32_t parameter, apart;
+
+    uint32_t quotient(uint32_t m) const { return m < apart ? 0 : ((m - apart) >> parameter) + apart; }
+    uint32_t low_bits(uint32_t m) const { return m < apart ? 0 : parameter; }
+    uint32_t bits(uint32_t m) const {
+      const uint32_t ones = quotient(m);
+      return ones < kEscape ? ones + 1 + low_bits(m) : kEscape + kMagnitudeBits;
+    }
+  };
+
+  // Whether m = 0 apart can take fewer bits than Rice codes of the same parameter: of these 0 saves the parameter, at most, and any
+  // odd m, as no multiple of 2^parameter, takes one more bit, unless it has too many ones in either code.
+  static bool may_be_apart(const uint32_t* bins, uint32_t most) {
+    constexpr uint32_t kOnesOfAll = 2 * (kEscape - 1);
+    uint32_t odd = 0;
+    for (uint32_t m = 1; m <= most && m < kOnesOfAll; m += 2) odd += bins[m];
+    return bins[0] * (kMagnitudeBits - 1) > odd;
+  }
+
+  Rice rice() const {
+    const uint32_t code = static_cast<uint32_t>(coding);
+    return {code % protocol::kValueApart, code / protocol::kValueApart};
   }
 };
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..devices.device_urls import require_secure
+from ..devices.device_urls import require_secure, several
 from ..devices.link import faults
 from ..runs import foreign_parts, store, training
 from ..runs.gateway_site import SCHEME
@@ -49,6 +49,7 @@ def continue_run(folder: Path, how: Continuation, progress: ProgressOption) -> N
         how: Where and with what it is continued.
         progress: As in ``simulate``.
     """
+    how = replace(how, devices=several(how.devices))
     logs = trackers(how.log)
     begun = store.read_run(folder)
     if how.trust:

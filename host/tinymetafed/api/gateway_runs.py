@@ -23,9 +23,9 @@ from ..gateways.flower.superlink_address import SuperLinkAddress, require_flower
 from ..gateways.gateway import Gateway
 from ..gateways.gateway_progress import GatewayProgress
 from ..runs import foreign_parts
+from ..runs.device_site import tell_of_audits
 from ..runs.gateway_site import BehindGateways, require_single_updates, terms_of
 from ..runs.setup import set_up
-from ..runs.sites import tell_of_audits
 from .api_defaults import DEFAULT_DEVICES
 from .loaded_experiment import Experiment, data_path
 from .named_files import named_files, path_of

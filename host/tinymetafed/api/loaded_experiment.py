@@ -9,8 +9,8 @@ from pathlib import Path
 
 import tomli_w
 
-from tinymetafed_codegen import emit, spec
-from tinymetafed_codegen.board import board_key, boards
+from tinymetafed_codegen import spec
+from tinymetafed_codegen.board import boards
 from tinymetafed_codegen.design import Design, chosen_layers
 from tinymetafed_codegen.errors import UsageError
 from tinymetafed_codegen.manifest import ModelManifest
@@ -21,7 +21,6 @@ from tinymetafed_codegen.memory.work import longest_part_milliseconds, step_mill
 from tinymetafed_codegen.section import TomlValue
 from tinymetafed_codegen.spec.toml_values import inline, plain
 
-from ..runs import sketch_library_export
 from ..runs.setup import BOARD, design_of, measured_design
 
 # Values by ``section.key``, or texts ``section.key=value`` as for the command line's --set.
@@ -135,6 +134,12 @@ def codegen(experiment: Experiment, board: str, out: str | Path, *, library: boo
         UsageError: The folder cannot be written to, or no sketch runs on the board.
         ExportError: The folder has something other than an earlier library in it.
     """
+    # Imported here because all other work with an experiment starts sooner without them.
+    from tinymetafed_codegen import emit
+    from tinymetafed_codegen.board import board_key
+
+    from ..runs import sketch_library_export
+
     design, folder = measured_design(experiment.spec, experiment.source, board), Path(out)
     steps = step_milliseconds(design.board, design.graph)
     splits = design.experiment.board.split_steps

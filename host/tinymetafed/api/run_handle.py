@@ -4,28 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from tinymetafed_codegen.errors import UsageError
 
-from ..devices.device_urls import require_secure, several, some
 from ..federation.result import Adaptation
 from ..learn.tasks import HELD_OUT
 from ..learn.weights import Floats, sha256
-from ..runs import adapted, adapting, export, exporting, report, scoring, store, unchanged, verification
+from ..runs import export, report, store
 from ..runs.journal import RunResult
 from ..runs.run_data import RunData
-from ..runs.setup import set_up
-from ..runs.verification import Verification
-from ..trackers.run_logs import write_logs
 from ..trackers.trackers_by_name import LogOption, trackers
 from .api_defaults import ADAPTED_TASKS, DEFAULT_DEVICES, threads_of
-from .continuing import Continuation, continue_run
 from .loaded_experiment import Experiment, data_path
 from .named_files import named_files, path_of
 from .number_ranges import require
 from .progress import ProgressOption, watching
 from .run_history import History
+
+if TYPE_CHECKING:  # the modules of single functions are imported there: opening a run and its report need none of them
+    from ..runs.verification import Verification
 
 MAX_TASKS, MAX_FIRST = 100_000, 1 << 30  # unseen clients that one call adapts, and the number of the first
 
@@ -142,6 +140,8 @@ class Run:
             UsageError: ``data`` is given without ``client``, or is nothing that the task reads.
             Error: DataError, BuildError and SpecError where the weights are adapted.
         """
+        from ..runs import exporting
+
         if data is not None and client is None:
             raise UsageError(f"--data {data} has the clients of --client; give a client too, or leave --data out")
         with named_files():
@@ -191,6 +191,10 @@ class Run:
             Error: StoreError, SpecError, DataError, LinkError, LaunchError, BuildError.
             UsageError: Options contradict each other, or ``data`` is nothing that the task reads.
         """
+        from ..devices.device_urls import require_secure, some
+        from ..runs import adapted, adapting, unchanged
+        from ..runs.setup import set_up
+
         named = [clients] if isinstance(clients, str) else clients
         for option, value in (("--tasks", tasks), ("--first", first)):
             if named and value is not None:
@@ -240,6 +244,8 @@ class Run:
             Error: StoreError, SpecError, DataError, AdaptedError, BuildError.
             UsageError: Options contradict each other, or ``data`` is nothing that the task reads.
         """
+        from ..runs import scoring
+
         if weights is not None and samples is not None:
             raise UsageError(
                 f"--samples {samples} and --weights: give one of them; weights that are adapted already are not adapted again"
@@ -265,6 +271,8 @@ class Run:
             Error: StoreError, SpecError, DataError, BuildError, StrategyError, TrainingFailed.
             UsageError: The updates have secret noise, or ``data`` is nothing that the task reads.
         """
+        from ..runs import verification
+
         own = data_path(self._data.experiment().task, data)
         with watching(progress) as observer, named_files():
             return verification.verify(self._data, own, threads_of(threads), observer)
@@ -303,8 +311,10 @@ class Run:
         Raises:
             Error: As ``tinymetafed.resume``.
         """
+        from .continuing import Continuation, continue_run
+
         how = Continuation(
-            devices=several(devices),
+            devices=devices,
             test_device=test_device,
             threads=threads,
             data=data,
@@ -328,6 +338,8 @@ class Run:
             TrackerError: A tracker is unknown, its library is not installed, or a log cannot be written.
             StoreError: The run cannot be read.
         """
+        from ..trackers.run_logs import write_logs
+
         logs = trackers(log)
         with watching(progress) as observer, named_files():
             write_logs(self.path, logs, observer)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,6 +51,12 @@ def spent() -> float:
     """Processor time of this process and of those that it has waited for, in seconds."""
     usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+
+
+def own_and_others() -> tuple[float, float]:
+    """Processor time of this process, and of those that it has waited for, in seconds."""
+    own = time.process_time()
+    return own, spent() - own
 
 
 def _command(folder: Path, argument: str) -> float:

@@ -26,6 +26,7 @@ from . import (
     command_cost,
     deep_nets,
     downlink_cost,
+    emulator_cost,
     in_qemu,
     kernel_cost,
     layer_grid,
@@ -104,6 +105,7 @@ class Costs:
     runs: RunCost
     seeds: SeedCost
     tests: SuiteCost | None
+    emulated_byte_us: dict[str, float]
 
     def as_json(self) -> dict[str, Any]:
         """The JSON value that ``bench all --json`` prints."""
@@ -262,6 +264,7 @@ def measure(board: str, observer: Observer, data: Path | None = None) -> Costs:
         runs=run_cost.measure(observer),
         seeds=seed_cost.measure(chosen[SEEDED], SEEDED, observer),
         tests=suite_cost.last(),
+        emulated_byte_us=emulator_cost.byte_us(observer),
     )
 
 
@@ -275,8 +278,9 @@ def all_targets(costs: Costs) -> list[targets.Target]:
         *targets.of_flash(_flash_slowdown()),
         *targets.of_memory(costs.samples, arenas),
         *targets.of_activations(costs.activations),
-        *targets.of_wire(costs.uplink, costs.downlink),
+        *targets.of_wire(costs.uplink, costs.downlink, [net for net in UPLINKS if net not in costs.uplink]),
         *targets.of_host(costs.commands, costs.runs, costs.tests),
+        *targets.of_emulators(costs.emulated_byte_us),
         *targets.of_simulation(costs.simulation),
         *targets.of_simulated_runs(costs.runs, costs.seeds),
     ]

@@ -29,6 +29,10 @@ class PeerError(Exception):
     """A round that cannot be trained in a library; the text says why."""
 
 
+class NotInstalled(PeerError):
+    """A library that is not there."""
+
+
 def in_jax(net: graph.Graph, start: Tensors, phases: Sequence[Phase], samples: Sequence[Batch]) -> Round:
     """Compiles the training of all clients with vmap and jit, for one thread unless JAX runs already.
 
@@ -138,7 +142,7 @@ def _library(name: str, module: str) -> Any:
     try:
         return importlib.import_module(module)
     except (ImportError, OSError):
-        raise PeerError(f"{name} is not installed; pip install {module} to compare with it") from None
+        raise NotInstalled(f"{name} is not installed; pip install {module} to compare with it") from None
 
 
 def _require(net: graph.Graph, phases: Sequence[Phase], name: str) -> None:

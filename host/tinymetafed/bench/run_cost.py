@@ -35,6 +35,9 @@ NATIVE_ROUNDS, EMULATED_ROUNDS = (100, 900), (10, 110)  # of a short and of a lo
 NATIVE, EMULATED = "native:1", "qemu:1"
 CHOSEN = 1_000  # clients of a round that trains all there are
 REPEATS, CHOICES = 5, 200  # rounds and choices; the fastest counts, because other load only makes it slower
+STARTS = 3  # runs of a command, likewise
+# What `simulate` needs that is not ours: without it, Python would not read an experiment or print a result.
+LIBRARIES = "import ctypes, jinja2, numpy, pydantic.main, rich.console, sqlite3, typer.main"
 _OWN_BUILDS = "TINYMETAFED_BUILD_DIR"
 
 
@@ -44,7 +47,9 @@ class RunCost:
 
     ``demo_seconds``: by the clock. ``demo_cpu_seconds``: processor time of all its processes. ``host_ms``: processor time of
     the host by round, with one native process as the only device. ``emulator_ms``: that of an emulator by round.
-    ``simulation_seconds``: processor time of the command ``simulate``; ``kernel_seconds``: its part in compiled kernels.
+    ``simulation_seconds``: processor time of the command ``simulate``; ``kernel_seconds``: its part in compiled kernels;
+    ``short_seconds``: the command with a single round; ``round_ms``: each further round. ``libraries_seconds``: Python that
+    imports LIBRARIES and ends.
     ``choice_percent``: choosing CHOSEN of as many clients, as a share of their simulated round. ``choice_ratio``: choosing
     CHOSEN of a million clients, as a multiple of choosing as many of ten thousand.
     """
@@ -55,6 +60,9 @@ class RunCost:
     emulator_ms: float
     simulation_seconds: float
     kernel_seconds: float
+    short_seconds: float
+    round_ms: float
+    libraries_seconds: float
     choice_percent: float
     choice_ratio: float
 
@@ -63,10 +71,15 @@ class RunCost:
         """What ``simulate`` does not spend in compiled kernels, as a share of its processor time."""
         return 100 * (1 - self.kernel_seconds / self.simulation_seconds)
 
+    @property
+    def least_python_percent(self) -> float:
+        """The share that remains if nothing but the kernels is ours: Python and the libraries still have to start."""
+        return 100 * self.libraries_seconds / (self.libraries_seconds + self.kernel_seconds)
+
 
 def measure(observer: Observer) -> RunCost:
     """Measures them. Raises BenchError, BuildError, LaunchError, LinkError, SpecError or StoreError."""
-    observer.stage("whole runs", 6)
+    observer.stage("whole runs", 7)
     with temporary_folder("bench") as folder:
         demo_seconds, demo_cpu = _demo(folder)
         observer.advance()
@@ -74,7 +87,10 @@ def measure(observer: Observer) -> RunCost:
         observer.advance()
         _, emulator_ms = _by_round(EMULATED, EMULATED_ROUNDS, folder)
         observer.advance()
-        simulation = min(_simulation(folder / f"simulated-{i}") for i in range(2))
+        simulation = min(_simulation(folder / f"simulated-{i}") for i in range(STARTS))
+        observer.advance()
+        short = min(_simulation(folder / f"short-{i}", "--set", "run.rounds=1") for i in range(STARTS))
+        libraries = min(_python(folder, "-c", LIBRARIES)[1] for _ in range(STARTS))
         observer.advance()
         kernels = _in_kernels(folder)
         observer.advance()
@@ -88,6 +104,9 @@ def measure(observer: Observer) -> RunCost:
         round(1e3 * emulator_ms, 1),
         round(simulation, 2),
         round(kernels, 3),
+        round(short, 2),
+        round(1e3 * (simulation - short) / (load(find(EXAMPLE)).run.rounds - 1), 3),
+        round(libraries, 3),
         round(choice_percent, 1),
         round(many / few, 2),
     )
@@ -95,11 +114,16 @@ def measure(observer: Observer) -> RunCost:
 
 def _command(arguments: Sequence[str], folder: Path, **environment: str) -> tuple[float, float]:
     """Runs a command of ours and returns its seconds by the clock and of processor time, those of its processes included."""
+    return _python(folder, "-m", "tinymetafed", *arguments, **environment)
+
+
+def _python(folder: Path, *arguments: str, **environment: str) -> tuple[float, float]:
+    """As ``_command``, of Python with any arguments."""
     began, worked = time.perf_counter(), spent()
-    command = [sys.executable, "-m", "tinymetafed", *arguments]
+    command = [sys.executable, *arguments]
     done = subprocess.run(command, cwd=folder, env={**os.environ, **environment}, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise BenchError(f"tinymetafed {arguments[0]} has ended with exit code {done.returncode}: {done.stderr.strip()}")
+        raise BenchError(f"python {' '.join(arguments[:3])} has ended with exit code {done.returncode}: {done.stderr.strip()}")
     return time.perf_counter() - began, spent() - worked
 
 
@@ -122,9 +146,9 @@ def _by_round(url: str, counts: tuple[int, int], folder: Path) -> tuple[float, f
     return (many - few) / more, (many_others - few_others) / more
 
 
-def _simulation(out: Path) -> float:
+def _simulation(out: Path, *options: str) -> float:
     """Processor time of the command."""
-    return _command(["simulate", str(find(EXAMPLE)), "--threads", "1", "--out", str(out)], out.parent)[1]
+    return _command(["simulate", str(find(EXAMPLE)), "--threads", "1", "--out", str(out), *options], out.parent)[1]
 
 
 class _Timed(Kernels):

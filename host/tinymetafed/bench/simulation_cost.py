@@ -23,8 +23,9 @@ from ..learn.strategies.interface import choose_clients
 from ..learn.weights import Floats, initial, local_start
 from ..runs.setup import measured_design
 from ..simulation.batches import Batch
+from ..simulation.client_rounds import ClientRound, TrainingClients
 from ..simulation.compilation import BOARD, compile_kernels
-from ..simulation.kernels import ClientRound, Kernels, TrainingClients
+from ..simulation.kernels import Kernels
 from ..simulation.vector_units import VectorUnit, choose
 from . import BenchError, peer_rounds, synthetic_samples
 from .kernel_cost import TEXTBOOK, TEXTBOOK_OPS
@@ -64,7 +65,7 @@ class SimulationCost:
     installed and have the model's ops, by name, all clients in one call on one thread. ``peak_percent``: multiply-adds of the
     trained steps as a share of the most that this core does without fused ones. ``many``: a round of many clients, if it was
     asked for. ``weights_percent``: for a network that uses each weight once in a pass, the time of a loop with these products
-    alone as a share of ``cpu_us``; None for others.
+    alone as a share of ``cpu_us``; None for others. ``lacking``: libraries to compare with that are not installed.
     """
 
     us_per_client_step: float
@@ -84,6 +85,7 @@ class SimulationCost:
     peak_percent: float
     many: ManyClients | None = None
     weights_percent: float | None = None
+    lacking: tuple[str, ...] = ()
 
 
 def simulation(
@@ -124,7 +126,7 @@ def simulation(
         observer.stage("compiling textbook kernels")
         plain = compile_kernels(designed, VectorUnit(chosen.name, 1, chosen.flags), TEXTBOOK)
         trials[TEXTBOOK] = Trial(experiment, Kernels(plain, manifest, 1, 1))
-    peers = _peers(experiment, source, trials["lanes"], observer)
+    peers, missing = _peers(experiment, source, trials["lanes"], observer)
     peak = Peak(chosen)
     weights = _weights(designed, trials["lanes"].recipe.phases, peak)
     turns: list[Callable[[], object]] = [trial.once for trial in trials.values()]
@@ -157,6 +159,7 @@ def simulation(
         peak_percent=round(100 * _products(designed, one.recipe.phases) / one.best_cpu / peak.best, 1),
         many=many,
         weights_percent=round(100 * sum(each.best * share for each, share in weights) / one.best_cpu, 1) if weights else None,
+        lacking=missing,
     )
 
 
@@ -203,16 +206,23 @@ def _products(designed: Design, phases: Sequence[Phase]) -> float:
     return sum(counts) / sum(phase.steps for phase in phases)
 
 
-def _peers(experiment: Experiment, source: str, trial: Trial, observer: Observer) -> dict[str, PeerTrial]:
-    """The same clients in other libraries, by name; those that cannot train them are left out with a word."""
-    net, found = graph.build(experiment.model, source), {}
+def _peers(
+    experiment: Experiment, source: str, trial: Trial, observer: Observer
+) -> tuple[dict[str, PeerTrial], tuple[str, ...]]:
+    """The same clients in other libraries, by name; those that cannot train them are left out with a word.
+
+    Also the names of libraries that are not installed.
+    """
+    net, found, missing = graph.build(experiment.model, source), dict[str, PeerTrial](), list[str]()
     for name, compiled in peer_rounds.PEERS.items():
         observer.stage(f"compiling the round in {name}")
         try:
             found[name] = PeerTrial(compiled(net, trial.start(), trial.recipe.phases, trial.samples), trial.steps)
         except peer_rounds.PeerError as error:
             observer.event(str(error))
-    return found
+            if isinstance(error, peer_rounds.NotInstalled):
+                missing.append(name)
+    return found, tuple(missing)
 
 
 class PeerTrial:

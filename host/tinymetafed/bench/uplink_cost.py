@@ -26,7 +26,7 @@ from ..wire.frame import encode
 from ..wire.messages import tail_capacity
 from . import BenchError, board_round, in_qemu, keeping_nothing, stack
 
-SHARES = (50, 25, 10)  # of the global weights, in percent, whose changes travel
+SHARES = (100, 50, 25, 10)  # of the global weights, in percent, whose changes travel
 ROUNDS = 100
 LEVELS = 128  # magnitudes of int8 values
 # In the names of the functions that select and encode an update.

@@ -5,8 +5,9 @@ from __future__ import annotations
 import signal
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from typing import Annotated, Any
 
 import typer
@@ -14,84 +15,99 @@ from rich.text import Text
 
 import tinymetafed as tmf
 
-from . import (
-    artifacts,
-    bench_boards,
-    bench_gateways,
-    bench_lines,
-    bench_runs,
-    board_commands,
-    codegen_command,
-    gateway_command,
-    live_commands,
-    plan_command,
-    project,
-    run_commands,
-    sweeping,
-    tuning_command,
-)
 from .output import notes, results, write_in_any_encoding
 
 FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
 
-app = typer.Typer(
-    name="tinymetafed",
-    help="Federated meta-learning on microcontrollers: boards on serial lines learn an initialisation together, "
-    "from which a new board adapts with a few samples.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-)
-app.command()(project.new)
-app.command("import")(project.import_)
-app.command()(artifacts.check)
-app.command()(run_commands.train)
-app.command()(run_commands.simulate)
-app.command()(gateway_command.gateway)
-app.command()(sweeping.sweep)
-app.command()(sweeping.paper)
-app.command()(tuning_command.tune)
-app.command()(run_commands.adapt)
-app.command()(run_commands.evaluate)
-app.command()(artifacts.report)
-app.command()(artifacts.verify)
-app.command()(artifacts.log)
-app.command()(artifacts.export)
-app.command()(board_commands.status)
-app.command()(board_commands.estimate)
-app.command()(plan_command.plan)
-app.command()(board_commands.predict)
-app.command()(board_commands.record)
-app.command()(board_commands.label)
-app.command()(board_commands.start)
-app.command()(board_commands.enroll)
-app.command()(live_commands.live)
-app.command()(live_commands.top)
-app.command("monitor")(artifacts.listen)
-app.command()(codegen_command.codegen)
-app.command("doctor")(artifacts.examine)
-app.command()(run_commands.demo)
-bench_app = typer.Typer(help="Measure: exact instructions, bytes, memory and speed.", no_args_is_help=True)
-bench_app.command()(bench_boards.kernels)
-bench_app.command()(bench_boards.adaptation)
-bench_app.command()(bench_boards.activations)
-bench_app.command()(bench_boards.augmentation)
-bench_app.command()(bench_boards.memory)
-bench_app.command()(bench_runs.simulation)
-bench_app.command()(bench_lines.soak)
-bench_app.command()(plan_command.fleet)
-bench_app.command()(bench_boards.sound)
-bench_app.command()(bench_boards.authentication)
-bench_app.command()(bench_lines.wire)
-bench_app.command()(bench_lines.uplink)
-bench_app.command()(bench_lines.levels)
-bench_app.command()(bench_lines.downlink)
-bench_app.command()(bench_gateways.gateways)
-bench_app.command("board")(bench_boards.board)
-bench_app.command()(bench_runs.byzantine)
-bench_app.command()(bench_runs.gains)
-bench_app.command()(bench_runs.budget)
-bench_app.command("all")(bench_runs.all_)
-app.add_typer(bench_app, name="bench")
+# Each command and its function, imported and made when it is asked for: making all takes longer than most commands run.
+COMMANDS = {
+    "new": "project.new",
+    "import": "project.import_",
+    "check": "artifacts.check",
+    "train": "run_commands.train",
+    "simulate": "run_commands.simulate",
+    "gateway": "gateway_command.gateway",
+    "sweep": "sweeping.sweep",
+    "paper": "sweeping.paper",
+    "tune": "tuning_command.tune",
+    "adapt": "run_commands.adapt",
+    "evaluate": "run_commands.evaluate",
+    "report": "artifacts.report",
+    "verify": "artifacts.verify",
+    "log": "artifacts.log",
+    "export": "artifacts.export",
+    "status": "board_commands.status",
+    "estimate": "board_commands.estimate",
+    "plan": "plan_command.plan",
+    "predict": "board_commands.predict",
+    "record": "board_commands.record",
+    "label": "board_commands.label",
+    "start": "board_commands.start",
+    "enroll": "board_commands.enroll",
+    "live": "live_commands.live",
+    "top": "live_commands.top",
+    "monitor": "artifacts.listen",
+    "codegen": "codegen_command.codegen",
+    "doctor": "artifacts.examine",
+    "demo": "run_commands.demo",
+}
+BENCH_COMMANDS = {
+    "kernels": "bench_boards.kernels",
+    "adaptation": "bench_boards.adaptation",
+    "activations": "bench_boards.activations",
+    "augmentation": "bench_boards.augmentation",
+    "memory": "bench_boards.memory",
+    "simulation": "bench_runs.simulation",
+    "soak": "bench_lines.soak",
+    "fleet": "plan_command.fleet",
+    "sound": "bench_boards.sound",
+    "authentication": "bench_boards.authentication",
+    "wire": "bench_lines.wire",
+    "uplink": "bench_lines.uplink",
+    "levels": "bench_lines.levels",
+    "downlink": "bench_lines.downlink",
+    "gateways": "bench_gateways.gateways",
+    "board": "bench_boards.board",
+    "byzantine": "bench_runs.byzantine",
+    "gains": "bench_runs.gains",
+    "budget": "bench_runs.budget",
+    "all": "bench_runs.all_",
+}
+
+
+def application(words: Sequence[str] = ()) -> typer.Typer:
+    """The command line.
+
+    Args:
+        words: The words of a call. If they begin with a command, it is the only one that is made.
+
+    Returns:
+        All commands, or those that the words can need.
+    """
+    app = typer.Typer(
+        name="tinymetafed",
+        help="Federated meta-learning on microcontrollers: boards on serial lines learn an initialisation together, "
+        "from which a new board adapts with a few samples.",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+    )
+    app.callback(invoke_without_command=True)(_top)
+    first, *rest = words or [""]
+    _add(app, COMMANDS, first, elsewhere="bench")
+    if first not in COMMANDS:
+        bench = typer.Typer(help="Measure: exact instructions, bytes, memory and speed.", no_args_is_help=True)
+        _add(bench, BENCH_COMMANDS, rest[0] if first == "bench" and rest else "")
+        app.add_typer(bench, name="bench")
+    return app
+
+
+def _add(app: typer.Typer, commands: Mapping[str, str], chosen: str, elsewhere: str = "") -> None:
+    """Adds the chosen command; all if none of that name is known, unless it is ``elsewhere``."""
+    if chosen and chosen == elsewhere:
+        return
+    for name in [chosen] if chosen in commands else commands:
+        module, function = commands[name].split(".")
+        app.command(name)(getattr(import_module(f"{__name__}.{module}"), function))
 
 
 def main(prog_name: str | None = None) -> None:
@@ -99,7 +115,7 @@ def main(prog_name: str | None = None) -> None:
     write_in_any_encoding()
     try:
         with _ended_as_by_ctrl_c(), _warnings_as_lines():
-            code = app(prog_name=prog_name, standalone_mode=False)
+            code = application(sys.argv[1:])(prog_name=prog_name, standalone_mode=False)
     except typer.Exit as done:
         code = done.exit_code
     except (typer.Abort, KeyboardInterrupt):
@@ -180,7 +196,6 @@ def _text(error: Exception) -> str:
     return str(error)
 
 
-@app.callback(invoke_without_command=True)
 def _top(version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
     if version:
         results().write(tmf.__version__)

@@ -103,7 +103,7 @@ class DeviceClients:
         self, weights: Floats, clients: Sequence[int], round_: int, boards: Sequence[bytes] | None = None
     ) -> list[Served[Sparse]]:
         """See Clients; a client whose board is lost is skipped."""
-        download = self._strategy.download(weights)
+        download = self._strategy.downloaded(weights)
         if self._secure is not None:
             recipe = self._strategy.training_recipe()
             self.fleet.configure(Program.TRAIN, recipe)
@@ -219,7 +219,7 @@ class DeviceClients:
         """See Clients. ``keep``: client i is adapted on device i, which saves its weights unless they diverged."""
         strategy, recipe = self._strategy, self._strategy.adaptation_recipe(count)
         self.fleet.configure(Program.ADAPT, recipe)
-        download = strategy.download(weights)
+        download = strategy.downloaded(weights)
         ended: set[int] = set()
 
         def end(client: int) -> None:

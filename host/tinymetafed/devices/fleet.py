@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from typing import Self
+from threading import Lock
+from typing import Any, Self
 
 from tinymetafed_codegen.protocol import Program, Recipe
 
@@ -17,14 +18,15 @@ from .device import Device
 from .link.clock import SYSTEM_CLOCK, Clock
 from .link.session import Session
 from .roster import PATIENCE_SECONDS, FleetError, Member, Roster
-from .shared_work import SharedWork, claim_of
+from .shared_work import Interrupted, SharedWork, claim_of
 from .work_queue import Crew, Item, Job, Outcome, Queue, Times
 
 
 class Fleet:
     """The devices of one experiment; one thread at a time may call its methods.
 
-    A lost device is searched until the end of the ``with`` block, in threads of their own.
+    A lost device is searched until the end of the ``with`` block, in threads of their own. The end also ends what another
+    thread does here: its call raises Interrupted.
     """
 
     def __init__(
@@ -53,6 +55,9 @@ class Fleet:
         self._members = self.roster.members
         # Its threads stay for the next call: starting them in every round took 5 % of the host's time with 50 boards.
         self._pool = ThreadPoolExecutor(max_workers=max(1, len(devices)), thread_name_prefix="fleet")
+        self._working = Lock()  # held by a call of ``map``
+        self._queue: Queue[Any, Any] | None = None  # of that call
+        self._ends = False
         self._turn = 0
         self._times: dict[Hashable, Times] = {}  # of items that are done, by kind
         self._claimed: dict[Hashable, Member] = {}  # by devices about clients of their own, since the last success of any
@@ -68,7 +73,11 @@ class Fleet:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.roster.close()
+        self._ends = True
+        if (queue := self._queue) is not None:
+            queue.fail(Interrupted("the devices are being stopped"))
+        with self._working:
+            self.roster.close()
         self._pool.shutdown()
 
     @property
@@ -155,12 +164,23 @@ class Fleet:
             Error: What devices agree on: diverged training, a request with a bad value.
         """
         jobs = [Job[Item, Outcome](item, pinned(item) if pinned else None) for item in items]
-        changed, members = self.roster.changed, self._members
-        queue = Queue[Item, Outcome](jobs, list(jobs), changed, self._times.setdefault(kind, Times()))
+        queue = Queue[Item, Outcome](jobs, list(jobs), self.roster.changed, self._times.setdefault(kind, Times()))
         if closing is not None:
             queue.closing = ClosingTime(closing, self._clock.monotonic())
 
         shared = SharedWork[Item, Outcome](self.roster, queue, work, name, audit, self._claimed, self.on_event, self._clock)
+        with self._working:
+            self._queue = queue
+            if self._ends:
+                queue.fail(Interrupted("the devices are being stopped"))
+            try:
+                return self._share(queue, shared)
+            finally:
+                self._queue = None
+
+    def _share(self, queue: Queue[Item, Outcome], shared: SharedWork[Item, Outcome]) -> list[Served[Outcome]]:
+        """Has the devices do all items of a queue; see ``map``."""
+        jobs, changed, members = queue.jobs, queue.changed, self._members
         crew = Crew(self._pool, queue, shared.serve)
         try:
             with changed:
@@ -179,6 +199,8 @@ class Fleet:
                 raise self.roster.failure
             while crew.futures:
                 crew.futures.pop().result()
+            if queue.failure is not None:  # of another thread, which ends the work of this one
+                raise queue.failure
         except BaseException as error:  # Ctrl-C too: the other devices leave their current item
             queue.fail(error)
             if isinstance(error, KeyboardInterrupt) and (busy := [member.device.url for member in queue.busy]):

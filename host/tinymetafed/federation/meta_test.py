@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Self
 
 import numpy as np
@@ -134,7 +135,7 @@ class MetaTest:
             group=self.group,
         )
 
-    @property
+    @cached_property
     def independent(self) -> tuple[UnitScore, ...]:
         """The scores of the independent units."""
         return self.units or by_client(self.before, self.after, self.n_clients)
@@ -230,18 +231,28 @@ def by_client(before: Sequence[float], after: Sequence[float], clients: int) -> 
     )
 
 
-def by_unit(task: Task, adapted: Sequence[Adapted]) -> tuple[UnitScore, ...]:
-    """The scores of adapted clients by independent unit, each with the test samples that are its own."""
+def by_unit(task: Task, adapted: Sequence[Adapted], before: Sequence[float], after: Sequence[float]) -> tuple[UnitScore, ...]:
+    """The scores of adapted clients by independent unit, each with the test samples that are its own.
+
+    Args:
+        task: Task of the experiment.
+        adapted: The clients.
+        before: The score of each client before it adapted, which is that of its unit where all of its samples are of one.
+        after: Its score after it.
+    """
     sums: dict[str, tuple[float, float, float]] = {}
-    for each in adapted:
+    for each, *whole in zip(adapted, before, after, strict=True):
         units = task.units(each.client)
-        names = np.array(units if len(units) > 1 else [*units] * len(each.test))
-        for name in dict.fromkeys(units):
-            own = names == name
-            share = float(own.mean()) / len(adapted)
-            before, after = (task.metric.score(outputs[own], each.test.targets[own]) for outputs in (each.before, each.after))
-            total = sums.get(name, (0.0, 0.0, 0.0))
-            sums[name] = (total[0] + share, total[1] + share * before, total[2] + share * after)
+        distinct = dict.fromkeys(units)
+        names = np.array(units) if len(distinct) > 1 else None
+        for name in distinct:
+            part, scores = 1.0, whole
+            if names is not None:
+                own = names == name
+                part = float(own.mean())
+                scores = [task.metric.score(outputs[own], each.test.targets[own]) for outputs in (each.before, each.after)]
+            share, total = part / len(adapted), sums.get(name, (0.0, 0.0, 0.0))
+            sums[name] = (total[0] + share, total[1] + share * scores[0], total[2] + share * scores[1])
     return tuple(
         UnitScore(name, share, finite(before / share), finite(after / share)) for name, (share, before, after) in sums.items()
     )
@@ -278,14 +289,16 @@ def meta_test(
     count = strategy.experiment.task.count(SampleSet.ADAPT) if count is None else count
     group = group or Group.test(task)
     adapted = _adapt(clients, weights, tasks, count, on_task, group)
+    before = [task.score(each.before, each.test) for each in adapted]
+    after = [task.score(each.after, each.test) for each in adapted]
     return MetaTest(
         task.metric,
-        [task.score(each.before, each.test) for each in adapted],
-        [task.score(each.after, each.test) for each in adapted],
+        before,
+        after,
         sum(_is_constant(task, each.after, each.test) for each in adapted),
         min(tasks, group.count),
         confusion(task, adapted),
-        by_unit(task, adapted),
+        by_unit(task, adapted, before, after),
         task.unit,
         group.kind,
     )
@@ -357,7 +370,7 @@ def d_curve(
         else:
             adapted = _adapt(clients, weights, len(final.after), d * unit, on_task, group)
             scores.append([task.score(each.after, each.test) for each in adapted])
-            units = by_unit(task, adapted)
+            units = by_unit(task, adapted, final.before, scores[-1])
             ci95.append(interval_of([each.after for each in units], units, len(final.after)))
     return DCurve(
         metric=task.metric,

@@ -72,7 +72,7 @@ def predict_then_train(
     before = [task.score(each.before, each.test) for each in done]
     after = [task.score(each.after, each.test) for each in done]
     mixed = any(len(task.units(client)) > 1 for client in numbers)
-    units = () if mixed else by_unit(task, done)
+    units = () if mixed else by_unit(task, done, before, after)
     return Scores(
         metric=task.metric,
         before=mean(before),

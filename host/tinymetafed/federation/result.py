@@ -50,7 +50,7 @@ class Scores(StrictJson):
 
 @dataclass(frozen=True)
 class Evaluation(Scores):
-    """A meta-test after ``round`` rounds; the test took ``seconds``.
+    """A meta-test after ``round`` rounds, for which the run waited ``seconds``.
 
     ``bytes_down``, ``bytes_up``: bytes of all training so far, without samples. ``constant``: number of adapted networks
     that ignore their input; ``collapsed``: whether these are the majority. ``confusion``: as in ClassScores, () if not stored.

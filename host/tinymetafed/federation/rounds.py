@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +24,8 @@ from .clients import Served, Traffic, Trainers
 from .quorum import Late, Returned
 from .standing import Guard, Measure
 from .sums import Share, trained_as_sum
+
+_INDEX, _VALUE = np.dtype("<i8"), np.dtype("<f4")  # of a delta's digest
 
 
 @dataclass(frozen=True)
@@ -130,7 +133,8 @@ def rounds(
         server = server_optimiser.averaged(server, moved, index, averaged_from)
         for board, why in aside.items():
             clients.exclude(board, why)
-        change = float(np.linalg.norm(moved.astype(np.float64) - weights))
+        difference = np.subtract(moved, weights, dtype=np.float64)
+        change = math.sqrt(difference.dot(difference))
         weights = moved
         yield Round(
             index=index,
@@ -190,7 +194,7 @@ def _updated(
     try:
         moved, server = strategy.step(weights, deltas, round_, server)
         _check_update(moved, weights.size, round_)
-        strategy.download(moved)
+        strategy.downloaded(moved)
     except Diverged as error:
         if trained.mean is not None or strategy.secure_sum is not None:  # in a sum nobody is to blame
             raise
@@ -240,8 +244,9 @@ def _check_update(moved: object, size: int, round_: int) -> None:
 
 def digest(delta: Sparse) -> str:
     """SHA-256 of a delta: its indices as little-endian int64, then its values as little-endian float32."""
-    content = delta.indices.astype("<i8").tobytes() + delta.values.astype("<f4").tobytes()
-    return hashlib.sha256(content).hexdigest()
+    content = hashlib.sha256(np.ascontiguousarray(delta.indices, _INDEX).data)
+    content.update(np.ascontiguousarray(delta.values, _VALUE).data)
+    return content.hexdigest()
 
 
 def _contribution(client: int, served: Served[Share], measure: Measure | None) -> Contribution:

@@ -159,7 +159,7 @@ class GatewayClients:
     ) -> _Round:
         """Has every client trained, or skipped where its board is behind no gateway that is there."""
         began, before = self._backhaul.now(), self._backhaul.traffic
-        download = tuple(self._strategy.download(weights))
+        download = tuple(self._strategy.downloaded(weights))
         waiting = list(range(len(clients)))
         round_ = _Round(number, len(clients), exponent, download, clients, boards, waiting)
         last = began

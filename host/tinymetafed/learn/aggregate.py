@@ -22,7 +22,7 @@ def mean(deltas: Sequence[Sparse], n: int) -> Floats:
     """
     total = np.zeros(n, np.float32)
     for delta in deltas:
-        total = total + delta.dense(n)
+        total[delta.indices] += delta.values
     return total if len(deltas) == 1 else total / np.float32(len(deltas))
 
 

@@ -79,5 +79,5 @@ def _accuracy(outputs: Floats, targets: Floats) -> float:
 
 def _mean_squared_error(outputs: Floats, targets: Floats) -> float:
     """Mean squared error over all outputs; infinity where the model diverged."""
-    error = float(np.mean((outputs.astype(np.float64) - targets) ** 2))
+    error = float(np.mean(np.subtract(outputs, targets, dtype=np.float64) ** 2))
     return error if np.isfinite(error) else float("inf")

@@ -14,10 +14,11 @@ from tinymetafed_codegen.protocol import Stream
 
 Words = npt.NDArray[np.uint32]
 
-MAX_INDEX = 1 << 24
+INDEX_BITS = 24
+MAX_INDEX = 1 << INDEX_BITS
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _PARITY = 0x1BD11BDA
-_MASK = 0xFFFFFFFF
+LARGEST = _MASK = 0xFFFFFFFF  # of a word
 _FEW = 8  # up to this many draws Python's integers are faster than NumPy's arrays
 
 
@@ -92,7 +93,7 @@ def draw(seed: int, client: int, round: int, stream: Stream, indices: npt.ArrayL
     index = _words(indices)
     if index.size and int(index.max()) >= MAX_INDEX:
         raise ValueError(f"index {int(index.max())}: one stream has 2^24 draws")
-    return threefry((seed, client), round, index | np.uint32(stream << 24))
+    return threefry((seed, client), round, index | np.uint32(stream << INDEX_BITS))
 
 
 def uniform(words: npt.ArrayLike) -> npt.NDArray[np.float32]:

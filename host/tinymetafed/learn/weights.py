@@ -16,6 +16,7 @@ from tinymetafed_codegen.weights_file import read
 from . import prng
 
 Floats = npt.NDArray[np.float32]
+_STORED = np.dtype("<f4")  # whatever the order of bytes here
 
 
 def initial(manifest: ModelManifest, seed: int, init: str) -> Floats:
@@ -90,4 +91,4 @@ def local_start(manifest: ModelManifest, kind: str, scale: float) -> dict[str, F
 
 def sha256(weights: Floats) -> str:
     """SHA-256 of the weights as little-endian float32 in manifest order."""
-    return hashlib.sha256(weights.astype("<f4").tobytes()).hexdigest()
+    return hashlib.sha256(np.ascontiguousarray(weights, _STORED).data).hexdigest()

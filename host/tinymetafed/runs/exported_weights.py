@@ -22,7 +22,8 @@ from ..learn.tasks.adaptation_record import AdaptationRecord
 from ..learn.tasks.folder import Client, Folder
 from ..learn.weights import Floats, local_start
 from ..simulation.batches import Batch
-from ..simulation.kernels import ClientRound, Kernels, TrainingClients, open_kernels
+from ..simulation.client_rounds import ClientRound, TrainingClients
+from ..simulation.kernels import Kernels, open_kernels
 from .adapted import compute, record_of
 from .run_data import RunData
 from .setup import Setup

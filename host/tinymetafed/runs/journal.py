@@ -221,14 +221,9 @@ KINDS: dict[str, type[Entry]] = {
     "result": RunResult,
 }
 _KIND_OF = {entry: kind for kind, entry in KINDS.items()}
-_LATER: dict[str, tuple[type[Entry], ...]] = {
-    "bytes_down_full": (RoundEntry, RunResult),
-    "server": (RoundEntry,),
-    "late": (RoundEntry,),
-    "returned": (RoundEntry,),
-    "closed_early": (RunResult,),
-    "late_boards": (RunResult,),
-    "averaged": (RunResult,),
+_LATER: dict[type[Entry], tuple[str, ...]] = {
+    RoundEntry: ("bytes_down_full", "server", "late", "returned"),
+    RunResult: ("bytes_down_full", "closed_early", "late_boards", "averaged"),
 }
 _canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False).encode
 
@@ -241,8 +236,8 @@ def kind_of(entry: Entry) -> str:
 def to_json(entry: Entry) -> str:
     """An entry as canonical JSON: the same text for the same values. Raises ValueError for a number that is not finite."""
     plain = _adapter(kind_of(entry)).dump_python(entry)
-    for later, kinds in _LATER.items():  # runs that do not use them stay readable by earlier versions
-        if isinstance(entry, kinds) and getattr(entry, later) is None:
+    for later in _LATER.get(type(entry), ()):  # runs that do not use them stay readable by earlier versions
+        if plain[later] is None:
             del plain[later]
     return _canonical(plain)
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 
 from tinymetafed_codegen.protocol import SampleSet, Status
 from tinymetafed_codegen.spec import Experiment
@@ -24,6 +25,7 @@ from ..learn.strategies import Diverged
 from ..learn.tasks import Task
 from ..learn.weights import Floats, initial, sha256
 from . import export, lateness, privacy_accounting, run_figures
+from .beside import Beside
 from .collapse import collapse_found, is_better, refuse_collapse
 from .journal import Entry, RoundEntry, RunResult, ServerEntry, SessionEntry, Showcase
 from .journal_observer import JournalObserver
@@ -44,6 +46,7 @@ class RestOfRun:
         self._looked_at = Group.validation(setup.task) if setup.task.n_validation else None
         self._late: set[str] = set()  # devices that were late in the last round
         self._down = self._up = 0  # bytes of all rounds so far, for the curve over bytes
+        self._looking = Beside[Evaluation]()  # an evaluation on the way, on devices that do not train
 
     def complete(self, start_seconds: float, rounds: int | None = None) -> RunResult:
         """Completes the run and returns its result; weights.npz is written even after an error.
@@ -60,6 +63,7 @@ class RestOfRun:
             if self._journal_observer is not None:
                 self._journal_observer.opened(self._run.read())
             self._train(past)
+            self._looking.finish()
             self._test()
         except BaseException:
             with suppress(StoreError):  # the disk may be full, which the first error reports
@@ -87,7 +91,13 @@ class RestOfRun:
                 f"scored only at the end, so the run has no scores before it; {self._setup.task.spec.more_validation}"
             )
         self._observer.stage("meta-training", total - past.trained)
-        if self._due(past.trained) and past.trained not in {entry.round for entry in past.evaluations}:
+        looked_at = {entry.round for entry in past.evaluations}
+        if (begun := past.evaluating) is not None:
+            sent = past.rounds[: begun.round]
+            traffic = sum(entry.bytes_down for entry in sent), sum(entry.bytes_up for entry in sent)
+            self._evaluate(begun.weights, begun.round, traffic)
+            looked_at.add(begun.round)
+        if self._due(past.trained) and past.trained not in looked_at:
             self._evaluate(past.server.result(past.weights), past.trained)
         if past.trained == total:
             return
@@ -99,6 +109,7 @@ class RestOfRun:
         for done in _explained(done_rounds, self._plan, self._setup.task):
             self._write(done)
             self._observer.advance()
+            self._looking.look()
             if self._due(done.index + 1):
                 self._evaluate(done.server.result(done.weights), done.index + 1)
 
@@ -163,11 +174,25 @@ class RestOfRun:
             return self._setup.keeps_best
         return bool(every) and 0 < trained < self._plan.run.rounds and trained % every == 0
 
-    def _evaluate(self, weights: Floats, trained: int) -> None:
-        """Evaluates a few validation clients during training. It only informs: it never ends the run."""
+    def _evaluate(self, weights: Floats, trained: int, sent: tuple[int, int] | None = None) -> None:
+        """Evaluates a few validation clients during training, beside the rounds where it can.
+
+        It only informs: it never ends the run. ``sent``: bytes down and up until then; None for those of all rounds so far.
+        """
+        self._looking.finish()  # one at a time, in the order of the rounds
+        tasks = self._plan.evaluation.every_tasks
+        look = partial(self._meta_test, weights, trained, tasks, group=self._looked_at, sent=sent or (self._down, self._up))
+        if self._testers is self._trainers:  # a simulation, whose kernels do one thing at a time
+            test = look()
+            self._looked(weights, trained, test, test.seconds)
+            return
+        self._run.begin_evaluation(trained, weights)
+        self._looking.start(look, partial(self._looked, weights, trained))
+
+    def _looked(self, weights: Floats, trained: int, test: Evaluation, waited: float) -> None:
+        """Stores and tells what an evaluation has found, for which the run has ``waited`` seconds."""
         past = self._run.evaluations
-        test = self._meta_test(weights, trained, self._plan.evaluation.every_tasks, group=self._looked_at)
-        entry = replace(test, per_task=(), per_unit=(), confusion=())
+        entry = replace(test, per_task=(), per_unit=(), confusion=(), seconds=waited)
         so_far = [former for former in past if former.kept_sha256]
         if self._setup.keeps_best and (not so_far or is_better(entry, so_far[-1])):
             entry = replace(entry, kept_sha256=sha256(weights))
@@ -235,12 +260,14 @@ class RestOfRun:
         tasks: int,
         on_task: Callable[[], None] = lambda: None,
         group: Group | None = None,
+        sent: tuple[int, int] | None = None,
     ) -> Evaluation:
         started, group = time.monotonic(), group or self._tested
+        down, up = sent or (self._down, self._up)
         test = meta_test.meta_test(
             self._testers, self._strategy, self._setup.task, weights, tasks, on_task=on_task, group=group
         )
-        return test.evaluation(trained, self._down, self._up, time.monotonic() - started)
+        return test.evaluation(trained, down, up, time.monotonic() - started)
 
     def _export(self) -> RunData:
         run = self._run.read()

@@ -26,15 +26,24 @@ from .run_errors import StoreError as StoreError
 
 
 @dataclass(frozen=True)
+class Evaluating:
+    """An evaluation that has begun and is not in the journal: float32[n_global] weights after ``round`` rounds."""
+
+    round: int
+    weights: Floats = field(repr=False)
+
+
+@dataclass(frozen=True)
 class StoreContent:
-    """The journal, of which the first entry is the header, the latest weights, the best ones, what the server keeps, and the
-    last entry's hash; in ``entries`` rounds may stand after all others."""
+    """The journal, of which the first entry is the header, the latest weights, the best ones, what the server keeps, the last
+    entry's hash, and the evaluation that has begun; in ``entries`` rounds may stand after all others."""
 
     entries: list[Entry]
     weights: Floats
     best: Floats | None
     server: ServerState
     chain: str
+    evaluating: Evaluating | None = None
 
 
 @dataclass(frozen=True)
@@ -42,8 +51,9 @@ class RunData:
     """A run; its lists are in order of time.
 
     ``weights``: float32[n_global] after ``len(rounds)`` rounds. ``best``: with run.keep = "best", the best evaluated weights so
-    far. ``server``: what the server keeps besides the weights. ``showcase``: None until the final meta-test is done.
-    ``result``: None until the run has finished. A session that extends the run makes it unfinished.
+    far. ``server``: what the server keeps besides the weights. ``evaluating``: an evaluation that has not ended.
+    ``showcase``: None until the final meta-test is done. ``result``: None until the run has finished. A session that extends
+    the run makes it unfinished.
     """
 
     path: Path
@@ -56,6 +66,7 @@ class RunData:
     weights: Floats = field(repr=False)
     best: Floats | None = field(default=None, repr=False)
     server: ServerState = field(default_factory=ServerState, repr=False)
+    evaluating: Evaluating | None = None
 
     @classmethod
     def of(cls, path: Path, content: StoreContent) -> Self:
@@ -75,6 +86,7 @@ class RunData:
             weights=content.weights,
             best=content.best,
             server=content.server,
+            evaluating=content.evaluating,
         )
 
     @property

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 import pydantic
@@ -77,6 +78,7 @@ class Watched:
         self._clients: OnBoards | None = None
         began = now()
         self._status = RunStatus(began, "", 0, 0, began, began, "", (), ())
+        self._done, self._step_began = 0, began  # those of the status change in every round
 
     def watch(self, clients: Trainers) -> None:
         """Looks from now on at the boards of these clients too, if they have any."""
@@ -86,13 +88,14 @@ class Watched:
         """See Observer."""
         with self._lock:
             now = self._now()
-            self._status = replace(self._status, stage=text, done=0, total=total, stage_began=now, step_began=now)
+            self._status = replace(self._status, stage=text, total=total, stage_began=now)
+            self._done, self._step_began = 0, now
         self._observer.stage(text, total)
 
     def advance(self) -> None:
         """See Observer."""
         with self._lock:
-            self._status = replace(self._status, done=self._status.done + 1, step_began=self._now())
+            self._done, self._step_began = self._done + 1, self._now()
         self._observer.advance()
 
     def note(self, text: str) -> None:
@@ -121,7 +124,14 @@ class Watched:
         """The run at this moment."""
         boards = () if self._clients is None else tuple(self._clients.states)
         with self._lock:
-            return replace(self._status, written=self._now(), events=tuple(self._events), boards=boards)
+            return replace(
+                self._status,
+                written=self._now(),
+                done=self._done,
+                step_began=self._step_began,
+                events=tuple(self._events),
+                boards=boards,
+            )
 
 
 @contextmanager
@@ -175,5 +185,6 @@ def read_status(folder: Path) -> RunStatus | None:
         return None
 
 
+@cache
 def _adapter() -> TypeAdapter[RunStatus]:
     return TypeAdapter(RunStatus)

@@ -26,10 +26,10 @@ from ..federation.result import Evaluation
 from ..learn.server_optimiser import ServerState
 from ..learn.weights import Floats, sha256
 from .journal import Asked, Entry, RoundEntry, RunHeader, from_json, kind_of, to_json
-from .run_data import RunData, StoreContent, StoreError
+from .run_data import Evaluating, RunData, StoreContent, StoreError
 from .run_folder import UNFINISHED, find_store, require_plain
 from .store_content import read_content
-from .store_format import BEST, FORMAT, RESTORE, SCHEMA, SERVER, named, seal
+from .store_format import BEST, EVALUATING, FORMAT, RESTORE, SCHEMA, SERVER, named, seal
 from .store_lock import alone, waiting
 from .wal import lost_commits
 
@@ -46,11 +46,12 @@ class _State:
 
 
 class RunStore:
-    """A run that is being written; only ``append`` adds to it.
+    """A run that is being written; only ``append`` and ``begin_evaluation`` add to it.
 
     Rounds that end within ``hold_seconds`` of the last commit share a transaction, so a crash loses at most so much finished
     work. Any other entry, ``read`` and the end of the run commit it too. With 0 each round has a transaction of its own.
-    Rounds are in the file alone, so that a long run does not take more and more memory; the few other entries in memory too.
+    Rounds are in the file alone, until they are read, so that a long run does not take more and more memory; the few other
+    entries in memory too.
     """
 
     def __init__(self, path: Path, database: sqlite3.Connection, warning: str = "") -> None:
@@ -59,12 +60,14 @@ class RunStore:
         self.hold_seconds = 0.0
         self._database = database
         self._others: list[Entry] = []  # all entries but rounds
+        self._rounds: list[Entry] = []  # those that ``read`` has read; they are committed
         self._count = 0  # of all entries
         self._chain = ""
         self._committed = 0, 0, ""  # numbers of others and of all, and the last one's hash, at the last commit
         self._latest = np.zeros(0, np.float32)  # the committed weights
         self._server = ServerState()  # what the server keeps, committed
         self._best: Floats | None = None  # the committed weights of the best evaluation
+        self._evaluating: Evaluating | None = None  # the committed evaluation that has begun
         self._next: _State | None = None  # written with the next commit
         self._since = time.monotonic()  # time of the last commit
 
@@ -95,10 +98,34 @@ class RunStore:
             elif weights is not None:
                 trained = entry.round + 1 if isinstance(entry, RoundEntry) else 0
                 self._next = _State(trained, weights.astype(np.float32), server or ServerState())
+            if isinstance(entry, Evaluation) and self._evaluating is not None:
+                self._database.execute("DELETE FROM evaluating")
             if not isinstance(entry, RoundEntry) or time.monotonic() - self._since >= self.hold_seconds:
                 self._commit()
             if isinstance(entry, Evaluation) and weights is not None:
                 self._best = weights
+            if isinstance(entry, Evaluation):
+                self._evaluating = None
+
+    def begin_evaluation(self, round_: int, weights: Floats) -> None:
+        """Keeps the weights of an evaluation until its entry is added, so that it can be done again after a crash.
+
+        Args:
+            round_: Rounds trained.
+            weights: float32[n_global], the weights that are evaluated.
+
+        Raises:
+            StoreError: As ``append``.
+        """
+        begun = Evaluating(round_, weights.astype(np.float32))
+        with self._all_or_nothing():
+            if not self._database.in_transaction:
+                waiting(self.path, lambda: self._database.execute("BEGIN IMMEDIATE"))
+            self._database.execute(EVALUATING)
+            stored = begun.weights.astype("<f4").tobytes()
+            self._database.execute("INSERT OR REPLACE INTO evaluating VALUES (0, ?, ?, ?)", (round_, stored, sha256(weights)))
+            self._commit()
+            self._evaluating = begun
 
     def commit(self) -> None:
         """Commits the open transaction, if any. Raises StoreError; then it is rolled back."""
@@ -111,7 +138,9 @@ class RunStore:
         with named(self.path, "damaged: {}; " + RESTORE):
             found = waiting(self.path, lambda: read_content(self._database, self.path))
         self._latest, self._best, self._server, self._chain = found.weights, found.best, found.server, found.chain
+        self._evaluating = found.evaluating
         self._others = [entry for entry in found.entries if not isinstance(entry, RoundEntry)]
+        self._rounds = [entry for entry in found.entries if isinstance(entry, RoundEntry)]
         self._count = len(found.entries)
         self._committed = len(self._others), self._count, self._chain
         return RunData.of(self.path, found)
@@ -120,9 +149,11 @@ class RunStore:
         """Commits and returns the content as it was written; it was verified when the file was opened. Raises StoreError."""
         self.commit()
         with named(self.path, "cannot be read: {}; " + RESTORE):
-            written = self._database.execute("SELECT content FROM journal WHERE kind = 'round' ORDER BY number")
-            rounds = [from_json("round", content) for (content,) in written]
-        content = StoreContent([*self._others, *rounds], self._latest, self._best, self._server, self._chain)
+            written = "SELECT content FROM journal WHERE kind = 'round' ORDER BY number LIMIT -1 OFFSET ?"
+            added = self._database.execute(written, (len(self._rounds),))
+            self._rounds += [from_json("round", content) for (content,) in added]
+        entries = [*self._others, *self._rounds]
+        content = StoreContent(entries, self._latest, self._best, self._server, self._chain, self._evaluating)
         return RunData.of(self.path, content)
 
     @property

@@ -16,7 +16,7 @@ from ..federation.result import Evaluation
 from ..learn.server_optimiser import ServerState
 from ..learn.weights import Floats
 from .journal import Entry, JournalError, RoundEntry, RunHeader, from_json
-from .run_data import StoreContent, StoreError
+from .run_data import Evaluating, StoreContent, StoreError
 from .store_format import APPLICATION, FORMAT, OPTIONAL, RESTORE, seal
 
 _VIRTUAL = re.compile(r"\s*CREATE\s+VIRTUAL\b", re.IGNORECASE)
@@ -86,15 +86,30 @@ def read_content(database: sqlite3.Connection, path: Path) -> StoreContent:
     if (weights := _floats(row[1])) is None:
         raise damaged("its weights are not float32 numbers")
     server = _server(database, rounds, weights.size, damaged)
+    evaluating = _evaluating(database, len(rounds), weights.size, damaged)
     kept = next((entry for entry in reversed(entries) if isinstance(entry, Evaluation) and entry.kept_sha256), None)
     if kept is None:
-        return StoreContent(entries, weights, None, server, chain)
+        return StoreContent(entries, weights, None, server, chain, evaluating)
     row = database.execute("SELECT round, float32 FROM best").fetchone() if _has(database, "best") else None
     if row is None or row[0] != kept.round or not isinstance(row[1], bytes) or _sha256(row[1]) != kept.kept_sha256:
         raise damaged(f"the best weights are not those after {kept.round} rounds")
     if (best := _floats(row[1])) is None or best.size != weights.size:
         raise damaged(f"the best weights are not {weights.size:,} float32 numbers")
-    return StoreContent(entries, weights, best, server, chain)
+    return StoreContent(entries, weights, best, server, chain, evaluating)
+
+
+def _evaluating(
+    database: sqlite3.Connection, trained: int, size: int, damaged: Callable[[str], StoreError]
+) -> Evaluating | None:
+    """The evaluation that was going on when the file was written last."""
+    row = database.execute("SELECT round, float32, sha256 FROM evaluating").fetchone() if _has(database, "evaluating") else None
+    if row is None:
+        return None
+    round_, content, written = row
+    weights = _floats(content) if isinstance(content, bytes) and _sha256(content) == written else None
+    if weights is None or weights.size != size or not isinstance(round_, int) or not 0 < round_ <= trained:
+        raise damaged(f"the weights that were evaluated are not {size:,} float32 numbers of one of its {trained} rounds")
+    return Evaluating(round_, weights)
 
 
 def _server(

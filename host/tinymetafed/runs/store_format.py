@@ -47,6 +47,15 @@ CREATE TABLE IF NOT EXISTS best (
   float32 BLOB NOT NULL        -- little-endian, in manifest order
 ) STRICT
 """
+# A run has this table if an evaluation has run beside its rounds; it has a row while one does.
+EVALUATING = """
+CREATE TABLE IF NOT EXISTS evaluating (
+  only INTEGER PRIMARY KEY CHECK (only = 0),
+  round INTEGER NOT NULL,      -- rounds trained
+  float32 BLOB NOT NULL,       -- the weights that are evaluated, little-endian, in manifest order
+  sha256 TEXT NOT NULL         -- of these bytes
+) STRICT
+"""
 # A run has this table if its server keeps more than the weights.
 SERVER = """
 CREATE TABLE IF NOT EXISTS server (
@@ -55,7 +64,7 @@ CREATE TABLE IF NOT EXISTS server (
   float32 BLOB NOT NULL        -- little-endian, in manifest order
 ) STRICT
 """
-OPTIONAL = ("best", "server")  # tables that only some runs have
+OPTIONAL = ("best", "evaluating", "server")  # tables that only some runs have
 RESTORE = "restore the run folder from a copy, or train again"
 
 

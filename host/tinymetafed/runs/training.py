@@ -7,26 +7,29 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tinymetafed_codegen.errors import Error
 from tinymetafed_codegen.manifest import ModelManifest
 from tinymetafed_codegen.spec import Experiment, SpecError
 
-from ..devices.link.faults import FaultPlan
 from ..federation.clients import DeviceFacts
 from ..federation.observer import Observer
 from ..learn.strategies import code_sha256
 from ..learn.weights import initial
 from . import TEST_URL, store
 from .collapse import refuse_collapse
-from .gateway_site import BehindGateways
 from .journal import Asked, RunResult
 from .rest_of_run import RestOfRun
 from .run_data import RunData, StoreError
 from .run_status import published
 from .setup import Setup, set_up
-from .sites import InSimulation, OnDevices, Site
+from .sites import InSimulation, Site
 from .unchanged import same_code, same_data, same_model
+
+if TYPE_CHECKING:  # a simulation starts sooner without the devices
+    from ..devices.link.faults import FaultPlan
+    from .gateway_site import BehindGateways
 
 
 def train(
@@ -61,6 +64,8 @@ def train(
         Error: LinkError, BuildError, DeltaError or StoreError.
         Collapsed: The network no longer depends on its input.
     """
+    from .device_site import OnDevices
+
     asked = replace(_asked(setup), devices=tuple(urls), test_devices=tuple(test_urls))
     if instructions_per_step is not None:
         asked = replace(asked, instructions_per_step=dict(instructions_per_step))
@@ -119,6 +124,7 @@ def resume(
     Raises:
         Error: As ``train``.
     """
+    from .device_site import OnDevices
 
     def site(asked: Asked) -> Site:
         if not urls and not asked.devices:

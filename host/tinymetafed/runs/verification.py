@@ -20,10 +20,10 @@ from ..learn.strategies import Strategy, open_strategy
 from ..learn.weights import Floats, initial, sha256
 from ..simulation.kernels import ClientKernels, open_kernels
 from ..simulation.simulated_clients import URL, SimulatedClients
+from .device_site import OnDevices
 from .journal import RoundEntry, SessionEntry
 from .run_data import RunData
 from .setup import Setup, set_up
-from .sites import OnDevices
 from .unchanged import same_code, same_data, same_model
 
 

@@ -63,11 +63,14 @@ class Batch:
         """Bytes of one sample as it travels: its targets and its inputs."""
         return int(self.inputs[0, 0].nbytes + self.targets[0, 0].nbytes)
 
-    def arguments(self, passes_sent: int = 0) -> abi.Samples:
-        """The batch as an argument of the compiled library. ``passes_sent``: in how many passes it is sent to a board."""
-        is_bytes = self.inputs.dtype == np.uint8
-        levels, inputs = (self.inputs, None) if is_bytes else (None, self.inputs)
-        return abi.Samples(levels, inputs, self.targets, self.scale, passes_sent)
+    def arguments(self) -> abi.Samples:
+        """The batch as an argument of the compiled library, of samples that are not sent."""
+        return abi.Samples(*self.as_levels_or_inputs, self.targets, self.scale, 0)
+
+    @property
+    def as_levels_or_inputs(self) -> tuple[NDArray[np.uint8] | None, Floats | None]:
+        """The inputs as bytes or as floats; the other one is None."""
+        return (self.inputs, None) if self.inputs.dtype == np.uint8 else (None, self.inputs)
 
 
 def _stack(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:

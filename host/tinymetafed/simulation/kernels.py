@@ -6,8 +6,6 @@ import ctypes
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from itertools import pairwise
 from pathlib import Path
 from typing import Protocol
 
@@ -18,7 +16,7 @@ from tinymetafed_codegen.abi import simulation_abi as abi
 from tinymetafed_codegen.board import boards
 from tinymetafed_codegen.design import Design
 from tinymetafed_codegen.manifest import ModelManifest
-from tinymetafed_codegen.protocol import Recipe, SampleSet, Status
+from tinymetafed_codegen.protocol import SampleSet, Status
 from tinymetafed_codegen.spec import SpecError
 from tinymetafed_codegen.toolchain import BuildError
 
@@ -26,7 +24,9 @@ from ..learn.codecs.delta import Sparse
 from ..learn.codecs.level_load import LeveledWeights
 from ..learn.tasks import Floats
 from .batches import Batch
+from .client_rounds import ClientRound, JoinedRounds
 from .compilation import BOARD, compile_kernels
+from .kept_calls import KeptCalls
 from .vector_units import choose
 
 
@@ -37,38 +37,6 @@ class SentMessages:
     messages: int
     message_bytes: int
     sample_bytes: int
-
-
-@dataclass(frozen=True)
-class TrainingClients:
-    """The clients of one call, with the state that they keep between rounds.
-
-    ``seed``, ``numbers`` and ``round`` are those of the Train message. ``local_weights``, float32 [clients, n_local], and
-    ``residuals`` (the part of the deltas that was never sent), float32 [clients, n_global], are None unless clients keep
-    them; ``train_round`` reads them and replaces their values.
-    """
-
-    seed: int
-    numbers: Sequence[int]
-    round: int
-    local_weights: Floats | None = None
-    residuals: Floats | None = None
-
-
-@dataclass(frozen=True)
-class ClientRound:
-    """The clients of a run in one of its rounds, and what they train.
-
-    ``global_weights``: float32 [n_global], as every client receives them. ``recipe``: what each client trains and sends.
-    ``samples``: for each phase those of all clients. ``clients``: the clients; the state that they keep is updated.
-    ``streamed``: whether samples are sent to devices, so that their bytes count.
-    """
-
-    global_weights: Floats
-    recipe: Recipe
-    samples: Sequence[Batch]
-    clients: TrainingClients
-    streamed: bool = False
 
 
 TrainedRound = tuple[list[Sparse | Status], SentMessages]  # for each client its delta or why training failed; the traffic
@@ -135,14 +103,14 @@ class Kernels:
         self.threads = threads
         self._input_size = math.prod(manifest.input_shape)
         self._functions = _load(library)
+        self._kept = KeptCalls(manifest, threads, lanes)
         self._dropped: _Deltas | None = None  # memory of deltas that only their sum is made of
 
     def samples(self, seed: int, clients: Sequence[int], round_: int, sample_set: SampleSet, count: int) -> Batch:
         """Samples that boards would make themselves: ``count`` for each client."""
-        numbers = np.array(clients, np.uint32)
         inputs = np.empty((len(clients), count, self._input_size), np.float32)
         targets = np.empty((len(clients), count, self.manifest.target_size), np.float32)
-        self._call(abi.MAKE_SAMPLES, abi.OwnSamples(numbers, len(clients), seed, round_, sample_set, count, inputs, targets))
+        self._call(abi.MAKE_SAMPLES, self._kept.samples(seed, clients, round_, sample_set, inputs, targets).own.to)
         return Batch(inputs, targets)
 
     def train_round(self, asked: ClientRound) -> TrainedRound:
@@ -165,7 +133,7 @@ class Kernels:
         Returns:
             What ``train_round`` returns, for each run, with the same bits.
         """
-        joined = _Joined.of(asked)
+        joined = JoinedRounds.of(asked)
         deltas = _Deltas.of((len(joined.numbers), asked[0].recipe.top_k))
         statuses, sent = self._round(joined, deltas, None)
         joined.keep_state()
@@ -186,26 +154,19 @@ class Kernels:
         shape = len(asked.clients.numbers), asked.recipe.top_k
         if self._dropped is None or self._dropped.shape != shape:
             self._dropped = _Deltas.of(shape)
-        joined = _Joined.of([asked])
+        joined = JoinedRounds.of([asked])
         statuses, sent = self._round(joined, self._dropped, total)
         return _statuses(statuses), _total(sent)
 
-    def _round(self, joined: _Joined, deltas: _Deltas, total: Floats | None) -> tuple[NDArray[np.uint8], NDArray[np.uint32]]:
-        """Each client's status, and what it sends: [messages, their bytes, bytes of samples][client]."""
-        sent = np.zeros((3, len(joined.numbers)), np.uint32)
-        messages, message_bytes, sample_bytes = sent
-        training = self._training(joined)
-        updates = abi.Updates(
-            indices=deltas.indices,
-            values=deltas.values,
-            residuals=joined.residuals,
-            messages=messages,
-            message_bytes=message_bytes,
-            sample_bytes=sample_bytes if joined.rounds[0].streamed else None,
-            total=total,
-        )
-        self._call(abi.TRAIN_ROUND, training, updates)
-        return training.statuses, sent
+    def _round(
+        self, joined: JoinedRounds, deltas: _Deltas, total: Floats | None
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint32]]:
+        """Each client's status, and what it sends: [messages, their bytes, bytes of samples][client]; until the next call."""
+        call = self._kept.training(joined)
+        call.updates.fill(indices=deltas.indices, values=deltas.values, residuals=joined.residuals, total=total)
+        call.sent.fill(0)
+        self._call(abi.TRAIN_ROUND, call.training.to, call.updates.to)
+        return call.statuses, call.sent
 
     def adapt(
         self, asked: ClientRound, test: Batch, weights: Floats | None = None, start: Floats | None = None
@@ -223,91 +184,19 @@ class Kernels:
         """
         before = np.zeros((len(asked.clients.numbers), test.count, self.manifest.output_size), np.float32)
         after = np.zeros_like(before)
-        training = self._training(_Joined.of([asked]))
-        self._call(abi.ADAPT, training, abi.Evaluation(test.arguments(), test.count, before, after, weights, start))
-        return _statuses(training.statuses), before, after
+        call = self._kept.training(JoinedRounds.of([asked]))
+        evaluation = abi.Evaluation(test.arguments(), test.count, before, after, weights, start)
+        self._call(abi.ADAPT, call.training.to, evaluation.to_c())
+        return _statuses(call.statuses), before, after
 
     def load_on_wire(self, weights: LeveledWeights) -> tuple[int, int]:
         """The messages that bring weights as levels to one board: how many, and their bytes on the line, framing included."""
         sent = np.zeros(2, np.uint32)
-        self._call(abi.MEASURE_LOAD, abi.LoadedLevels(weights.levels.view(np.uint8), weights.scales, sent))
+        self._call(abi.MEASURE_LOAD, abi.LoadedLevels(weights.levels.view(np.uint8), weights.scales, sent).to_c())
         return int(sent[0]), int(sent[1])
 
-    def _training(self, joined: _Joined) -> abi.Training:
-        recipe, numbers = joined.rounds[0].recipe, np.fromiter(joined.numbers, np.uint32, len(joined.numbers))
-        for phase, batch in zip(recipe.phases, joined.samples, strict=True):
-            given, needed = batch.inputs.shape[:2], (numbers.size, phase.count)
-            if given != needed:  # the library would read beyond the arrays
-                raise ValueError(f"a phase needs samples of {needed} (clients, count), the batch has {given}")
-        return abi.Training(
-            runs=[
-                abi.RunClients(each.global_weights, len(each.clients.numbers), each.clients.seed, each.clients.round)
-                for each in joined.rounds
-            ],
-            recipe=_packed(recipe),
-            samples=[
-                batch.arguments(sent)
-                for batch, sent in zip(joined.samples, self.manifest.passes_sent(recipe.phases), strict=True)
-            ],
-            clients=numbers,
-            client_count=numbers.size,
-            threads=self.threads,
-            lanes=self.lanes,
-            local_weights=joined.local_weights,
-            statuses=np.zeros(numbers.size, np.uint8),
-        )
-
-    def _call(self, function: abi.Function, *arguments: abi.Struct) -> None:
-        filled = [argument.to_c() for argument in arguments]
-        self._functions[function.name](*(ctypes.byref(each) for each in filled))
-
-
-@dataclass(frozen=True)
-class _Joined:
-    """Rounds of several runs as one call passes them: their clients one run after the other.
-
-    ``parts``: the place of each run's clients. Arrays are as in ClientRound and TrainingClients, over all clients; those of a
-    single round are its own.
-    """
-
-    rounds: Sequence[ClientRound]
-    parts: Sequence[slice]
-    numbers: Sequence[int]
-    samples: Sequence[Batch]
-    local_weights: Floats | None
-    residuals: Floats | None
-
-    @classmethod
-    def of(cls, rounds: Sequence[ClientRound]) -> _Joined:
-        clients = [each.clients for each in rounds]
-        if len(rounds) == 1:
-            own, whole = clients[0], slice(0, len(clients[0].numbers))
-            return cls(rounds, [whole], own.numbers, rounds[0].samples, own.local_weights, own.residuals)
-        if len({(each.recipe, each.streamed) for each in rounds}) > 1:
-            raise ValueError("rounds of one call need equal recipes, and samples that are all streamed or none")
-        ends = np.cumsum([0, *(len(each.numbers) for each in clients)]).tolist()
-        return cls(
-            rounds,
-            [slice(begin, end) for begin, end in pairwise(ends)],
-            [number for each in clients for number in each.numbers],
-            Batch.joined([each.samples for each in rounds]),
-            _concatenated([each.local_weights for each in clients]),
-            _concatenated([each.residuals for each in clients]),
-        )
-
-    def keep_state(self) -> None:
-        """Copies the state after the round to the arrays that the rounds were given."""
-        if len(self.rounds) == 1:
-            return
-        for each, part in zip(self.rounds, self.parts, strict=True):
-            for joined, own in ((self.local_weights, each.clients.local_weights), (self.residuals, each.clients.residuals)):
-                if joined is not None and own is not None:
-                    own[:] = joined[part]
-
-
-def _concatenated(arrays: Sequence[Floats | None]) -> Floats | None:
-    given = [array for array in arrays if array is not None]
-    return np.concatenate(given) if given else None  # clients of one model keep a state or do not
+    def _call(self, function: abi.Function, *arguments: ctypes.Structure) -> None:
+        self._functions[function.name](*map(ctypes.byref, arguments))
 
 
 _STATUSES = {status.value: status for status in Status}  # Status(value) takes a tenth of the time of a small client's round
@@ -319,12 +208,6 @@ def _statuses(values: NDArray[np.uint8]) -> list[Status]:
 
 def _total(sent: NDArray[np.uint32]) -> SentMessages:
     return SentMessages(*[sum(row) for row in sent.tolist()])
-
-
-@lru_cache(maxsize=16)  # a run uses two recipes in all of its rounds
-def _packed(recipe: Recipe) -> NDArray[np.uint8]:
-    """The bytes of a recipe in a message."""
-    return np.array(bytearray(recipe.pack()))
 
 
 def _load(library: Path) -> dict[str, Callable[..., None]]:

@@ -13,7 +13,8 @@ from tinymetafed_codegen.protocol import Recipe, SampleSet, Status
 from ..learn.codecs.level_load import LeveledWeights
 from ..learn.tasks import Floats
 from .batches import Batch
-from .kernels import ClientRound, Kernels, TrainedRound
+from .client_rounds import ClientRound
+from .kernels import Kernels, TrainedRound
 
 
 class _Turn:

@@ -23,9 +23,10 @@ from ..learn.weights import local_start
 from ..wire.frame import encode
 from ..wire.messages import fixed_on_wire, masked_entries
 from .batches import Batch
+from .client_rounds import ClientRound, TrainingClients
 from .compilation import BOARD
 from .downloads import Downloads
-from .kernels import ClientKernels, ClientRound, SentMessages, TrainingClients
+from .kernels import ClientKernels, SentMessages
 
 URL = "simulation"  # the device's URL in the journal
 
@@ -88,7 +89,7 @@ class SimulatedClients:
     ) -> list[Served[Sparse]]:
         """See Clients."""
         strategy, recipe = self._strategy, self._recipe
-        download = strategy.download(weights)
+        download = strategy.downloaded(weights)
         received = downlink.decode(download, strategy.n_global)
         samples = self._samples(clients, round_, recipe.phases)
         taking_part = TrainingClients(
@@ -172,7 +173,7 @@ class SimulatedClients:
         keep: bool,
     ) -> list[Adapted]:
         strategy, recipe = self._strategy, self._strategy.adaptation_recipe(count)
-        received = downlink.decode(strategy.download(weights), strategy.n_global)
+        received = downlink.decode(strategy.downloaded(weights), strategy.n_global)
         adapted = []
         size = self._kernels.threads * self._kernels.lanes
         for group in (clients[i : i + size] for i in range(0, len(clients), size)):

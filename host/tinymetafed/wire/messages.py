@@ -111,10 +111,10 @@ def loads_on_wire(segments: Sequence[Segment], window: int, mac_bytes: int = 0) 
     for segment in segments:
         fields = _load_fields(segment.dtype, segment.scale)
         step = load_bytes(segment.dtype.width, window, mac_bytes)
-        for at in range(0, len(segment.data), step):
-            data = segment.data[at : at + step]
-            count += 1
-            size += bytes_on_wire(protocol.Load, fields + data, len(data), mac_bytes)
+        parts = [segment.data[at : at + step] for at in range(0, len(segment.data), step)]
+        count += len(parts)
+        size += len(segment.data) + len(parts) * fixed_on_wire(protocol.Load, mac_bytes)
+        size += _added_by_cobs([fields + part for part in parts], mac_bytes)
     return count, size
 
 
@@ -135,10 +135,17 @@ def bytes_on_wire(message: type[protocol.Record], known: bytes, tail: int, mac_b
         tail: Bytes of its last field, if that takes all remaining bytes; 0 otherwise.
         mac_bytes: As for ``tail_capacity``.
     """
-    # COBS adds a byte for every 254 consecutive bytes without a zero, counted over fields, data and CRC, except for the last
-    # 254 of a frame.
+    return fixed_on_wire(message, mac_bytes) + tail + _added_by_cobs([known], mac_bytes)
+
+
+def _added_by_cobs(messages: Sequence[bytes], mac_bytes: int) -> int:
+    """Bytes that COBS adds to messages for their runs without a zero: one for every 254, but for the last 254 of a frame.
+
+    Runs are counted over fields, data, MAC and CRC, of which ``messages`` lack MAC and CRC.
+    """
     after = b"\1" * (mac_bytes + protocol.FRAME_CRC_BYTES - 1)
-    return fixed_on_wire(message, mac_bytes) + tail + sum([len(run) // _LONGEST_RUN for run in (known + after).split(b"\0")])
+    runs = (after + b"\0").join([*messages, b""]).split(b"\0")
+    return sum([len(run) // _LONGEST_RUN for run in runs if len(run) >= _LONGEST_RUN])
 
 
 @lru_cache(maxsize=64)  # of float32 and float16 there is one, of int8 one per tensor

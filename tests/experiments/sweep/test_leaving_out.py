@@ -12,7 +12,7 @@ from small_runs import SINE, Quiet
 from typer.testing import CliRunner
 
 import tinymetafed as tmf
-from tinymetafed.cli import app
+from tinymetafed.cli import application
 from tinymetafed.experiments import SweepError, sweep
 from tinymetafed.experiments.sweep.folds import folds
 from tinymetafed.federation.meta_test import confidence
@@ -146,7 +146,7 @@ def test_runs_that_train_in_lock_step_end_on_the_weights_of_each_alone(done: tmf
 def test_the_option_leaves_one_out_of_any_sweep(planned: Callable[[str], Path], tmp_path: Path) -> None:
     file = planned('seeds = [1, 2]\n[[variant]]\nname = "untrained"\nset = { run.rounds = 0 }\n')
     words = ["sweep", str(file), "-o", str(tmp_path / "out"), "--jobs", "1", "--leave-out", "1", "--json"]
-    clients = json.loads(CliRunner().invoke(app, words, catch_exceptions=False).stdout)["clients"]
+    clients = json.loads(CliRunner().invoke(application(), words, catch_exceptions=False).stdout)["clients"]
     assert [(client["variant"], client["client"]) for client in clients] == [("untrained", person) for person in PEOPLE]
     assert all(client["after_by_seed"].keys() == {"1", "2"} for client in clients)
 

@@ -51,16 +51,17 @@ def encode(weights: Weights, dtype: Dtype, tensors: Sequence[int], levels: Level
         raise ValueError(f"dtype {dtype!r}: weights travel as F32, F16 or I8")
     if sum(tensors) != weights.size:
         raise ValueError(f"tensors {list(tensors)} hold {sum(tensors)} weights, expected {weights.size}")
-    bounds = list(pairwise(accumulate(tensors, initial=0)))
     with np.errstate(over="ignore"):
         wire = weights.astype(WIRE_TYPES[Dtype.F32 if dtype == Dtype.I8 else dtype])
-    if not np.isfinite(wire).all():
+    finite = bool(np.isfinite(wire).all())
+    if dtype != Dtype.I8 and finite:
+        return [Segment(0, dtype, 0.0, wire.tobytes())] if weights.size else []
+    bounds = list(pairwise(accumulate(tensors, initial=0)))
+    if not finite:
         at = int(np.flatnonzero(~np.isfinite(wire))[0])
         tensor = next(i for i, (start, end) in enumerate(bounds) if start <= at < end)
         fault = "does not fit float16, which ends at 65504" if np.isfinite(weights[at]) else "is not finite"
         raise ValueError(f"tensor {tensor}: its weight {at - bounds[tensor][0]}, {float(weights[at])!r}, {fault}")
-    if dtype != Dtype.I8:
-        return [Segment(0, dtype, 0.0, wire.tobytes())] if weights.size else []
     segments = []
     for start, end in bounds:
         scale, quantised = quantise(weights[start:end]) if levels is None else clipped(weights[start:end], levels)
@@ -111,4 +112,4 @@ def decode(segments: Sequence[Segment], n: int) -> Weights:
         offset += part.size
     if offset != n:
         raise ValueError(f"segments hold {offset} weights, expected {n}")
-    return np.concatenate(parts) if parts else np.zeros(0, dtype=np.float32)
+    return parts[0] if len(parts) == 1 else np.concatenate(parts) if parts else np.zeros(0, dtype=np.float32)

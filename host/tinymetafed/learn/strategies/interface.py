@@ -5,8 +5,11 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from functools import lru_cache
+from typing import final
 
 import numpy as np
+import numpy.typing as npt
 
 from tinymetafed_codegen.errors import Error
 from tinymetafed_codegen.manifest import ModelManifest
@@ -21,6 +24,8 @@ from ..codecs.delta import Sparse
 from ..server_optimiser import ServerState
 from ..weights import Floats
 
+_AT_ONCE = 512  # numbers of clients that are drawn at once
+_MANY = 4096  # numbers, of which sorting finds those that occur twice sooner than a dictionary
 _REMEDY = "set strategy.output_clamp = 1.0, or lower strategy.global_learning_rate"
 
 
@@ -73,6 +78,7 @@ class Strategy(ABC):
         ]
         self._least = len(manifest.layer_ends) if self.selection == Selection.LAYER else 1
         self._tensors = [tensor.size for tensor in manifest.global_tensors]
+        self._downloaded: tuple[bytes, list[downlink.Segment]] | None = None  # the latest weights, and how they travel
 
     @abstractmethod
     def training(self) -> tuple[Phase, ...]:
@@ -147,7 +153,7 @@ class Strategy(ABC):
             raise StrategyError(f"{self.experiment.per_round}, but there are only {of} client(s)")
         if self.experiment.privacy.is_private:
             turns = of // run.devices_per_round
-            order = prng.permutation(run.seed, 0, round_ // turns, Stream.CLIENT_CHOICE, of)
+            order = _turns(run.seed, round_ // turns, of)
             first = round_ % turns * run.devices_per_round
             return [int(client) for client in order[first : first + run.devices_per_round]]
         return choose_clients(run.seed, round_, run.devices_per_round, of)
@@ -200,6 +206,17 @@ class Strategy(ABC):
             return downlink.encode(weights, wire_dtype(self.spec.downlink), self._tensors, self.spec.downlink_levels)
         except ValueError as error:
             raise Diverged(f"training diverged: {error}", _REMEDY) from None
+
+    @final
+    def downloaded(self, weights: Floats) -> list[downlink.Segment]:
+        """``download``, encoded once for the check of a round's weights and for the round after it. Raises Diverged.
+
+        Any thread may call it: an evaluation has other weights than the round beside it.
+        """
+        content, latest = weights.tobytes(), self._downloaded
+        if latest is None or latest[0] != content:
+            self._downloaded = latest = content, self.download(weights)
+        return latest[1]
 
     def alpha(self, round_: int) -> np.float32:
         """The server's learning rate α in a round, from the schedule in [strategy].
@@ -268,8 +285,41 @@ def choose_clients(seed: int, round_: int, count: int, of: int) -> list[int]:
     while (lacking := count - len(chosen)) > 0:
         # As many draws as are expected to find the rest: each finds a new client with probability (of - found) / of.
         left = of - count + 0.5
-        drawn = max(lacking, round(of * math.log((lacking + left) / left)))
-        words, _ = prng.draw(seed, 0, round_, Stream.CLIENT_CHOICE, np.arange(attempts, attempts + drawn, dtype=np.uint32))
+        series, first = divmod(attempts, prng.MAX_INDEX)
+        drawn = min(max(lacking, round(of * math.log((lacking + left) / left))), prng.MAX_INDEX - first)
+        chosen.update(dict.fromkeys(_below(seed, series, round_, of, first, drawn)))
         attempts += drawn
-        chosen.update(dict.fromkeys((words.astype(np.uint64) * of >> 32).tolist()))
     return list(chosen)[:count]
+
+
+def _below(seed: int, series: int, round_: int, of: int, first: int, count: int) -> list[int]:
+    """Numbers from 0 to ``of`` - 1, each once, of the round's draws ``first`` and following of a series."""
+    rounds = max(1, _AT_ONCE // count)
+    return _of_rounds(seed, series, round_ // rounds * rounds, rounds, of, first, count)[round_ % rounds]
+
+
+@lru_cache(maxsize=2)  # of short rounds many are drawn at once, for which NumPy needs as long as for one
+def _of_rounds(seed: int, series: int, round_: int, rounds: int, of: int, first: int, count: int) -> list[list[int]]:
+    indices = np.arange(first, first + count, dtype=np.uint32) | np.uint32(Stream.CLIENT_CHOICE << prng.INDEX_BITS)
+    numbers = np.arange(round_, round_ + rounds, dtype=np.int64).clip(max=prng.LARGEST).astype(np.uint32)
+    words, _ = prng.threefry((seed, series), numbers[:, None], indices)
+    return [_distinct(row).tolist() for row in words.astype(np.uint64) * np.uint64(of) >> np.uint64(32)]
+
+
+def _distinct(numbers: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """Each number, below 2^32, at its first place; a few are returned as they are.
+
+    To choose all of a million clients takes 14 million draws, which a dictionary would need five times as long for.
+    """
+    if numbers.size < _MANY:
+        return numbers
+    places = np.sort(numbers << np.uint64(32) | np.arange(numbers.size, dtype=np.uint64))
+    is_first = np.diff(places >> np.uint64(32), prepend=np.uint64(1 << 32)) != 0
+    found: npt.NDArray[np.uint64] = numbers[np.sort(places[is_first] & np.uint64(0xFFFFFFFF))]
+    return found
+
+
+@lru_cache(maxsize=1)  # all rounds in which nobody takes part twice have one order
+def _turns(seed: int, number: int, of: int) -> npt.NDArray[np.int64]:
+    """The order in which ``of`` clients take turns, each once; ``number``: how often they have done so before."""
+    return prng.permutation(seed, 0, number, Stream.CLIENT_CHOICE, of)

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Self
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
 from tinymetafed_codegen.protocol import Stream
 from tinymetafed_codegen.spec import CLIENTS, OmniglotTask, RunSpec, TaskShapes
 
 from . import Bytes, DataError
 from .archives import Archive, downloaded, files, sha256_of
+from .kept_arrays import Arrays, kept_arrays
 from .omniglot_split import Part, alphabet_of, split_characters
 from .ways import Ways, shuffle
 
@@ -164,12 +164,18 @@ class Omniglot(Ways):
         return ", ".join(names[c] + (f" turned {90 * turns}°" if turns else "") for c, turns in self.classes(client))
 
 
-@lru_cache(maxsize=1)  # runs of several seeds share it; reading takes a second
+@lru_cache(maxsize=1)  # runs of several seeds share it
 def _characters_of(archives: tuple[Path, ...], content: tuple[str, ...]) -> Characters:
-    """The characters of archives with these SHA-256, read-only."""
-    characters = read_characters(archives)
-    characters.levels.flags.writeable = False
-    return characters
+    """The characters of archives with these SHA-256, read-only; thousands of pictures are read once for all runs."""
+
+    def read() -> Arrays:
+        characters = read_characters(archives)
+        return {"names": np.array(characters.names), "levels": characters.levels}
+
+    arrays = kept_arrays("characters/omniglot", " ".join([f"{SIDE} pixels, 0 to 255", *content]), read)
+    levels: Bytes = arrays["levels"]
+    levels.flags.writeable = False
+    return Characters(tuple(arrays["names"].tolist()), levels)
 
 
 def _read_archive(archive: Path) -> dict[str, dict[int, Bytes]]:
@@ -189,6 +195,8 @@ def _read_archive(archive: Path) -> dict[str, dict[int, Bytes]]:
 
 
 def _ink(archive: Path, entry: str, png: bytes) -> Bytes:
+    from PIL import Image, UnidentifiedImageError  # imported here because most runs find the pictures in the cache
+
     try:
         with Image.open(io.BytesIO(png), formats=("PNG",)) as image:
             paper = np.asarray(image.convert("L")) > 127

@@ -6,10 +6,7 @@ import hashlib
 import io
 import re
 import wave
-import zipfile
-import zlib
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -17,14 +14,13 @@ from typing import NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from tinymetafed_codegen.locate import user_cache
 from tinymetafed_codegen.options.log_mel_facts import facts
 from tinymetafed_codegen.spec import KeywordsTask
-from tinymetafed_codegen.temporary import temporary_folder
 
 from . import Bytes, DataError
 from .archives import Archive, downloaded, files, sha256_of
 from .board_log_mel import BoardLogMel
+from .kept_arrays import Arrays, kept_arrays
 from .log_mel import Waveform, log_mel
 
 Indices = NDArray[np.int64]
@@ -181,18 +177,15 @@ def _absent(corpus: Corpus, folder: Path) -> NoReturn:
 
 
 def _recordings(corpus: Corpus, path: Path, features: Features) -> Recordings:
-    """Reads the recordings from the cache; computes and stores them if the cache is missing or damaged."""
-    key = hashlib.sha256(f"{features.recipe} {sha256_of(path)}".encode()).hexdigest()
-    kept = user_cache() / "features" / f"{corpus.archive.name}-{key[:16]}.npz"
-    with suppress(OSError, ValueError, KeyError, EOFError, zlib.error, zipfile.BadZipFile), np.load(kept) as arrays:
-        names = {name: tuple(arrays[name].tolist()) for name in ("words", "speakers")}
-        return Recordings(arrays["levels"], arrays["word"], arrays["speaker"], **names, sha256=str(arrays["sha256"]))
-    made = _read(corpus, path, features)
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    with temporary_folder(parent=kept.parent) as folder:
-        np.savez(folder / kept.name, **vars(made))
-        (folder / kept.name).replace(kept)  # atomic, because another process may write the same file
-    return made
+    """The recordings, computed once for all runs."""
+    recipe = f"{features.recipe} {sha256_of(path)}"
+    arrays = kept_arrays(f"features/{corpus.archive.name}", recipe, lambda: _as_arrays(_read(corpus, path, features)))
+    words, speakers = (tuple(arrays[name].tolist()) for name in ("words", "speakers"))
+    return Recordings(arrays["levels"], arrays["word"], arrays["speaker"], words, speakers, sha256=str(arrays["sha256"]))
+
+
+def _as_arrays(made: Recordings) -> Arrays:
+    return {name: np.asarray(value) for name, value in vars(made).items()}
 
 
 def _read(corpus: Corpus, path: Path, features: Features) -> Recordings:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import jinja2
 
+from tinymetafed_codegen import rendering
 from tinymetafed_codegen.errors import Error
 from tinymetafed_codegen.files import write_if_changed
 
@@ -91,10 +92,4 @@ def _render(template: str, page: RunPage | ComparisonPage) -> str:
 @cache
 def environment(*more: Path) -> jinja2.Environment:
     """The templates of the pages, and those in further folders."""
-    return jinja2.Environment(
-        loader=jinja2.FileSystemLoader([*more, _TEMPLATES]),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    return rendering.environment([*more, _TEMPLATES], html=True)

@@ -1,0 +1,31 @@
+"""Templates: compiled once for all commands, and again where the compiled one is damaged or out of date."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tinymetafed_codegen.rendering import environment
+
+
+def test_a_template_is_compiled_once_and_again_where_that_is_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TINYMETAFED_BUILD_DIR", str(tmp_path / "builds"))
+    source = tmp_path / "greeting.j2"
+    source.write_text("{{ word }} &\n")
+
+    def rendered(*, html: bool = False) -> str:
+        made = environment([tmp_path], html=html)  # as in another process
+        return made.get_template("greeting.j2").render(word="<hello>")
+
+    assert rendered() == "<hello> &\n" and rendered(html=True) == "&lt;hello&gt; &"
+    compiled = sorted((tmp_path / "builds" / "templates").iterdir())
+    assert len(compiled) == 2
+    before = [file.read_bytes() for file in compiled]
+    assert rendered() == "<hello> &\n" and rendered(html=True) == "&lt;hello&gt; &"
+    for file, content in zip(compiled, before, strict=True):
+        for damaged in (b"", content[:40], content[:20] + b"?" * 40):
+            file.write_bytes(damaged)
+            assert rendered() == "<hello> &\n" and rendered(html=True) == "&lt;hello&gt; &"
+    source.write_text("{{ word }}!\n")
+    assert rendered() == "<hello>!\n"
