@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -11,7 +12,6 @@ from typing import Annotated
 import typer
 
 import tinymetafed as tmf
-from tinymetafed_codegen.whole_numbers import whole_number
 
 from .gateway_command import CertificatesOption, GatewaysOption, SecretOption, SuperlinkOption, gateways_of, words_of
 from .live_commands import LiveAtOption, LiveOption, served
@@ -191,9 +191,9 @@ def _rounds_of_resumed(set_: Sequence[str] | None, out: Path | None) -> int | No
             raise tmf.UsageError(
                 f"--resume continues a run as it was begun; only run.rounds may change, to extend it; leave --set {given} out"
             )
-        rounds = whole_number(text.strip())
-        if rounds is None:
+        if not re.fullmatch(r"\s*[0-9]{1,18}\s*", text):
             raise tmf.UsageError(f"--set {given}: expected a whole number of rounds, for instance run.rounds=2000")
+        rounds = int(text)
     if out is not None:
         raise tmf.UsageError("--resume continues a run as it was begun, in its own folder; leave --out out")
     return rounds
