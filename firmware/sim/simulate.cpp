@@ -11,6 +11,7 @@
 
 #include "board.hpp"
 #include "frame.hpp"
+#include "lane_samples.hpp"
 #include "lanes.hpp"
 #include "level_bytes.hpp"
 #include "model.hpp"
@@ -31,8 +32,10 @@ constexpr uint32_t kLocalCount = model::kParameterCount - model::kGlobalCount;
 // Vectorised, which -O2 alone does not do.
 #pragma GCC push_options
 #pragma GCC optimize("vect-cost-model=dynamic")
-inline void numbers_of(const uint8_t* levels, float scale, uint32_t count, float* numbers) {
-  for (uint32_t i = 0; i < count; ++i) numbers[i] = static_cast<float>(levels[i]) * scale;
+inline bool are_finite(const float* numbers, uint32_t count) {
+  uint32_t others = 0;
+  for (uint32_t i = 0; i < count; ++i) others += magnitude_bits(numbers[i]) >= kInfiniteMagnitude;
+  return others == 0;
 }
 #pragma GCC pop_options
 
@@ -41,6 +44,7 @@ template <typename T>
 struct Workspace {
   alignas(64) T weights[model::kStateCount];  // [i][lane]
   alignas(64) T arena[model::kArenaFloats];
+  HeldSamples<T> held;
   alignas(64) float changes[Lanes<T>::kCount][(model::kGlobalCount + 15) / 16 * 16];  // of each client's global weights
   Update<model::kGlobalCount, board::kReceiveWindow, kMacBytes> update;  // of one client
   float one[model::kParameterCount];  // weights of one client
@@ -71,7 +75,9 @@ class Group {
   // Sets the weights of every lane to the start of a round.
   void load() {
     const float* const first = runs_[0]->global_weights;
-    if (runs_[Lanes<T>::kCount - 1] == runs_[0]) {
+    if constexpr (Lanes<T>::kCount == 1) {
+      std::memcpy(memory_.weights, first, sizeof(float) * model::kGlobalCount);
+    } else if (runs_[Lanes<T>::kCount - 1] == runs_[0]) {
       for (uint32_t i = 0; i < model::kGlobalCount; ++i) memory_.weights[i] = in_every_lane<T>(first[i]);
     } else {
       for (uint32_t i = 0; i < model::kGlobalCount; ++i)
@@ -113,18 +119,20 @@ class Group {
     uint32_t number = 0;  // of the step
     for (uint32_t n = 0; n < phase_count(); ++n) {
       const protocol::Phase& phase = recipe_.phases[n];
-      const Samples& samples = training_.samples[n];
+      const LaneSamples<T> samples = of_lanes(training_.samples[n], phase.count);
       const T rate = in_every_lane<T>(phase.learning_rate), clamp = in_every_lane<T>(phase.output_clamp);
-      for (uint32_t step = 0; step < uint32_t{phase.count} * phase.passes; ++step, ++number) {
-        const uint32_t row = step % phase.count;
-        set_input(samples, phase.count, row);
+      const uint32_t steps = uint32_t{phase.count} * phase.passes;
+      const bool held = phase.count <= HeldSamples<T>::kMostRows;
+      for (uint32_t row = 0; held && row < phase.count; ++row) {
+        set_sample(samples, row);
+        memory_.held.hold(row, memory_.arena);
+      }
+      for (uint32_t step = 0, row = 0; step < steps; ++step, ++number, row = row + 1 < phase.count ? row + 1 : 0) {
+        if (held) memory_.held.restore(row, memory_.arena);
+        else set_sample(samples, row);
         if constexpr (augmentation::kAugments) {
           if (augmentation::applies(phase.sample_set))
             change_inputs([&](float* input, uint32_t lane) { augmentation::change(input, key(lane), number); });
-        }
-        for (uint32_t lane = 0; lane < Lanes<T>::kCount; ++lane) {
-          const float* target = samples.targets + (size_t{client(lane)} * phase.count + row) * model::kTargetSize;
-          for (uint32_t i = 0; i < model::kTargetSize; ++i) Lanes<T>::put(memory_.arena + model::kTarget + i, lane, target[i]);
         }
         train_step(phase.variant, memory_.weights, memory_.arena, rate, clamp);
       }
@@ -135,11 +143,12 @@ class Group {
 
   // Writes the model's outputs for each client's test samples, [client, row, output].
   void predict(const Evaluation& test, float* outputs) {
+    const LaneSamples<T> samples = of_lanes(test.samples, test.rows);
     for (uint32_t row = 0; row < test.rows; ++row) {
       if constexpr (Averaging::kAverages) {
-        predict_mean(test, row);
+        predict_mean(samples, row);
       } else {
-        set_input(test.samples, test.rows, row);
+        samples.copy_input(row, memory_.arena + model::kInput);
         Model::forward(memory_.weights, memory_.arena);
       }
       for (uint32_t lane = 0; lane < size_; ++lane) {
@@ -181,17 +190,25 @@ class Group {
     return count;
   }
 
-  // A weight that is not finite times 0 is NaN, and so is every sum with it.
   void set_statuses() {
-    constexpr uint32_t kSums = 4;  // an addition takes several cycles
-    T sums[kSums];
-    for (T& sum : sums) sum = T{};
-    for (uint32_t i = 0; i < model::kStateCount; ++i) sums[i % kSums] += memory_.weights[i] * T{};
-    const T sum = sums[0] + sums[1] + (sums[2] + sums[3]);
-    for (uint32_t lane = 0; lane < size_; ++lane) {
-      const Status fault = is_finite(Lanes<T>::get(&sum, lane)) ? Status::kOk : Status::kNotFinite;
-      training_.statuses[first_ + lane] = static_cast<uint8_t>(fault);
+    if constexpr (Lanes<T>::kCount == 1) {
+      set_status(0, are_finite(memory_.weights, model::kStateCount));
+      return;
     }
+    // A weight that is not finite times 0 is NaN, and so is every sum with it.
+    constexpr uint32_t kSums = 4;  // an addition takes several cycles
+    T sums[kSums]{};
+    uint32_t i = 0;
+    for (; i + kSums <= model::kStateCount; i += kSums) {
+#pragma GCC unroll 4
+      for (uint32_t n = 0; n < kSums; ++n) sums[n] += memory_.weights[i + n] * T{};
+    }
+    for (; i < model::kStateCount; ++i) sums[0] += memory_.weights[i] * T{};
+    const T sum = sums[0] + sums[1] + (sums[2] + sums[3]);
+    for (uint32_t lane = 0; lane < size_; ++lane) set_status(lane, is_finite(Lanes<T>::get(&sum, lane)));
+  }
+  void set_status(uint32_t lane, bool finite) {
+    training_.statuses[first_ + lane] = static_cast<uint8_t>(finite ? Status::kOk : Status::kNotFinite);
   }
 
   uint32_t client(uint32_t lane) const { return first_ + (lane < size_ ? lane : size_ - 1); }
@@ -204,31 +221,14 @@ class Group {
     for (uint32_t i = 0; i != kLocalCount; ++i) end[i] = Lanes<T>::get(memory_.weights + model::kGlobalCount + i, lane);
   }
 
-  // Called before every step, as kernels may overwrite their input. Copies in blocks that fit into the L1 cache.
-  void set_input(const Samples& samples, uint32_t rows, uint32_t row) {
-    constexpr uint32_t kRun = Lanes<T>::kCount, kBlock = 64;
-    alignas(64) float numbers[kRun][kBlock];
-    const float* from[kRun];
-    for (uint32_t start = 0; start < model::kInputSize; start += kBlock) {
-      const uint32_t count = model::kInputSize - start < kBlock ? model::kInputSize - start : kBlock;
-      T* const place = memory_.arena + model::kInput + start;
-      for (uint32_t lane = 0; lane < kRun; ++lane) {
-        const size_t at = (size_t{client(lane)} * rows + row) * model::kInputSize + start;
-        from[lane] = samples.levels != nullptr ? numbers[lane] : samples.inputs + at;
-        if (samples.levels != nullptr) numbers_of(samples.levels + at, samples.scale, count, numbers[lane]);
-      }
-      uint32_t i = 0;
-      if constexpr (kRun > 1) {
-        for (; i + kRun <= count; i += kRun) {  // a square: a client in each row, an input in each column
-          T square[kRun];
-          for (uint32_t lane = 0; lane < kRun; ++lane) std::memcpy(square + lane, from[lane] + i, sizeof(T));
-          single::transpose<kRun>(square);
-          for (uint32_t n = 0; n < kRun; ++n) place[i + n] = square[n];
-        }
-      }
-      for (; i < count; ++i)
-        for (uint32_t lane = 0; lane < kRun; ++lane) Lanes<T>::put(place + i, lane, from[lane][i]);
-    }
+  LaneSamples<T> of_lanes(const Samples& samples, uint32_t rows) const {
+    return {samples, rows, [this](uint32_t lane) { return client(lane); }};
+  }
+
+  // Copies a sample into the arena: before every step, as kernels may overwrite their input.
+  void set_sample(const LaneSamples<T>& samples, uint32_t row) {
+    samples.copy_input(row, memory_.arena + model::kInput);
+    samples.copy_targets(row, memory_.arena + model::kTarget);
   }
 
   // Changes the input of every lane, which `change` gets as floats that follow each other.
@@ -243,9 +243,9 @@ class Group {
   }
 
   // Leaves the mean outputs of all views of a row in the arena.
-  void predict_mean(const Evaluation& test, uint32_t row) {
+  void predict_mean(const LaneSamples<T>& samples, uint32_t row) {
     for (uint32_t view = 0; view < Averaging::kViews; ++view) {
-      set_input(test.samples, test.rows, row);
+      samples.copy_input(row, memory_.arena + model::kInput);
       change_inputs([&](float* input, uint32_t) { Averaging::move(input, view); });
       Model::forward(memory_.weights, memory_.arena);
       for (uint32_t i = 0; i < model::kOutputSize; ++i) {

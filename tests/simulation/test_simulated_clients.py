@@ -279,7 +279,11 @@ def test_training_that_diverges_fails_as_on_a_device(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("machine", "facts", "expected"),
     [
-        ("x86_64", "flags\t\t: fpu sse sse2 avx avx2 avx512f avx512dq avx512bw avx512vl", ["avx2", "avx512", "sse2", "scalar"]),
+        (
+            "x86_64",
+            "flags\t\t: fpu sse sse2 avx avx2 avx512f avx512dq avx512bw avx512vl",
+            ["avx512vl", "avx2", "avx512", "sse2", "scalar"],
+        ),
         ("x86_64", "flags\t\t: fpu sse sse2 avx avx2 avx512f", ["avx2", "sse2", "scalar"]),
         ("x86_64", None, ["sse2", "scalar"]),
         ("aarch64", "Features\t: fp asimd crc32", ["neon", "scalar"]),

@@ -30,33 +30,52 @@ struct Dense {
 
   template <typename Update, bool kDx, bool kMask, typename W>
   static void backward(const float* x, const float* dy, float* dx, W* kernel, W* bias, float rate) {
-    // dx needs the weights of the forward pass, so it is complete before any weight changes.
-    if constexpr (kDx) {
-      in_runs<kInputs, 4>([=](auto width, auto runs, int i) {  // as each sum waits for its last addition
-        constexpr int kWidth = width(), kRuns = runs();
-        Run<kWidth> sum[kRuns]{};
-        add_products<kWidth, kRuns>(sum, dy, kernel + i * kUnits);
-#pragma GCC unroll 4
-        for (int t = 0; t < kRuns; ++t)
-          store(dx + i + t * kWidth, kernels::masked<kMask>(sum[t], load<kWidth>(x + i + t * kWidth)));
-      });
+    if constexpr (kDx && Update::kMoves && kInSquares) {
+      input_gradient<Update, kMask>(x, dy, dx, Update::template writable<float>(kernel), rate);
+      move_bias<Update>(dy, Update::template writable<float>(bias), rate);
+      return;
     }
+    // dx needs the weights of the forward pass, so it is complete before any weight changes.
+    if constexpr (kDx) input_gradient<kernels::Hold, kMask>(x, dy, dx, kernel, rate);
     if constexpr (Update::kMoves)
       update<Update>(x, dy, Update::template writable<float>(kernel), Update::template writable<float>(bias), rate);
   }
 
  private:
+  // Whether the kernel consists of squares that are turned as a whole. Their weights change when they have been read: a processor
+  // turns one square while it stores another.
+  static constexpr bool kInSquares = TMF_LANES > 1 && kInputs % TMF_LANES == 0 && kUnits % TMF_LANES == 0;
+
+  template <typename Update, bool kMask, typename W>
+  static void input_gradient(const float* x, const float* dy, float* dx, W* kernel, float rate) {
+    in_runs<kInputs, 4>([=](auto width, auto runs, int i) {  // as each sum waits for its last addition
+      constexpr int kWidth = width(), kRuns = runs();
+      Run<kWidth> sum[kRuns]{};
+      add_products<Update, kWidth, kRuns>(sum, x + i, dy, kernel + i * kUnits, rate);
+#pragma GCC unroll 4
+      for (int t = 0; t < kRuns; ++t)
+        store(dx + i + t * kWidth, kernels::masked<kMask>(sum[t], load<kWidth>(x + i + t * kWidth)));
+    });
+  }
+
   // Adds the products of all units, one after the other, to the sums of kRuns runs of inputs, the weights of which are at `kernel`.
-  template <int kWidth, int kRuns>
-  [[gnu::always_inline]] static void add_products(Run<kWidth> (&sum)[kRuns], const float* dy, const float* kernel) {
+  template <typename Update, int kWidth, int kRuns, typename W>
+  [[gnu::always_inline]] static void add_products(Run<kWidth> (&sum)[kRuns], const float* x, const float* dy, W* kernel, float rate) {
     int u = 0;
     if constexpr (kWidth > 1) {
       for (; u + kWidth <= kUnits; u += kWidth) {
 #pragma GCC unroll 4
         for (int t = 0; t < kRuns; ++t) {
+          W* const place = kernel + t * kWidth * kUnits + u;
           Run<kWidth> weights[kWidth];
 #pragma GCC unroll 16
-          for (int i = 0; i < kWidth; ++i) weights[i] = load<kWidth>(kernel + (t * kWidth + i) * kUnits + u);
+          for (int i = 0; i < kWidth; ++i) weights[i] = load<kWidth>(place + i * kUnits);
+          if constexpr (Update::kMoves) {
+            const Run<kWidth> rates = filled<kWidth>(rate), step = rates * load<kWidth>(dy + u);
+#pragma GCC unroll 16
+            for (int i = 0; i < kWidth; ++i)
+              move_run<Update, kWidth>(place + i * kUnits, step * filled<kWidth>(x[t * kWidth + i]), rates);
+          }
           transpose<kWidth>(weights);
 #pragma GCC unroll 16
           for (int i = 0; i < kWidth; ++i) sum[t] += weights[i] * filled<kWidth>(dy[u + i]);
@@ -67,6 +86,17 @@ struct Dense {
 #pragma GCC unroll 4
       for (int t = 0; t < kRuns; ++t) sum[t] += gather<kWidth>(kernel + t * kWidth * kUnits + u, kUnits) * filled<kWidth>(dy[u]);
     }
+  }
+
+  template <typename Update>
+  static void move_bias(const float* dy, float* bias, float rate) {
+    in_runs<kUnits, 4>([=](auto width, auto runs, int u) {
+      constexpr int kWidth = width(), kRuns = runs();
+      const Run<kWidth> rates = filled<kWidth>(rate);
+#pragma GCC unroll 4
+      for (int t = 0; t < kRuns; ++t)
+        move_run<Update, kWidth>(bias + u + t * kWidth, rates * load<kWidth>(dy + u + t * kWidth), rates);
+    });
   }
 
   template <typename Update>

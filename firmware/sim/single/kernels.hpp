@@ -5,6 +5,8 @@
 
 #include <type_traits>
 
+#include "../lanes/conv2d.hpp"
+#include "../lanes/dense.hpp"
 #include "conv2d.hpp"
 #include "dense.hpp"
 #include "depthwise_conv2d.hpp"
@@ -29,6 +31,17 @@ struct ByNumbers {
   using Of = std::conditional_t<std::is_same_v<T, float> && Single::kFits, Single, Lanes>;
 };
 
+// Whether the processor has 32 vector registers, as the tiles of lanes::Conv2d need.
+#if defined(__AVX512VL__) || defined(__aarch64__)
+constexpr bool kHasManyRegisters = true;
+#else
+constexpr bool kHasManyRegisters = false;
+#endif
+
+template <typename Rows, typename Columns, int kChannels, int kFilters, bool kRelu, int kFilterTile, int kChannelTile>
+using LanesConv2d = std::conditional_t<kHasManyRegisters, lanes::Conv2d<Rows, Columns, kChannels, kFilters, kRelu>,
+                                       kernels::Conv2d<Rows, Columns, kChannels, kFilters, kRelu, kFilterTile, kChannelTile>>;
+
 }  // namespace tmf::sim::single
 
 // The generated model is in tmf::model and finds these before those of tmf::kernels.
@@ -37,11 +50,11 @@ namespace tmf::model::kernels {
 using namespace tmf::kernels;  // NOLINT: all others
 
 template <typename Rows, typename Columns, int kChannels, int kFilters, bool kRelu, int kFilterTile, int kChannelTile>
-using Conv2d = sim::single::ByNumbers<tmf::kernels::Conv2d<Rows, Columns, kChannels, kFilters, kRelu, kFilterTile, kChannelTile>,
+using Conv2d = sim::single::ByNumbers<sim::single::LanesConv2d<Rows, Columns, kChannels, kFilters, kRelu, kFilterTile, kChannelTile>,
                                       sim::single::Conv2d<Rows, Columns, kChannels, kFilters, kRelu>>;
 
 template <int kInputs, int kUnits, bool kRelu, int kUnitTile, int kInputTile>
-using Dense = sim::single::ByNumbers<tmf::kernels::Dense<kInputs, kUnits, kRelu, kUnitTile, kInputTile>,
+using Dense = sim::single::ByNumbers<sim::lanes::Dense<kInputs, kUnits, kRelu, kUnitTile, kInputTile>,
                                      sim::single::Dense<kInputs, kUnits, kRelu>>;
 
 template <typename Rows, typename Columns, int kChannels, bool kRelu, int kTile>

@@ -17,7 +17,7 @@ from ..simulation.vector_units import VectorUnit
 
 _ROUNDS = 100_000  # of a measurement; about a quarter of a millisecond
 _STEPS = 400  # of a measurement of weights
-_CHAINS = 12  # of sums, as in peak.cpp
+_BLOCK = 32  # weights of a tile, kBlock of peak.cpp
 _ALIGNMENT = 16  # floats of a line of a cache
 
 
@@ -28,7 +28,10 @@ class Peak:
         """Compiles the measured loops. Raises BuildError."""
         tree, folder = root() / "firmware", build_root() / "peak"
         sources = [tree / "bench" / "peak.cpp"]
-        headers = [tree / "sim" / "lanes.hpp", *sorted((tree / "core" / "kernels").glob("*.hpp"))]
+        headers = [
+            *(tree / "sim" / name for name in ("lanes.hpp", "lanes/parts.hpp", "single/runs.hpp")),
+            *sorted((tree / "core" / "kernels").glob("*.hpp")),
+        ]
         include = [f"-I{tree / 'core'}", f"-I{tree / 'sim'}"]
         command = ["g++", *compiler_flags(), *include, "-O2", *unit.flags, f"-DTMF_LANES={unit.lanes}", "-Wno-psabi", *SHARED]
         folder.mkdir(parents=True, exist_ok=True)
@@ -50,22 +53,23 @@ class Peak:
         done = self._loop(ctypes.c_uint32(_ROUNDS), ctypes.byref(result))
         self.best = max(self.best, done / (1e6 * (time.process_time() - began)))
 
-    def weights(self, used: int, updated: int) -> Weights:
-        """A measurement of steps that use some weights once, and update the last ones of them."""
-        return Weights(self._use_weights, self._lanes, used, updated)
+    def weights(self, used: int, updated: int, waits: int) -> Weights:
+        """A measurement of steps that use some weights, wait for additions, and update the last ones of the weights."""
+        return Weights(self._use_weights, self._lanes, used, updated, waits)
 
 
 class Weights:
-    """Repeated measurements of what dense layers do at least: one step reads each weight, and again those that it changes.
+    """Repeated measurements of what dense layers do at least: see ``use_weights`` in peak.cpp.
 
     ``best``: microseconds per lane and step so far.
     """
 
-    def __init__(self, loop: Callable[..., None], lanes: int, used: int, updated: int) -> None:
+    def __init__(self, loop: Callable[..., None], lanes: int, used: int, updated: int, waits: int) -> None:
         self._loop = loop
         self._lanes = lanes
-        self._counts = [ctypes.c_uint32(-(-count // _CHAINS) * _CHAINS) for count in (used, updated)]
-        size = lanes * self._counts[0].value
+        self._counts = [ctypes.c_uint32(-(-count // _BLOCK) * _BLOCK) for count in (used, updated)]
+        self._waits = ctypes.c_uint32(waits)
+        size = lanes * (self._counts[0].value + _BLOCK)
         memory = np.zeros(size + _ALIGNMENT, np.float32)
         self._numbers = memory[-memory.ctypes.data // memory.itemsize % _ALIGNMENT :][:size]
         self.best = float("inf")
@@ -74,5 +78,6 @@ class Weights:
         """Measures once, by processor time."""
         result = ctypes.c_float()
         began = time.process_time()
-        self._loop(ctypes.c_uint32(_STEPS), *self._counts, ctypes.c_void_p(self._numbers.ctypes.data), ctypes.byref(result))
+        numbers = ctypes.c_void_p(self._numbers.ctypes.data)
+        self._loop(ctypes.c_uint32(_STEPS), *self._counts, self._waits, numbers, ctypes.byref(result))
         self.best = min(self.best, (time.process_time() - began) * 1e6 / _STEPS / self._lanes)

@@ -64,8 +64,8 @@ class SimulationCost:
     op is missing. ``cpu_us``: as ``one_thread_us``, in processor time. ``peers``: processor time in libraries that are
     installed and have the model's ops, by name, all clients in one call on one thread. ``peak_percent``: multiply-adds of the
     trained steps as a share of the most that this core does without fused ones. ``many``: a round of many clients, if it was
-    asked for. ``weights_percent``: for a network that uses each weight once in a pass, the time of a loop that does only this
-    as a share of ``cpu_us``; None for others.
+    asked for. ``weights_percent``: for a network that uses each weight once in a pass, the time of a loop with these products
+    alone as a share of ``cpu_us``; None for others.
     """
 
     us_per_client_step: float
@@ -169,7 +169,8 @@ def _weights(designed: Design, phases: Sequence[Phase], peak: Peak) -> list[tupl
         return []
     counted = [(multiply_accumulates(net, phase.variant) - used, phase.steps / steps) for phase in phases]
     # A layer's backward pass has two products for each of its weights, but for the lowest one, which has no input gradient.
-    return [(peak.weights(used, min(used, -(-backward // 2))), share) for backward, share in counted]
+    waits = math.prod(net.forward[-1].op.input_shape)  # additions of a sum of the last layer
+    return [(peak.weights(used, min(used, -(-backward // 2)), waits), share) for backward, share in counted]
 
 
 def _many(experiment: Experiment, trial: Trial, clients: int, observer: Observer) -> ManyClients:

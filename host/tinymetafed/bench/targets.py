@@ -208,7 +208,8 @@ def of_host(commands: CommandCost, runs: RunCost, tests: SuiteCost | None) -> li
 # Per network: the share of the highest rate when the target was set, and the wanted one.
 _PEAK = {"sine": ("45–53", 62), "bench-conv": ("68", 77)}
 _PEAK_NOTE = (
-    "sums have one order, so that each waits for the additions before it; [why](one-round.md#what-differs-in-a-simulation)"
+    "a weight is stored in each step, all are more than the L1 cache holds, and the last sum waits for its additions; "
+    "[what each costs](one-round.md#what-differs-in-a-simulation)"
 )
 
 

@@ -59,7 +59,7 @@ def simulation(
     console.print(f"  With one thread, training does {peak}.")
     if figures.weights_percent is not None:
         bound = f"{figures.weights_percent:.0f} % of that time"
-        console.print(f"  Only to read each weight once in a pass, and to change those that are trained, takes {bound}.")
+        console.print(f"  Only the products with the weights, and the last layer's sum, take {bound}.")
     coding = f"{figures.coding_percent:.0f} % of it for the coding of its update"
     console.print(f"  A client's whole round takes {figures.round_us:.1f} µs on one thread, {coding}.")
     if (many := figures.many) is not None:

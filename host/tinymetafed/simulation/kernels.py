@@ -138,8 +138,8 @@ class Kernels:
         statuses, sent = self._round(joined, deltas, None)
         joined.keep_state()
         outcomes: list[Sparse | Status] = [
-            Sparse(deltas.indices[i], deltas.values[i]) if status == Status.OK else Status(status)
-            for i, status in enumerate(statuses.tolist())
+            Sparse(deltas.indices[i], deltas.values[i]) if status == Status.OK else status
+            for i, status in enumerate(_statuses(statuses))
         ]
         return [(outcomes[part], _total(sent[:, part])) for part in joined.parts]
 
@@ -156,7 +156,7 @@ class Kernels:
             self._dropped = _Deltas.of(shape)
         joined = JoinedRounds.of([asked])
         statuses, sent = self._round(joined, self._dropped, total)
-        return [Status(status) for status in statuses.tolist()], _total(sent)
+        return _statuses(statuses), _total(sent)
 
     def _round(
         self, joined: JoinedRounds, deltas: _Deltas, total: Floats | None
@@ -187,7 +187,7 @@ class Kernels:
         call = self._kept.training(JoinedRounds.of([asked]))
         evaluation = abi.Evaluation(test.arguments(), test.count, before, after, weights, start)
         self._call(abi.ADAPT, call.training.to, evaluation.to_c())
-        return [Status(status) for status in call.statuses.tolist()], before, after
+        return _statuses(call.statuses), before, after
 
     def load_on_wire(self, weights: LeveledWeights) -> tuple[int, int]:
         """The messages that bring weights as levels to one board: how many, and their bytes on the line, framing included."""
@@ -197,6 +197,13 @@ class Kernels:
 
     def _call(self, function: abi.Function, *arguments: ctypes.Structure) -> None:
         self._functions[function.name](*map(ctypes.byref, arguments))
+
+
+_STATUSES = {status.value: status for status in Status}  # Status(value) takes a tenth of the time of a small client's round
+
+
+def _statuses(values: NDArray[np.uint8]) -> list[Status]:
+    return [_STATUSES[value] for value in values.tolist()]
 
 
 def _total(sent: NDArray[np.uint32]) -> SentMessages:
