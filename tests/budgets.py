@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from small_runs import Quiet
 
 from tinymetafed.bench import keeping_nothing, kernel_cost, layer_grid
 from tinymetafed.bench.costs import compiler
+from tinymetafed.bench.layer_grid import Row
+from tinymetafed.bench.targets import RATIO
 from tinymetafed.devices.running import build_firmware
 from tinymetafed.runs.setup import design_of
 from tinymetafed_codegen import spec
@@ -47,15 +50,26 @@ def measured(model: str) -> dict[str, int]:
     }
 
 
-def worst_layers() -> dict[str, float]:
-    """Instructions per multiplication of the passes of layers that take more than 1.25 of the limit."""
-    rows = layer_grid.measure(BOARD, Quiet()).rows
+def worst_layers(rows: Sequence[Row]) -> dict[str, float]:
+    """Instructions per multiplication of the passes of layers that take more than 1.25 of the limit, or that have no limit."""
     return {
         f"{row.title}: {name}": round(cell.instructions, 2)
         for row in rows
         for name, cell in row.passes.items()
-        if (cell.ratio or 0) > 1.25
+        if cell.ratio is None or cell.ratio > RATIO
     }
+
+
+def slower_layers(allowed: dict[str, float], rows: Sequence[Row]) -> list[str]:
+    """One line per pass that has changed by more than the tolerance; others may take up to 1.25 of the limit."""
+    found = {f"{row.title}: {name}": cell for row in rows for name, cell in row.passes.items()}
+    lines = [f"{name} {found[name].instructions:.2f}: no budget" for name in worst_layers(rows) if name not in allowed]
+    lines += [f"{name}: not in the grid" for name in sorted(allowed.keys() - found.keys())]
+    for name in sorted(allowed.keys() & found.keys()):
+        old, new = allowed[name], found[name].instructions
+        if abs(new - old) > TOLERANCE * old:
+            lines.append(f"{name} {old:.2f} -> {new:.2f} ({new / old - 1:+.1%})")
+    return lines
 
 
 def beyond(model: str, allowed: dict[str, int], found: dict[str, int]) -> list[str]:
@@ -70,5 +84,9 @@ def beyond(model: str, allowed: dict[str, int], found: dict[str, int]) -> list[s
 
 
 if __name__ == "__main__":
-    figures = {"compiler": compiler(BOARD), **{model: measured(model) for model in MODELS}, "layers": worst_layers()}
+    figures = {
+        "compiler": compiler(BOARD),
+        **{model: measured(model) for model in MODELS},
+        "layers": worst_layers(layer_grid.measure(BOARD, Quiet()).rows),
+    }
     FILE.write_text(_HEAD + tomli_w.dumps(figures), encoding="utf-8")

@@ -13,7 +13,7 @@ from . import budget, graph, hash, layer_chain, plan, protocol, weights_file
 from .board.board_facts import Board
 from .board.boards import INSTALLED, Catalogue
 from .manifest import ArenaMap, ArenaTensor, FrozenTensor, LayerFacts, ModelManifest, WeightTensor
-from .memory import kept_activations, stored_activations, trainable
+from .memory import kept, stored_activations, trainable
 from .messages.level_format import wire_dtype
 from .optional_messages.authentication_messages import MAC_BYTES
 from .optional_messages.sensor_messages import Columns, Rows
@@ -29,7 +29,8 @@ class Design:
     ``weights`` are the arrays of model.weights, by names such as dense1.kernel. ``built`` is the graph with every activation
     stored as it is, and ``graph`` the one that stores them as the experiment says. ``lowered`` is the graph that is made C++,
     and ``plan`` its arena: that of a board whose first layer reads bytes, or ``graph`` itself; ``may_read_bytes``: whether it
-    may. ``choice``: how the layers that train were picked, where model.trainable was a budget; ``experiment`` then names them.
+    may; ``sends_bytes``: whether all inputs are bytes, so that it does where that makes the arena smaller. ``choice``: how the
+    layers that train were picked, where model.trainable was a budget; ``experiment`` then names them.
     """
 
     experiment: Experiment
@@ -43,6 +44,7 @@ class Design:
     weights: dict[str, weights_file.Values]
     manifest: ModelManifest
     may_read_bytes: bool = True
+    sends_bytes: bool = False
     choice: trainable.LayerChoice | None = None
 
     @property
@@ -123,7 +125,7 @@ def chosen_layers(experiment: Experiment, board: Board, source: str) -> trainabl
         arranged = stored_activations.arranged(net, experiment)
         lowered, arena = arranged, plan.plan(arranged)
         if takes_parts and _sends_bytes(experiment, net, window, mac_bytes):
-            lowered, arena = _smaller_with_bytes(experiment, net, lowered, arena)
+            lowered, arena = smaller_with_bytes(net, lowered, arena, again=experiment.board.memory == "least")
         rows = 0 if sensed is None else sensed.ram_bytes
         return budget.ram_total(experiment, lowered, arena, window, rows, takes_parts=takes_parts)
 
@@ -255,8 +257,9 @@ def _design(
             "the last layer smaller" + ("" if sensed is None else ", or read fewer channels")
         )
     lowered, arena = net, plan.plan(net)
-    if may_read_bytes and takes_parts and _sends_bytes(experiment, net, window, mac_bytes):
-        lowered, arena = _smaller_with_bytes(experiment, built, net, arena)
+    sends_bytes = may_read_bytes and takes_parts and _sends_bytes(experiment, net, window, mac_bytes)
+    if sends_bytes:
+        lowered, arena = smaller_with_bytes(built, net, arena, again=experiment.board.memory == "least")
     keeps_local, error_feedback = budget.keeps_local(experiment, net), experiment.strategy.error_feedback
     memory = budget.memory(
         experiment,
@@ -269,8 +272,7 @@ def _design(
         sensor=0 if sensed is None else sensed.ram_bytes,
         takes_parts=takes_parts,
     )
-    kept = kept_activations.plan(experiment, lowered, memory)
-    memory = kept_activations.with_kept(memory, kept)
+    keeps = kept.plan(experiment, net, lowered, memory, takes_parts=takes_parts)
     manifest = ModelManifest(
         board=board.name,
         sample_source=sample_source.name(experiment),
@@ -292,7 +294,7 @@ def _design(
         weights_file=experiment.model.weights,
         layers=tuple(LayerFacts(call.op.name, call.op.title, call.op.relu) for call in net.forward),
         arena=ArenaMap(arena.floats, arena.steps, tuple(_arena_tensor(slot) for slot in arena.slots)),
-        memory=memory,
+        memory=keeps.memory,
         store=flash_store.layout(
             board,
             net,
@@ -301,27 +303,33 @@ def _design(
             save_every=experiment.board.save_every,
             key_pages=flash_store.KEY_PAGES * experiment.run.is_authenticated,
             longest_payload=protocol.payload_capacity(window) - mac_bytes,
-            flash=memory.flash,
+            flash=keeps.memory.flash,
             source=source,
         )
         if experiment.board.store
         else None,
         sensor=sensed,
-        kept=kept,
+        kept=keeps.activations,
+        kept_samples=keeps.samples,
         mac_bytes=mac_bytes,
         takes_parts=takes_parts,
     )
-    return Design(experiment, source, board, boards, lowered, built, net, arena, given, manifest, may_read_bytes)
+    return Design(experiment, source, board, boards, lowered, built, net, arena, given, manifest, may_read_bytes, sends_bytes)
 
 
-def _smaller_with_bytes(
-    experiment: Experiment, built: graph.Graph, net: graph.Graph, arena: plan.Plan
-) -> tuple[graph.Graph, plan.Plan]:
-    """The graph whose first layer reads bytes, and its plan, where it has one with a smaller arena; else those given."""
+def smaller_with_bytes(built: graph.Graph, net: graph.Graph, arena: plan.Plan, *, again: bool) -> tuple[graph.Graph, plan.Plan]:
+    """The graph whose first layer reads bytes, and its plan, where it has one with a smaller arena; else those given.
+
+    Args:
+        built: The graph as ``graph.build`` made it.
+        net: The same, as activations are stored.
+        arena: The plan of ``net``.
+        again: Whether activations may be computed again.
+    """
     of_bytes = byte_input.reading_bytes(built)
     if of_bytes is None:
         return net, arena
-    of_bytes = stored_activations.arranged(of_bytes, experiment)
+    of_bytes = stored_activations.stored(of_bytes, stored_activations.chosen(of_bytes, again=again))
     less = plan.plan(of_bytes)
     return (of_bytes, less) if less.floats < arena.floats else (net, arena)
 

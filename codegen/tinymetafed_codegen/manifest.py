@@ -6,7 +6,7 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Self
@@ -135,6 +135,11 @@ class Memory(StrictJson):
         """Bytes of RAM without the stack."""
         return self.ram_total - self.stack
 
+    def with_use(self, use: RamUse, flash: int) -> Memory:
+        """The same with one more use of RAM, and so many bytes of flash for its code."""
+        *ram, core, stack = self.ram
+        return replace(self, ram=(*ram, use, core, stack), flash=self.flash + flash)
+
 
 @dataclass(frozen=True)
 class KeptActivations(StrictJson):
@@ -181,14 +186,61 @@ class KeptActivations(StrictJson):
 
 
 @dataclass(frozen=True)
+class KeptSamples(StrictJson):
+    """What a board keeps of the samples that the host sends, so that it is sent each of them once.
+
+    ``samples``: how many the board has room for; ``wanted``: samples of the largest set. ``dtype`` of
+    the inputs as they are sent; ``sample_bytes`` of one sample, with its targets; ``bytes`` of RAM in all. ``changed``: the
+    sample sets whose samples change in every pass, which are not kept.
+    """
+
+    samples: int
+    wanted: int
+    dtype: str
+    sample_bytes: int
+    bytes: int
+    changed: tuple[str, ...] = ()
+
+    def passes_sent(self, phases: Sequence[Phase], otherwise: Sequence[int]) -> list[int]:
+        """For each phase, in how many of its passes the host has to send the samples, with ``otherwise`` if none were kept.
+
+        The board trains the other passes by itself: firmware/core/kept/kept_samples.hpp has the same rule.
+        """
+        sent, before = [], None
+        for phase, passes in zip(phases, otherwise, strict=True):
+            keeps = phase.count <= self.samples and phase.sample_set.name.lower() not in self.changed
+            now = (phase.sample_set, phase.count)
+            sent.append((0 if now == before else min(passes, 1)) if keeps else passes)
+            before = now
+        return sent
+
+    @property
+    def summary(self) -> str:
+        """What it saves, for people."""
+        number = f"{self.samples:,}" if self.samples == self.wanted else f"{self.samples:,} (of {self.wanted:,} in the largest)"
+        return (
+            f"kept samples of sets of up to {number}, as they are sent, {self.sample_bytes:,} bytes each: the host sends each "
+            "once for all passes"
+        )
+
+
+def passes_sent(phases: Sequence[Phase], activations: KeptActivations | None, samples: KeptSamples | None) -> list[int]:
+    """For each phase, in how many of its passes the host has to send the samples to a board that keeps these."""
+    sent = [phase.passes for phase in phases] if activations is None else activations.passes_sent(phases)
+    return sent if samples is None else samples.passes_sent(phases, sent)
+
+
+@dataclass(frozen=True)
 class ModelManifest(StrictJson):
     """All facts of one experiment's model on one board.
 
-    Only ``board``, ``receive_window``, ``takes_parts``, ``memory``, ``store``, ``sensor`` and ``kept`` depend on the board.
+    Only ``board``, ``receive_window``, ``takes_parts``, ``memory``, ``store``, ``sensor``, ``kept`` and ``kept_samples`` depend
+    on the board.
     ``sample_source`` names firmware/app/source_NAME.cpp. ``model_hash`` and ``schema_hash`` are hexadecimal.
     ``layer_ends``: where each global layer ends in the weight vector. ``weights_file``: model.weights of the experiment.
     ``store``: the layout of the board's store; None without ``board.store``. ``sensor``: the same for ``board.sensor``.
-    ``kept``: the activations that the board keeps for later passes; None if it keeps none.
+    ``kept``: the activations that the board keeps for later passes; None if it keeps none. ``kept_samples``: the same for
+    samples.
     ``mac_bytes``: of the MAC in every frame of authenticated firmware; 0 for any other. ``takes_parts``: whether a sample may
     come in several messages.
     """
@@ -217,6 +269,7 @@ class ModelManifest(StrictJson):
     store: StoreFacts | None = None
     sensor: SensorFacts | None = None
     kept: KeptActivations | None = None
+    kept_samples: KeptSamples | None = None
     mac_bytes: int = 0
     takes_parts: bool = False
 
@@ -237,7 +290,7 @@ class ModelManifest(StrictJson):
 
     def passes_sent(self, phases: Sequence[Phase]) -> list[int]:
         """For each phase, in how many of its passes the host has to send the samples, where the board does not make them."""
-        return [phase.passes for phase in phases] if self.kept is None else self.kept.passes_sent(phases)
+        return passes_sent(phases, self.kept, self.kept_samples)
 
     @property
     def streamed(self) -> bool:
@@ -270,7 +323,7 @@ class ModelManifest(StrictJson):
         plain: dict[str, Any] = _adapter().dump_python(self, mode="json")
         plain["source"], plain["weights"] = plain.pop("sample_source"), plain.pop("weights_file")
         del plain["memory"]
-        for part in ("store", "sensor", "kept"):
+        for part in ("store", "sensor", "kept", "kept_samples"):
             if plain[part] is None:
                 del plain[part]
         if not self.mac_bytes:

@@ -127,16 +127,30 @@ Outcome Learner::sample(const protocol::Sample& message) {
   if (const Status status = read_inputs(in, message.dtype, message.scale, arena_.values + model::kInput);
       status != Status::kOk)
     return status;
+  KeptSamples::keep(sample_index(), message);
   if constexpr (augmentation::kAugments) augment(step_);
   step();
   return Status::kOk;
 }
 
+// Writes a kept sample into the arena; it was checked when it came.
+void Learner::put_back(uint32_t index) {
+  if constexpr (KeptSamples::kMost > 0) {
+    Reader in = KeptSamples::kept(index);
+    static_cast<void>(read_targets(in, arena_.values + model::kTarget));
+    static_cast<void>(read_inputs(in, KeptSamples::kDtype, KeptSamples::scale(), arena_.values + model::kInput));
+  }
+}
+
 bool Learner::work() {
-  if (state_ != State::kTraining || !(source::on_device() || holds_all())) return false;
+  if (state_ != State::kTraining || !(source::on_device() || KeptActivations::holds_all() || KeptSamples::holds_all()))
+    return false;
   SampleParts::drop();
   const uint32_t index = sample_index();
-  if (!holds(index)) {
+  const bool needs_sample = !KeptActivations::holds(index);
+  if (needs_sample && KeptSamples::holds(index)) {
+    put_back(index);
+  } else if (needs_sample) {
     const source::Key key = {key_.seed, key_.client, {key_.round}, recipe_->phases[phase_].sample_set, index};
     source::make(key, arena_.values + model::kInput, arena_.values + model::kTarget);
   }
@@ -195,8 +209,10 @@ void Learner::enter_phase() {
   phase_end_ += static_cast<uint32_t>(phase.count) * phase.passes;
   if (augmentation::applies(phase.sample_set)) {
     KeptActivations::leave();  // in the next pass the inputs are others
+    KeptSamples::leave();
   } else {
-    enter(phase, phase_ > 0, is_alone_);
+    KeptActivations::enter(phase, phase_ > 0, is_alone_);
+    KeptSamples::enter(phase, phase_ > 0, is_alone_);
   }
 }
 
@@ -205,6 +221,7 @@ Status Learner::weights_status() const { return all_finite(parameters_, model::k
 // Freezes the delta. If a weight is not finite, the program fails and nothing is sent.
 void Learner::finish() {
   KeptActivations::leave();
+  KeptSamples::leave();
   fault_ = weights_status();
   if (fault_ == Status::kOk && recipe_->top_k > 0) {
     fault_ = delta_.freeze(PrivateUpdate::noised(change()), model::kLayerEnds, *recipe_,

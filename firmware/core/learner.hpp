@@ -8,6 +8,7 @@
 #include <coded_update.hpp>      // generated for firmware that codes the values of its updates
 #include <held_version.hpp>      // generated for firmware that takes differences of weights
 #include <kept_activations.hpp>  // generated for firmware that keeps activations
+#include <kept_samples.hpp>      // generated for firmware that keeps samples
 #include <level_load.hpp>        // generated for firmware that gets its weights as levels
 #include <private_update.hpp>    // generated for firmware with private updates
 #include <sample_parts.hpp>      // generated for firmware that takes samples in parts
@@ -39,12 +40,13 @@ struct [[nodiscard]] Outcome {
 //
 // States: IDLE -> LOADING -> LOADED -> TRAINING -> DONE or FAILED. In any state, a Load with a higher token begins a new cycle.
 // Some models keep local weights or a residual from round to round. A new session clears both; firmware with a store has saved
-// them. SavedState, KeptActivations, PrivateUpdate, SecureSum, CodedUpdate, HeldVersion, SampleParts and Averaging are bases,
-// because as members they would take memory even when they are empty.
+// them. SavedState, KeptActivations, KeptSamples, PrivateUpdate, SecureSum, CodedUpdate, HeldVersion, SampleParts and Averaging are
+// bases, because as members they would take memory even when they are empty.
 //
 // Between two cycles the board's own program may learn, which ends the last cycle: the board is *alone* until the next Load.
 class Learner : private SavedState,
                 private KeptActivations,
+                private KeptSamples,
                 private PrivateUpdate,
                 private SecureSum,
                 private CodedUpdate,
@@ -201,6 +203,7 @@ class Learner : private SavedState,
   void load_saved();
   void enter_phase();
   void augment(uint32_t number);  // changes the sample in the arena at random, as that of step `number`
+  void put_back(uint32_t index);  // a sample that is kept
   void step();
   void count_step();
   // The number of the next sample in the set of the phase.

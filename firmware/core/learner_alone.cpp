@@ -48,6 +48,7 @@ void Learner::go_alone() {
   if (is_alone_) return;
   keep_for_next_round();
   KeptActivations::leave();
+  KeptSamples::leave();
   delta_ = Encoder();
   for (uint32_t i = model::kParameterCount; i < model::kStateCount; ++i) parameters_[i] = 0.0f;  // velocities or gradients
   state_ = State::kIdle;

@@ -69,12 +69,40 @@ def test_targets_of_kernels_are_told_by_their_passes() -> None:
     ]
 
 
+def test_the_layer_without_weights_that_gains_least_has_a_row() -> None:
+    slow, fast = ({"forward": Cell(10.0, textbook, (8.0, 9.0), None)} for textbook in (10.5, 20.0))
+    last = targets.of_kernels([Row("add 8", 8, slow), Row("max_pool 4x4x1", 16, fast)], {})[0]
+    assert last.what == "add 8, the worst of 2 layers without weights: times as fast as textbook"
+    assert (last.now, last.wanted) == ("1.05", "≥ 1.1")
+
+
+def test_less_memory_for_activations_has_its_price_beside_it() -> None:
+    choices = (("fastest", "f32", 800), ("least", "f32", 600), ("fastest", "f16", 400), ("least", "f16", 200))
+    costs_of_net = ActivationCosts(
+        "mps2",
+        tuple(
+            ActivationCost(MemoryPrice(memory, activations, arena, 9, 0, 0, False), {"local": 50, "full": 1_600 - arena})
+            for memory, activations, arena in choices
+        ),
+    )
+    again, packed = targets.of_activations({"net": costs_of_net})
+    assert (again.what, again.now) == ('net, `board.memory = "least"`: arena, of the fastest', "0.75")
+    assert again.note.startswith("1.25 times the instructions of a step, the same weights")
+    assert packed.now == "0.50"
+    assert "other weights" in packed.note
+
+
 def test_an_adaptation_has_its_limit_and_messages_beside_it() -> None:
-    cost = AdaptationCost("mps2", 10, {"local": 80, "full": 20}, {"local": 1, "full": 2}, 10, 4_000, 520_000, 1_000_000)
+    steps, sent = {"local": 80, "full": 20}, {"local": 1, "full": 2}
+    cost = AdaptationCost("mps2", 10, steps, sent, sent, 10, 4_000, 520_000, 1_000_000)
     least, forwards, messages = targets.of_adaptation({"n": cost}, {"n": {"local": 8_000, "full": 20_000}})
     assert (least.now, least.limit) == ("0.52", "0.48")
     assert "are 0.40;" in least.note and "70 further steps" in least.note
     assert (forwards.before, forwards.now, messages.before, messages.now) == ("8", "1", "100", "30")
+    assert "do not fit" in messages.note
+    cost = replace(cost, sent={"local": 1, "full": 0})
+    *_, forwards, messages = targets.of_adaptation({"n": cost}, {"n": {"local": 8_000, "full": 20_000}})
+    assert (forwards.now, messages.now, messages.note) == ("1", "10", "")
 
 
 def test_the_time_of_the_tests_is_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,9 +119,9 @@ def test_the_worst_layers_of_the_document_are_the_budgets() -> None:
     told = {}
     for layer, *cells in rows(document, "| layer | forward"):
         told |= {
-            f"{layer}: {name}": float(cell.split()[1])
+            f"{layer}: {name}": float(cell.split()[-1])
             for name, cell in zip(PASSES, cells[::4], strict=True)
-            if cell[:1] in ("🟨", "🟧", "🟥")
+            if cell and cell[0] != "🟩"
         }
     assert told == budgets.written()["layers"]
 
@@ -132,7 +160,15 @@ def test_measurements_are_written_and_drawn(tmp_path: Path) -> None:
         training_instructions=16_000_000, clock_hz=64_000_000, estimate="no board",
     )  # fmt: skip
     adaptation = AdaptationCost(
-        "mps2", 40, {"local": 320, "full": 80}, {"local": 1, "full": 2}, 30, 61_000, 1_000_000, 2_500_000
+        "mps2",
+        40,
+        {"local": 320, "full": 80},
+        {"local": 1, "full": 2},
+        {"local": 1, "full": 2},
+        30,
+        61_000,
+        1_000_000,
+        2_500_000,
     )
     uplink = UplinkCost(
         "mps2", 100, [UpdateBytes(25, 280, 500.0, 440.0, 100.0, 300.0, 352.0)],

@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from pathlib import Path
+from typing import Any
 
 import pytest
 from generated_nets import KINDS, drawn, two_heads
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tinymetafed.bench.deep_nets import conv, depthwise, head
 from tinymetafed_codegen import graph, plan, spec
 from tinymetafed_codegen.board import boards
 from tinymetafed_codegen.calls import Tensor
@@ -243,3 +245,17 @@ def test_the_price_of_each_choice_is_that_of_the_model_with_these_keys() -> None
         assert 4 * made.plan.floats == price.arena_bytes
         assert [each for each in prices(made) if each.chosen] == [dataclasses.replace(price, chosen=True)]
         assert (made.manifest.kept is None) == (memory == "least")
+
+
+def test_the_prices_count_with_an_input_that_stays_bytes() -> None:
+    layers = [conv(6, stride=2), depthwise(2), conv(8, 1), *head()]
+    task = {"kind": "folder", "path": "none", "held_out": ["b"], "dtype": "uint8"}
+    model: dict[str, Any] = {"input": [64, 64, 3], "loss": "softmax_cross_entropy", "layers": layers}
+    keys: dict[str, Any] = {"task": task, "model": model}
+    made = design(spec.parse(keys, "test"), boards.load("mps2"), "test")
+    assert made.lowered.input.is_bytes
+    assert [price.arena_bytes for price in prices(made) if price.chosen] == [4 * made.plan.floats]
+    for price in prices(made):
+        choice = {"board": {"memory": price.memory}, "model": model | {"activations": price.activations}}
+        other = design(spec.parse(keys | choice, "test"), boards.load("mps2"), "test")
+        assert price.arena_bytes == 4 * other.plan.floats

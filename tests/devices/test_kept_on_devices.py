@@ -24,8 +24,8 @@ from tinymetafed_codegen import emit, graph, spec
 from tinymetafed_codegen.board import boards
 from tinymetafed_codegen.design import Design, design_graph
 from tinymetafed_codegen.locate import find
-from tinymetafed_codegen.manifest import KeptActivations
-from tinymetafed_codegen.memory import kept_activations
+from tinymetafed_codegen.manifest import KeptActivations, ModelManifest
+from tinymetafed_codegen.memory import kept_activations, kept_samples
 from tinymetafed_codegen.protocol import Dtype, Phase, Program, Recipe, Sample, SampleSet, Variant
 from tinymetafed_codegen.toolchain import compiler_flags
 
@@ -74,15 +74,20 @@ def designed(folder: Path, split: bool) -> Design:
     experiment = spec.parse({"task": task, "model": model, "board": {"split_steps": split}}, "test")
     net = graph.build(experiment.model, "test")
     board = dataclasses.replace(boards.load("native"), receive_window=1024)
-    # Without room, then with room for KEPT samples in half of what is free.
+    # Without room, then with room for all samples and KEPT activations in two thirds of what is free.
     off = experiment.board.model_copy(update={"keep_activations": False})
     needed = design_graph(experiment.model_copy(update={"board": off}), board, net, "test")
     floats = max(prefix.boundary.floats for prefix in kept_activations.prefixes(net).values())
-    free = 2 * (kept_activations.RAM_BYTES + 4 * KEPT * (floats + net.target.size))
+    used = (
+        kept_samples.RAM_BYTES + 27 * (net.input.size + 4) + kept_activations.RAM_BYTES + 4 * KEPT * (floats + net.target.size)
+    )
+    free = 3 * used // 2 + 1
     made = design_graph(experiment, dataclasses.replace(board, ram_bytes=needed.manifest.memory.ram_total + free), net, "test")
     assert made.manifest.kept is not None and made.manifest.kept.samples == KEPT
+    assert made.manifest.kept_samples is not None and made.manifest.kept_samples.samples == 27
     assert made.manifest.kept.layers == {"local": 2, "global": 1, "full": 1}
-    return made
+    # Here activations are tested alone.
+    return dataclasses.replace(made, manifest=dataclasses.replace(made.manifest, kept_samples=None))
 
 
 def built(made: Design, folder: Path, source: Path) -> Path:
@@ -127,7 +132,7 @@ class Trainer:
         self.device, self.streamed = Device(library), streamed
         self.n = made.manifest.n_parameters
         assert made.manifest.kept is not None
-        self.kept = made.manifest.kept
+        self.kept, self.manifest = made.manifest.kept, made.manifest
         self.line = CountingLine(self.device)
         self.session = Session(self.line, clock=self.line.clock)
         self.session.hello()
@@ -139,9 +144,13 @@ class Trainer:
         self.task = SameSamples(levels, np.arange(COUNT, dtype=np.float32)[:, None] % 3)
         self.samples = list(examples(self.task.all))
 
-    def run(self, phases: tuple[Phase, ...], kept: KeptActivations | None) -> tuple[bytes, int]:
+    def keeping(self, kept: KeptActivations) -> ModelManifest:
+        """The manifest of a board that is said to keep these activations."""
+        return dataclasses.replace(self.manifest, kept=kept)
+
+    def run(self, phases: tuple[Phase, ...], manifest: ModelManifest | None) -> tuple[bytes, int]:
         """The weights after a program as runs train it, and how many samples were sent."""
-        self.session.kept = kept
+        self.session.manifest = manifest
         recipe = Recipe(phases)
         self.session.configure(Program.ADAPT, recipe)
         token = self.session.next_token()
@@ -217,8 +226,8 @@ def test_kept_samples_are_sent_once(streaming: Trainer) -> None:
         wanted = kept.passes_sent(fits)
         assert wanted == ([1, 0] if later_phase_keeps(two) else [1, 1])
         assert kept.passes_sent(two) == [2, 2], "the device has no room for all samples"
-        assert streaming.run(fits, kept) == (streaming.run(fits, None)[0], KEPT * sum(wanted)), fits
-        assert streaming.run(two, kept) == (streaming.train(two), 4 * COUNT), two
+        assert streaming.run(fits, streaming.manifest) == (streaming.run(fits, None)[0], KEPT * sum(wanted)), fits
+        assert streaming.run(two, streaming.manifest) == (streaming.train(two), 4 * COUNT), two
 
 
 def test_lost_answers_change_nothing(streaming: Trainer) -> None:
@@ -229,14 +238,14 @@ def test_lost_answers_change_nothing(streaming: Trainer) -> None:
     line.seed(1)
     line.faults, line.rate = (Fault.DROP, Fault.TWICE, Fault.CUT), 0.2
     for _ in range(10):
-        assert streaming.run(fits, streaming.kept)[0] == expected
+        assert streaming.run(fits, streaming.manifest)[0] == expected
     assert line.happened > 20
     line.faults = ()
 
 
 def test_a_board_that_keeps_less_than_its_design_says_gets_every_sample(streaming: Trainer) -> None:
     two, _ = programs()[0]
-    found, sent = streaming.run(two, dataclasses.replace(streaming.kept, samples=COUNT))
+    found, sent = streaming.run(two, streaming.keeping(dataclasses.replace(streaming.kept, samples=COUNT)))
     assert found == streaming.train(two)
     assert 3 * COUNT <= sent <= 4 * COUNT
 

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 from in_process import Device, Fault, Line
 
+from tinymetafed.devices.link.deadline import Deadline
 from tinymetafed.devices.link.link_errors import DeviceRefused, LinkError
 from tinymetafed.devices.link.session import Session
 from tinymetafed.learn.codecs import delta, downlink
@@ -32,6 +33,7 @@ PHASES = (
     Phase(Variant.GLOBAL, SampleSet.QUERY, 4, 1, 0.015625, 1.0),
 )
 STEPS = 10
+KEPT, REACHED = 3, 6  # after the first pass over the support set, a device that keeps samples trains the second by itself
 SCALE = 2.0**-8
 SEED, ROUND = 7, 5
 TWIN_CHUNK = 5  # weights in one Load to the twin; a partial load ends at a multiple of it
@@ -173,10 +175,12 @@ class Federation(RuleBasedStateMachine):
             assert self.session.await_done(expected.token, STEPS).step == STEPS
             self.done(STEPS)
 
-    @rule(seed=SEEDS, client=SEEDS)
-    def begin_a_round(self, seed: int, client: int) -> None:
+    @rule(seed=SEEDS, client=SEEDS, ends=st.booleans())
+    def begin_a_round(self, seed: int, client: int, ends: bool) -> None:
         self.load(seed, 1.0)
         self.train(client, Program.TRAIN)
+        if ends and self.streamed and self.expected.state == State.TRAINING:
+            self.stream(STEPS, False)
 
     def done(self, step: int) -> None:
         expected = self.expected
@@ -197,18 +201,22 @@ class Federation(RuleBasedStateMachine):
     def stream(self, count: int, from_the_start: bool) -> None:
         expected = self.expected
         end = min(STEPS, expected.step + count)
+        reached = REACHED if KEPT <= end < REACHED else end
         start = 0 if from_the_start else expected.step
-        progress = self.session.stream(expected.token, (self.example(step) for step in range(start, end)), start=start)
-        assert progress.step == end
-        for step in range(expected.step, end):
+        token, examples = expected.token, (self.example(step) for step in range(start, end))
+        progress = self.session.stream(token, examples, start=start, reaches=reached)
+        progress = self.session.await_step(token, reached, progress, STEPS, Deadline(STEPS, self.line.clock.monotonic()))
+        assert progress.step == reached
+        for step in range(expected.step, reached):  # the twin is sent every pass
             example = self.example(step)
             data = example.targets.tobytes() + example.inputs.tobytes()
             self.twin.ask(protocol.Sample(expected.token, step, Dtype.U8, SCALE, data))
-        self.done(end)
+        self.done(reached)
 
     def example(self, step: int) -> Example:
-        inputs = np.random.default_rng(step + 100 * self.expected.token).integers(0, 256, self.manifest.input_shape, np.uint8)
-        return Example(np.array([step % 3], np.float32), inputs, SCALE)
+        place = step % KEPT if step < REACHED else step
+        inputs = np.random.default_rng(place + 100 * self.expected.token).integers(0, 256, self.manifest.input_shape, np.uint8)
+        return Example(np.array([place % 3], np.float32), inputs, SCALE)
 
     # --- Results ---
 
@@ -231,7 +239,7 @@ class Federation(RuleBasedStateMachine):
         for at in range(0, self.n, 40):
             expected.append(protocol.Weights.unpack(self.twin.ask(protocol.Fetch(at, 40)).payload).data)
         assert self.session.fetch(0, self.n).tobytes() == b"".join(expected)
-        assert self.device.steps == self.twin.steps  # for devices with samples of their own
+        assert self.streamed or self.device.steps == self.twin.steps
 
     @precondition(lambda self: self.expected.state >= State.LOADED)
     @rule(count=st.integers(1, 8))

@@ -275,18 +275,21 @@ class Board:
         """Random images for the streamed model."""
         return np.random.default_rng(seed).integers(0, 256, (count, *self.manifest.input_shape), dtype=np.uint8)
 
-    def sample(self, token: int, step: int) -> protocol.Sample:
-        """A streamed sample that depends on the step alone."""
-        data = np.float32(step % 3).tobytes() + self.images(1, step)[0].tobytes()
+    def sample(self, token: int, step: int, program: Program = Program.TRAIN) -> protocol.Sample:
+        """The streamed sample of a step, the same in every pass over its set, as a board may have kept it."""
+        phases = self.strategy.training() if program == Program.TRAIN else self.strategy.adaptation(4)
+        sets = [(phase.sample_set, i) for phase in phases for _ in range(phase.passes) for i in range(phase.count)]
+        chosen, index = sets[min(step, len(sets) - 1)]
+        data = np.float32(index % 3).tobytes() + self.images(1, 100 * (chosen + 1) + index)[0].tobytes()
         return protocol.Sample(token, step, Dtype.U8, 1 / 255, data)
 
     def train(self, token: int, program: Program = Program.TRAIN, steps: int | None = None) -> protocol.Progress:
-        """Runs a program to its end, or a streamed one up to ``steps``."""
+        """Runs a program to its end, or a streamed one up to ``steps``; sends the sample of each, kept or not."""
         progress = self.session.train(token, program, SEED, CLIENT, ROUND)
         if not self.streamed:
             return self.session.await_done(token, self.steps(program))
         for step in range(self.steps(program) if steps is None else steps):
-            progress = self.session.request(self.sample(token, step))
+            progress = self.session.request(self.sample(token, step, program))
         return progress
 
     @property

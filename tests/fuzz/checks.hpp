@@ -316,6 +316,7 @@ void check_accepted(const Bytes& request, const Bytes& answer) {
     case Train::kType: {
       check_progress(answer);
       note_run();
+      if (before.was(Learner_state_{}) == State::kLoaded) kept_set.begin();
       if (before.was(Learner_state_{}) == State::kLoaded) trains_delta = is(Learner_recipe_{})->top_k > 0;
       if (before.was(Learner_state_{}) != State::kLoaded)
         check(before.unchanged(), "I3", "Train again has changed the device");
@@ -331,6 +332,8 @@ void check_accepted(const Bytes& request, const Bytes& answer) {
       check(before.was(Learner_state_{}) == State::kTraining && sample.token == is(Learner_token_{}) &&
                 sample.step == before.was(Learner_step_{}) && is(Learner_step_{}) == sample.step + 1,
             "I3", "a Sample out of order was trained, or trained more than once");
+      check_trained(sample.data, sample.dtype, sample.scale);
+      kept_set.add(*before.was(Learner_recipe_{}), sample);
       ++reached.steps;
       break;
     }
@@ -446,11 +449,19 @@ void work() {
   before.take();
   const bool trained = device().work();
   const bool was_training = before.was(Learner_state_{}) == State::kTraining && before.was(Learner_has_token_{});
-  check(trained == (was_training && source::on_device()), "I3", "work() trained without a program, or did not train with one");
+  const uint32_t step = before.was(Learner_step_{});
+  const bool was_kept = was_training && kept_set.has_all(*before.was(Learner_recipe_{}), step);
+  check(trained == (was_training && (source::on_device() || was_kept)), "I3",
+        "work() trained without a program or a sample, or did not train with both");
   if (trained) {
     check(is(Learner_step_{}) == before.was(Learner_step_{}) + 1, "I3", "work() did not train exactly one step");
     check(before.same(Learner_token_{}) && before.same(Learner_received_{}) && before.same(Learner_loaded_{}), "I4",
           "a training step has changed more than the weights");
+    if (was_kept) {
+      const Bytes& sample = kept_set.samples[place_of(*before.was(Learner_recipe_{}), step).index];
+      check_trained(sample.data(), KeptSamples::kDtype, kept_set.scale);
+      ++reached.kept;
+    }
     ++reached.steps;
   } else {
     check(before.unchanged(), "I4", "work() without training has changed the device");

@@ -91,6 +91,7 @@ struct Reached {
   uint64_t fault[16];
   uint64_t damaged;
   uint64_t steps;
+  uint64_t kept;  // of these on samples that came in an earlier pass
   uint64_t entries;
   uint64_t codec;
   uint64_t decoder;

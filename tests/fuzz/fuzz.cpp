@@ -177,6 +177,7 @@ void report(uint64_t executions) {
   list("fault", reached.fault, 10);
   list("damaged", &reached.damaged, 1);
   list("steps", &reached.steps, 1);
+  list("kept", &reached.kept, 1);
   list("entries", &reached.entries, 1);
   list("codec", &reached.codec, 1);
   list("decoder", &reached.decoder, 1);

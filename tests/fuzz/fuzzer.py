@@ -20,7 +20,8 @@ CORPUS = Path(__file__).with_name("corpus")
 SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer"]
 # Samples come from the host, one per message. The model is small, so that most of the time goes into messages.
 STREAMED: dict[str, Any] = {
-    "task": {"kind": "omniglot", "ways": 3},
+    # It keeps sets of up to 3 samples, so that some are kept and some are not.
+    "task": {"kind": "omniglot", "ways": 3, "support": 1, "query": 1, "adapt": 1},
     # It has a scale per tensor and keeps state between rounds, in fuzz.cpp also in a store; the sine model uses float16 and
     # keeps none.
     "strategy": {"downlink": "i8", "error_feedback": True},

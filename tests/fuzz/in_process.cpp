@@ -33,7 +33,10 @@ void device_delete(Device* device) { delete device; }
 
 void device_receive(Device* device, const uint8_t* bytes, size_t size) {
   current = device;
-  for (size_t used = 0; used < size;) used += device->dispatcher.receive(bytes + used, size - used);
+  for (size_t used = 0; used < size;) {
+    while (device->dispatcher.learner().in_step()) device->dispatcher.work();  // a board reads no message during a step
+    used += device->dispatcher.receive(bytes + used, size - used);
+  }
 }
 
 // Trains at most one step, then answers a pending Await if its step is reached. Returns whether it has trained.

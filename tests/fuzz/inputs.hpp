@@ -34,7 +34,7 @@ constexpr uint32_t kGlobal = model::kGlobalCount;
 constexpr uint32_t kParameters = model::kParameterCount;
 
 enum Kind : uint8_t { kRaw, kFrame, kDamaged, kTwice, kWork, kKinds };
-constexpr uint8_t kStates = 11;
+constexpr uint8_t kStates = 12;
 constexpr uint8_t kCodec = 14;
 constexpr uint8_t kDecoder = 15;
 
@@ -160,6 +160,7 @@ class Host {
     if (state == 2) offset_ = static_cast<uint32_t>(weights_from(0, 0, scratch_).data_size / kWidth);
     if (state >= 6) step_ = kSteps;
     if (state == 5 || state >= 9) step_ = 7;
+    if (state == 11) step_ = 3;
   }
 
   Bytes message() {

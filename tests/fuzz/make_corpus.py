@@ -14,7 +14,7 @@ from tinymetafed_codegen.protocol import Await, Dtype, Fetch, Hello, Load, Predi
 
 # numbered as in fuzz.cpp
 STATES = ["fresh", "configured", "loading", "loaded", "training", "last-step", "done-f32", "done-f16", "done-i8"]
-STATES += ["diverging", "overflowing"]
+STATES += ["diverging", "overflowing", "kept"]
 CODEC, DECODER = 14, 15
 FRAME, WORK = 1, 4
 TOKEN = 5  # of the stored states

@@ -4,8 +4,7 @@
 #include <cstring>
 #include <vector>
 
-#include "device_state.hpp"
-#include "step.hpp"
+#include "kept_checks.hpp"
 
 namespace {
 
@@ -45,31 +44,6 @@ void collect(const Part& part, const Parts& was, uint32_t had) {
   collected.insert(collected.end(), part.data, part.data + part.data_size);
 }
 
-void copy_numbers(const uint8_t* from, float* to, size_t count) { std::memcpy(to, from, sizeof(float) * count); }
-
-void copy_inputs(const uint8_t* from, const Parts& parts, float* to) {
-  if (parts.dtype == Dtype::kF32) return copy_numbers(from, to, model::kInputSize);
-  for (uint32_t i = 0; i < model::kInputSize; ++i) to[i] = static_cast<float>(from[i]) * parts.scale;
-}
-
-const Phase& phase_of(uint32_t step) {
-  const Phase* phase = before.was(Learner_recipe_{})->phases;
-  for (; step >= uint32_t{phase->count} * phase->passes; ++phase) step -= uint32_t{phase->count} * phase->passes;
-  return *phase;
-}
-
-// A sample that came in parts must train as one that lies in the arena.
-void check_trained(const Parts& parts) {
-  static float weights[model::kStateCount], arena[model::kArenaFloats];
-  std::memcpy(weights, before.view().*reveal(Learner_parameters_{}), sizeof weights);
-  copy_numbers(collected.data(), arena + model::kTarget, model::kTargetSize);
-  copy_inputs(collected.data() + 4 * model::kTargetSize, parts, arena + model::kInput);
-  const Phase& phase = phase_of(before.was(Learner_step_{}));
-  train_step(phase.variant, weights, arena, phase.learning_rate, phase.output_clamp);
-  check(std::memcmp(weights, learner().*reveal(Learner_parameters_{}), sizeof weights) == 0, "I3",
-        "a sample in parts has trained other weights than a whole one");
-}
-
 void check_sample_part(const Bytes& request, const Bytes& answer) {
   SamplePart part;
   SampleTaken taken;
@@ -91,7 +65,7 @@ void check_sample_part(const Bytes& request, const Bytes& answer) {
     return;
   }
   check(is(Learner_step_{}) == step + 1 && now.waits == Waits::kNothing, "I3", "a whole sample was not trained once");
-  check_trained(now);
+  check_trained(collected.data(), now.dtype, now.scale);
   ++reached.steps;
 }
 
@@ -114,7 +88,7 @@ void check_input_part(const Bytes& request, const Bytes& answer) {
     return;
   }
   static float arena[model::kArenaFloats];
-  copy_inputs(collected.data(), now, arena + model::kInput);
+  copy_inputs(collected.data(), now.dtype, now.scale, arena + model::kInput);
   model::Model<float>::forward(learner().*reveal(Learner_parameters_{}), arena);
   check(taken.data_size == 4 * model::kOutputSize &&
             std::memcmp(taken.data, arena + model::kOutput, taken.data_size) == 0,

@@ -54,6 +54,7 @@ def test_random_inputs_have_no_finding(model: str, folder: Path) -> None:
     assert reached["fault"][Status.NOT_FINITE] > 0 and reached["fault"][Status.OVERFLOW] > 0
     for name in ("damaged", "steps", "entries", "codec", "decoder"):
         assert reached[name][0] > 1_000, name
+    assert (reached["kept"][0] > 1_000) is (model == "streamed"), "steps on samples that came in an earlier pass"
 
 
 @pytest.mark.xdist_group("fuzz-private")
@@ -179,6 +180,25 @@ PLANTED = [
         "SavedState::load_round(key_, recipe_->top_k > 0, kept_local_, residual_);",
         "",
         "I12",
+    ),
+    Planted(
+        "another sample than the next is trained again", "streamed", "learner.cpp", "put_back(index);", "put_back(0);", "I3"
+    ),
+    Planted(
+        "samples of the set before are trained again",
+        "streamed",
+        "learner.cpp",
+        "KeptSamples::enter(phase, phase_ > 0, is_alone_);",
+        "if (phase_ == 0) KeptSamples::enter(phase, false, is_alone_);",
+        "I3",
+    ),
+    Planted(
+        "a pass begins again before every sample is there",
+        "streamed",
+        "learner.cpp",
+        "KeptSamples::holds_all()",
+        "KeptSamples::holds(0)",
+        "I3",
     ),
     Planted(
         "a recipe changes while it runs",

@@ -34,7 +34,7 @@ def test_textbook_kernels_train_to_the_same_weights(name: str, tmp_path_factory:
 
 
 # Kernels whose textbook versions add in the same order, and so give the same bits.
-EXACT = ("add", "avg_pool", "depthwise_conv2d", "max_pool")
+EXACT = ("add", "affine", "avg_pool", "depthwise_conv2d", "max_pool")
 
 
 def image_model(shape: list[int], *layers: dict[str, Any]) -> dict[str, Any]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from itertools import takewhile
 
 from ..calls import Call, Tensor, trains
 from ..graph import Graph
-from ..manifest import KeptActivations, Memory, RamUse
+from ..manifest import KeptActivations, Memory
 from ..options import augmentation
 from ..protocol import SampleSet, Variant
 from ..spec import Experiment
@@ -18,7 +17,6 @@ PURPOSE = "activations kept for later passes"
 RAM_BYTES = 32  # besides the activations: the phase that they belong to and their number
 FLASH_BYTES = 600
 LEAST_MULTIPLY_ACCUMULATES = 10_000  # of the layers that are left out; for fewer, the time saved is not worth the memory
-SHARE_OF_FREE_RAM = 2  # at most one part in so many; the rest stays for a program of the user's own
 
 
 @dataclass(frozen=True)
@@ -80,17 +78,18 @@ def prefixes(net: Graph) -> dict[Variant, Prefix]:
     return {variant: found for variant in net.backward if (found := prefix_of(net, variant)) is not None}
 
 
-def plan(experiment: Experiment, net: Graph, memory: Memory) -> KeptActivations | None:
+def plan(experiment: Experiment, net: Graph, memory: Memory, room: int) -> KeptActivations | None:
     """Plans how many samples' activations a board keeps.
 
     Args:
         experiment: The complete experiment.
         net: The model's graph.
         memory: What the model needs without them, and what the board has.
+        room: Bytes of RAM for them.
 
     Returns:
-        What is kept: of all samples of the largest set, or of as many as half of the free RAM holds. None if there is nothing
-        to keep, no room for it, or the experiment says not to.
+        What is kept: of all samples of the largest set, or of as many as there is room for. None if there is nothing to keep,
+        no room for it, or the experiment says not to.
     """
     found = prefixes(net)
     if not found or not experiment.board.keeps or memory.flash + FLASH_BYTES > memory.flash_available:
@@ -102,19 +101,10 @@ def plan(experiment: Experiment, net: Graph, memory: Memory) -> KeptActivations 
     wanted = max(map(experiment.task.count, sets))
     floats = max(prefix.boundary.floats for prefix in found.values())
     each = 4 * (floats + net.target.size)
-    room = (memory.ram_available - memory.ram_total) // SHARE_OF_FREE_RAM - RAM_BYTES
-    samples = min(wanted, room // each)
+    samples = min(wanted, (room - RAM_BYTES) // each)
     if samples < 1:
         return None
     layers = {variant.name.lower(): prefix.layers for variant, prefix in found.items()}
     products = {variant.name.lower(): prefix.multiply_accumulates for variant, prefix in found.items()}
-    changed = tuple(each.name.lower() for each in SampleSet if augmentation.changes(experiment, each))
+    changed = augmentation.changed_sets(experiment)
     return KeptActivations(samples, wanted, floats, RAM_BYTES + samples * each, layers, products, changed)
-
-
-def with_kept(memory: Memory, kept: KeptActivations | None) -> Memory:
-    """The memory that the model takes with what is kept."""
-    if kept is None:
-        return memory
-    *ram, core, stack = memory.ram
-    return dataclasses.replace(memory, ram=(*ram, RamUse(PURPOSE, kept.bytes), core, stack), flash=memory.flash + FLASH_BYTES)

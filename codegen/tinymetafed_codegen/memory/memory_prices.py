@@ -9,7 +9,7 @@ from typing import Literal
 
 from .. import plan
 from ..calls import Call
-from ..design import Design, built
+from ..design import Design, built, smaller_with_bytes
 from ..ops import HalfOp
 from ..protocol import Variant
 from . import stored_activations, work
@@ -48,12 +48,15 @@ def prices(design: Design) -> tuple[MemoryPrice, ...]:
     for activations, memory in product(_ACTIVATIONS, _MEMORY):
         rounding = dataclasses.replace(net, rounds=activations == "f16")
         made = stored_activations.stored(rounding, stored_activations.chosen(rounding, again=memory == "least"))
+        arena = plan.plan(made)
+        if design.sends_bytes:
+            made, arena = smaller_with_bytes(rounding, made, arena, again=memory == "least")
         calls = (*made.forward_of(Variant.FULL), *made.backward[Variant.FULL])
         found.append(
             MemoryPrice(
                 memory,
                 activations,
-                4 * plan.plan(made).floats,
+                4 * arena.floats,
                 work.multiply_accumulates(made, Variant.FULL),
                 sum(work.of_forward(call.op) for call in calls if isinstance(call, Call) and call.again),
                 sum(call.x.size for call in calls if isinstance(call.op, HalfOp)),

@@ -21,10 +21,15 @@ class MaxPool(Pool):
     kind: ClassVar[str] = "max_pool"
     spec: ClassVar[type[LayerSpec]] = MaxPoolSpec
     header: ClassVar[str] = "max_pool.hpp"
-    flash_bytes: ClassVar[tuple[int, ...]] = (900, 700)
-    tiled: ClassVar[bool] = True
+    flash_bytes: ClassVar[tuple[int, ...]] = (700, 660)
+    further_bytes: ClassVar[tuple[int, ...]] = (1_320, 1_000)
     template: ClassVar[str] = "max_pool.hpp.j2"
     cpp_template: ClassVar[str] = "MaxPool"
+
+    @property
+    def tiles_channels(self) -> bool:
+        """Whether channels are computed a tile at a time: not in larger windows, whose code is long."""
+        return self.rows.size * self.columns.size <= 4
 
     def mask_floats(self, masks_input: bool) -> int:
         """The number of the largest pixel of each window, counted from 1, or 0 for none, in bits that divide a float's 32."""

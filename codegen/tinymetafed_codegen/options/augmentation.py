@@ -90,6 +90,11 @@ def changes(experiment: Experiment, sample_set: SampleSet) -> bool:
     return keys.is_on and (keys.adaptation if sample_set is SampleSet.ADAPT else keys.training)
 
 
+def changed_sets(experiment: Experiment) -> tuple[str, ...]:
+    """The names of the sets whose samples change, as in the manifest."""
+    return tuple(each.name.lower() for each in SampleSet if changes(experiment, each))
+
+
 def jitter(experiment: Experiment) -> tuple[float, ...]:
     """By channel, the factor of a random number of DEVIATION: in units of the normalised input. () without jitter."""
     keys, data = experiment.augment, experiment.data

@@ -81,6 +81,14 @@ def kept_headers(design: Design, command: str) -> dict[str, str]:
     }
 
 
+def kept_sample_headers(design: Design, command: str) -> dict[str, str]:
+    """The text of the header of firmware that keeps samples, by name; empty for any other firmware."""
+    kept = design.manifest.kept_samples
+    if kept is None:
+        return {}
+    return {"kept_samples.hpp": render("kept_samples.hpp.j2", command=command, kept=kept, dtype=cpp_constant(kept.dtype))}
+
+
 def coded_headers(design: Design, command: str) -> dict[str, str]:
     """The texts of the headers of firmware that codes the values of its updates, by name; empty for any other firmware."""
     levels = design.experiment.strategy.uplink_levels
@@ -360,6 +368,7 @@ PARTS = (
     OptionalPart(("private_update.hpp", "privacy_facts.hpp"), privacy_headers),
     OptionalPart(("secure_sum.hpp", "secure_facts.hpp"), secure_headers),
     OptionalPart(("kept_activations.hpp", "kept_facts.hpp"), kept_headers),
+    OptionalPart(("kept_samples.hpp",), kept_sample_headers),
     OptionalPart(("coded_update.hpp", "coded_facts.hpp", "level_facts.hpp"), coded_headers),
     OptionalPart(("level_load.hpp", "level_facts.hpp"), level_load_headers),
     OptionalPart(("held_version.hpp", "difference_facts.hpp"), difference_headers),

@@ -42,7 +42,8 @@ class BoardSpec(Section):
     ``save_every``: so does what the board learns by itself, saved after every so many samples; 0: when its program says so.
     ``split_steps``: a sketch may let the board train a step in parts, layer by layer. ``measures``: the board measures its
     stack, the time of its flash and its supply voltage, for `tinymetafed bench board`. ``keep_activations``: the board keeps
-    the activations of layers that do not change between passes, for as many samples as half of its free RAM holds.
+    the samples that the host sends several times, and the activations of layers that do not change between passes, in up to two
+    thirds of its free RAM.
     ``memory``: "least" computes activations again in the backward pass where that is cheap, and keeps none between passes, with
     the same weights as "fastest", which stores all of them.
     ``sensor``: the C++ file of the board's sensor, relative to the experiment file until it is loaded, absolute from then on;

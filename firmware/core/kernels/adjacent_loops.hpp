@@ -10,6 +10,12 @@ namespace tmf::kernels {
 template <int kCount, typename T>
 [[gnu::always_inline]] inline void settle(T*) {}
 
+// to[i] = 0, for kSize numbers.
+template <int kSize, typename T>
+[[gnu::always_inline]] inline void clear(T* to) {
+  for (int i = 0; i < kSize; ++i) to[i] = T{};
+}
+
 // sums[i] += from[i].
 template <int kCount, typename T>
 [[gnu::always_inline]] inline void add_adjacent(T* sums, const T* from) {

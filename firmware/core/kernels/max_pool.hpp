@@ -1,6 +1,8 @@
 // Max pooling over [height, width, channels]: the largest value of each window.
 #pragma once
 
+#include <kernels/adjacent.hpp>  // in angle brackets: a port that comes first in the include path may have its own version
+
 #include "mask.hpp"
 #include "math.hpp"
 #include "pixel_groups.hpp"
@@ -25,8 +27,8 @@ struct Ordered<true, float> {
   static bool passes(Key key) { return key > 0; }
 };
 
-// A window's gradient goes to its largest pixel; among equals to the first, row by row. Where windows overlap, dx adds their
-// gradients, row by row, to 0. Pixels outside the image are skipped.
+// A window's gradient goes to its largest pixel; among equals to the first, row by row. dx adds the gradients of its windows, row
+// by row, to 0. Pixels outside the image are skipped.
 template <typename Rows, typename Columns, int kChannels, int kTile>
 struct MaxPool {
   // With kMask, x is from a ReLU.
@@ -45,7 +47,7 @@ struct MaxPool {
 
   template <typename T>
   static void backward(const T* mask, const T* dy, T* dx) {
-    All::clear(dx);
+    clear<All::kInputs>(dx);
     MaskReader<T> saved(mask);
     All::for_each(Backward<T>{saved, dy, dx});
   }
@@ -54,63 +56,103 @@ struct MaxPool {
   // The number of the pixel, counted from 1, or 0 for none, has as many bits as divide a word's 32.
   static constexpr int kPixels = Rows::kKernel * Columns::kKernel;
   static constexpr int kBits = kPixels < 2 ? 1 : kPixels < 4 ? 2 : kPixels < 16 ? 4 : kPixels < 256 ? 8 : 32;
-  // Small windows are unrolled for as many channels as a word has numbers of.
-  static constexpr bool kSmall = kPixels <= 4 && Windows<Rows, Columns, 1, 1>::kWhole;
-  using All = Windows<Rows, Columns, kChannels, at_most(kTile, at_most(32 / kBits, kSmall ? 8 : 2))>;
-  using Window = typename All::Window;
+  static constexpr uint32_t kNumber = static_cast<uint32_t>((uint64_t{1} << kBits) - 1);
+  // Where code for a whole window is long, a tile has two of them. The order of the numbers is always that of the outputs.
+  static constexpr int kNumbers = at_most(kTile, 32 / kBits);
+  using All = Windows<Rows, Columns, kChannels, kPixels <= 4 ? kNumbers : at_most(kNumbers, 2), kNumbers>;
+  using AllBackward = Windows<Rows, Columns, kChannels, kNumbers>;
 
-  // Where pixel i of a window is, from its first pixel.
-  static constexpr int place(int i) { return (i / Columns::kKernel * Columns::kIn + i % Columns::kKernel) * kChannels; }
-
-  // The largest pixel so far, and its number.
+  // The largest pixel of a window and its number.
   template <bool kMask, typename T>
   struct Largest {
-    using Key = typename Ordered<kMask, T>::Key;
-    Key value;
+    using Of = Ordered<kMask, T>;
+    typename Of::Key value;
     Word<T> number;
 
-    explicit Largest(const T& first) : value(Ordered<kMask, T>::key(first)), number{} {}
-
-    void add(const T& pixel, int its_number) {
-      const Key key = Ordered<kMask, T>::key(pixel);
-      number = key > value ? Word<T>{} + static_cast<uint32_t>(its_number) : number;
-      value = key > value ? key : value;
-    }
+    T pixel() const { return Of::value(value); }
+    Word<T> receiver() const { return Of::passes(value) ? number : Word<T>{}; }
   };
 
-  // The largest pixel of the window whose first pixel on the image is at x.
-  template <bool kMask, typename T>
-  static Largest<kMask, T> largest(const T* x, const Window& at) {
-    Largest<kMask, T> found(*x);
-    if (All::kWhole || at.pixels() == kPixels) {
-      found.number += 1;
-#pragma GCC unroll 9
-      for (int i = 1; i < kPixels; ++i) found.add(x[place(i)], i + 1);
-    } else {
-      found.number += static_cast<uint32_t>(at.first_row * Columns::kKernel + at.first_column + 1);
-      for (int r = at.first_row; r < at.last_row; ++r) {
-        const T* pixel = x + (r - at.first_row) * Columns::kIn * kChannels;
-        for (int c = at.first_column; c < at.last_column; ++c, pixel += kChannels)
-          found.add(*pixel, r * Columns::kKernel + c + 1);
-      }
+  // Takes a pixel if it is larger. Single numbers: both under one condition, which a compiler may compute twice otherwise.
+  template <typename Key>
+  [[gnu::always_inline]] static void take(bool is_larger, Key& value, uint32_t& number, const Key& key, int its_number) {
+    if (is_larger) {
+      value = key;
+      number = static_cast<uint32_t>(its_number);
     }
-    return found;
+  }
+  // Vectors: lane by lane.
+  template <typename Condition, typename Key, typename Number>
+  static void take(const Condition& is_larger, Key& value, Number& number, const Key& key, int its_number) {
+    number = is_larger ? Number{} + static_cast<uint32_t>(its_number) : number;
+    value = is_larger ? key : value;
   }
 
-  // What each pass does with a tile of kWidth channels; functions with a template parameter instead of generic lambdas, so that
-  // an exported library needs no more than C++11.
+  // The largest pixel of a window of which all columns are on the image, as is its first pixel, x.
+  template <bool kMask, typename T>
+  [[gnu::always_inline]] static Largest<kMask, T> largest(const OnImage& rows, const T* x) {
+    const int first = rows.skipped * Columns::kKernel + 1;
+    auto value = Ordered<kMask, T>::key(*x);
+    Word<T> number = Word<T>{} + static_cast<uint32_t>(first);
+    if constexpr (kPixels > 9 || !Whole<Rows>::kAll) {  // not unrolled as a whole
+      for (int r = 0; r < rows.count; ++r) add_row<kMask, 0>(value, number, x + r * All::kRow, first + r * Columns::kKernel);
+    } else {
+      add_row<kMask, 1>(value, number, x, first);
+#pragma GCC unroll 8
+      for (int r = 1; r < rows.count; ++r)
+        add_row<kMask, 0>(value, number, x + r * All::kRow, first + r * Columns::kKernel);
+    }
+    return {value, number};
+  }
+  template <bool kMask, int kFirst, typename Key, typename Number, typename T>
+  [[gnu::always_inline]] static void add_row(Key& value, Number& number, const T* row, int first) {
+    constexpr int kRest = Columns::kKernel < 8 ? kFirst : Columns::kKernel / 8 * 8;
+    if constexpr (kRest >= 8) {
+      for (int c = 0; c < kRest; c += 8) add_pixels<kMask, 0, 8>(value, number, row + c * kChannels, first + c);
+    }
+    add_pixels<kMask, kRest, Columns::kKernel>(value, number, row, first);
+  }
+  template <bool kMask, int kBegin, int kEnd, typename Key, typename Number, typename T>
+  [[gnu::always_inline]] static void add_pixels(Key& value, Number& number, const T* row, int first) {
+#pragma GCC unroll 8
+    for (int c = kBegin; c < kEnd; ++c) {
+      const auto key = Ordered<kMask, T>::key(row[c * kChannels]);
+      take(key > value, value, number, key, first + c);
+    }
+  }
+
+  // The same of any window.
+  template <bool kMask, typename T>
+  static Largest<kMask, T> largest(const OnImage& rows, const OnImage& columns, const T* x) {
+    int its_number = rows.skipped * Columns::kKernel + columns.skipped + 1;
+    auto value = Ordered<kMask, T>::key(*x);
+    Word<T> number = Word<T>{} + static_cast<uint32_t>(its_number);
+    for (int r = 0; r < rows.count; ++r, x += All::kRow, its_number += Columns::kKernel) {
+      for (int c = 0; c < columns.count; ++c) {
+        const auto key = Ordered<kMask, T>::key(x[c * kChannels]);
+        take(key > value, value, number, key, its_number + c);
+      }
+    }
+    return {value, number};
+  }
+
+  // What each pass does with some windows; functions with a template parameter instead of generic lambdas, so that an exported
+  // library needs no more than C++11.
   template <bool kMask, typename T>
   struct Forward {
     const T* x;
     T* y;
 
-    template <int kWidth>
-    void visit(int row, int column, int c, int output) const {
-      const Window at(row, column);
-      const T* const first = x + c + at.begin(at.first_row);
+    template <int kWindows, int kWidth>
+    [[gnu::always_inline]] void whole(const OnImage& rows, int input, int output) const {
 #pragma GCC unroll 8
-      for (int t = 0; t < kWidth; ++t)
-        y[output + t] = Ordered<kMask, T>::value(largest<kMask>(first + t, at).value);
+      for (int i = 0; i < kWindows * kWidth; ++i)
+        y[output + i] = largest<kMask>(rows, x + input + i / kWidth * All::kNext + i % kWidth).pixel();
+    }
+
+    template <int kWidth>
+    void part(const OnImage& rows, const OnImage& columns, int input, int output) const {
+      for (int c = 0; c < kWidth; ++c) y[output + c] = largest<kMask>(rows, columns, x + input + c).pixel();
     }
   };
   template <bool kMask, typename T>
@@ -119,16 +161,25 @@ struct MaxPool {
     T* y;
     MaskWriter<T>& saved;
 
-    template <int kWidth>
-    void visit(int row, int column, int c, int output) const {
-      const Window at(row, column);
-      const T* const first = x + c + at.begin(at.first_row);
+    template <int kWindows, int kWidth>
+    [[gnu::always_inline]] void whole(const OnImage& rows, int input, int output) const {
       Word<T> numbers{};
 #pragma GCC unroll 8
-      for (int t = 0; t < kWidth; ++t) {
-        const Largest<kMask, T> found = largest<kMask>(first + t, at);
-        y[output + t] = Ordered<kMask, T>::value(found.value);
-        numbers |= (Ordered<kMask, T>::passes(found.value) ? found.number : Word<T>{}) << (kBits * t);
+      for (int i = 0; i < kWindows * kWidth; ++i) {
+        const Largest<kMask, T> found = largest<kMask>(rows, x + input + i / kWidth * All::kNext + i % kWidth);
+        y[output + i] = found.pixel();
+        numbers |= found.receiver() << (kBits * i);
+      }
+      saved.put(numbers, kBits * kWindows * kWidth);
+    }
+
+    template <int kWidth>
+    void part(const OnImage& rows, const OnImage& columns, int input, int output) const {
+      Word<T> numbers{};
+      for (int c = 0; c < kWidth; ++c) {
+        const Largest<kMask, T> found = largest<kMask>(rows, columns, x + input + c);
+        y[output + c] = found.pixel();
+        numbers |= found.receiver() << (kBits * c);
       }
       saved.put(numbers, kBits * kWidth);
     }
@@ -139,44 +190,47 @@ struct MaxPool {
     const T* dy;
     T* dx;
 
-    template <int kWidth>
-    void visit(int row, int column, int c, int output) const {
-      const Window at(row, column);
-      const Word<T> numbers = saved.take(kBits * kWidth);
+    template <int kWindows, int kWidth>
+    [[gnu::always_inline]] void whole(const OnImage& rows, int input, int output) const {
+      const OnImage columns{0, Columns::kKernel};
+      const Word<T> numbers = saved.take(kBits * kWindows * kWidth);
 #pragma GCC unroll 8
-      for (int t = 0; t < kWidth; ++t)
-        pass_on(numbers >> (kBits * t) & static_cast<uint32_t>((uint64_t{1} << kBits) - 1), dy[output + t], dx + c + t, at);
+      for (int i = 0; i < kWindows * kWidth; ++i)
+        pass_on(rows, columns, numbers >> (kBits * i) & kNumber, dy[output + i],
+                dx + input + i / kWidth * All::kNext + i % kWidth);
+    }
+
+    template <int kWidth>
+    void part(const OnImage& rows, const OnImage& columns, int input, int output) const {
+      const Word<T> numbers = saved.take(kBits * kWidth);
+      for (int c = 0; c < kWidth; ++c) pass_on(rows, columns, numbers >> (kBits * c) & kNumber, dy[output + c], dx + input + c);
     }
   };
 
-  // Vectors: each lane has its own largest pixel.
+  // Adds a gradient to a pixel, or to 0 where the pixel has no other window.
+  template <typename T>
+  static void add_to(T& pixel, const T& gradient) {
+    pixel = (All::kApart ? T{} : pixel) + gradient;
+  }
+
+  // To the receiver among the pixels of a window, of which `first` is the first on the image.
+  // Vectors: each lane has its own.
   template <typename Number, typename T>
-  static void pass_on(const Number& number, const T& gradient, T* dx, const Window& at) {
-    if (All::kWhole || at.pixels() == kPixels) {
-#pragma GCC unroll 9
-      for (int i = 0; i < kPixels; ++i)
-        All::add_to(dx[at.begin(0) + place(i)], number == static_cast<uint32_t>(i + 1) ? gradient : T{});
-      return;
-    }
-    for (int r = at.first_row; r < at.last_row; ++r) {
-      T* pixel = dx + at.begin(r);
-      for (int column = at.first_column; column < at.last_column; ++column, pixel += kChannels) {
-        const uint32_t its_number = static_cast<uint32_t>(r * Columns::kKernel + column + 1);
-        All::add_to(*pixel, number == its_number ? gradient : T{});
+  static void pass_on(const OnImage& rows, const OnImage& columns, const Number& number, const T& gradient, T* first) {
+    for (int r = 0; r < rows.count; ++r) {
+      for (int c = 0; c < columns.count; ++c) {
+        const int its_number = (rows.skipped + r) * Columns::kKernel + columns.skipped + c + 1;
+        add_to(first[r * All::kRow + c * kChannels], number == static_cast<uint32_t>(its_number) ? gradient : T{});
       }
     }
   }
   // A single number: all pixels but one keep their 0.
   template <typename T>
-  static void pass_on(const uint32_t& number, const T& gradient, T* dx, const Window& at) {
-    T* const first = dx + at.begin(at.first_row);
-    const int skipped = at.first_row * Columns::kKernel + at.first_column;
-    const int i = number != 0 ? static_cast<int>(number) - 1 : skipped;
-    if constexpr (All::kTiled) {
-#pragma GCC unroll 9
-      for (int k = 0; k < kPixels; ++k) first[place(k)] = T{};
-    }
-    All::add_to(first[place(i) - place(skipped)], number != 0 ? gradient : T{});
+  static void pass_on(const OnImage& rows, const OnImage& columns, const uint32_t& number, const T& gradient, T* first) {
+    if (number == 0) return;
+    const int i = static_cast<int>(number) - 1, row = Rows::kKernel == 1 ? 0 : static_cast<int>((number - 1) / Columns::kKernel);
+    const int skipped = rows.skipped * All::kRow + columns.skipped * kChannels;
+    add_to(first[i * kChannels + row * (All::kRow - Columns::kKernel * kChannels) - skipped], gradient);
   }
 };
 

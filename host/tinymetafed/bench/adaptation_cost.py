@@ -28,18 +28,24 @@ class AdaptationCost:
     """An adaptation with all its steps on one board: ``instructions`` as the board trains it, ``whole`` with whole steps.
 
     ``samples`` are those of the set, ``kept`` those whose activation the board keeps, ``kept_bytes`` the RAM for it.
-    ``steps`` are training steps by variant, ``passes`` those passes over the samples, by variant, that compute all layers; the
-    host sends the samples of these, where the board does not make them.
+    ``steps`` are training steps by variant, ``passes`` those passes over the samples, by variant, that compute all layers;
+    ``sent`` are those in which the host sends the samples; empty where the board makes them.
     """
 
     board: str
     samples: int
     steps: dict[str, int]
     passes: dict[str, int]
+    sent: dict[str, int]
     kept: int
     kept_bytes: int
     instructions: int
     whole: int
+
+    @property
+    def messages(self) -> int:
+        """How many samples the host sends."""
+        return self.samples * sum(self.sent.values())
 
     def as_json(self) -> dict[str, Any]:
         """The JSON value that ``bench adaptation --json`` prints."""
@@ -73,10 +79,12 @@ def adaptation(experiment: Experiment, source: str, board: str, observer: Observ
         plain = measured_design(keeping_nothing(designed.experiment), source)
         whole = instructions_of(plain.experiment, facts, build_firmware(plain, board), recipe, observer)
     steps = {phase.variant.name.lower(): phase.steps for phase in recipe.phases}
-    sent = built.manifest.passes_sent(recipe.phases)
-    passes = {phase.variant.name.lower(): n for phase, n in zip(recipe.phases, sent, strict=True)}
+    names = [phase.variant.name.lower() for phase in recipe.phases]
+    whole_passes = [phase.passes for phase in recipe.phases] if kept is None else kept.passes_sent(recipe.phases)
+    passes = dict(zip(names, whole_passes, strict=True))
+    sent = dict(zip(names, built.manifest.passes_sent(recipe.phases), strict=True)) if built.manifest.streamed else {}
     held, size = (0, 0) if kept is None else (min(kept.samples, count), kept.bytes)
-    return AdaptationCost(board, count, steps, passes, held, size, instructions, whole)
+    return AdaptationCost(board, count, steps, passes, sent, held, size, instructions, whole)
 
 
 def instructions_of(experiment: Experiment, board: Board, built: Firmware, recipe: Recipe, observer: Observer) -> int:
@@ -106,7 +114,8 @@ def instructions_of(experiment: Experiment, board: Board, built: Firmware, recip
             return executed(session.await_done(token, recipe.steps).ticks, board)
         total = last = end = 0
         deadline = Deadline(recipe.steps, session.clock.monotonic())
-        for phase, passes in zip(recipe.phases, manifest.passes_sent(recipe.phases), strict=True):
+        sent = manifest.passes_sent(recipe.phases)
+        for phase, passes, following in zip(recipe.phases, sent, [*sent[1:], 1], strict=True):
             samples = synthetic_samples(manifest, phase.count)
             for i in range(passes * phase.count):
                 # One step at a time: bytes received during a step add interrupts to it, and ticks of all steps may overflow.
@@ -115,7 +124,7 @@ def instructions_of(experiment: Experiment, board: Board, built: Firmware, recip
                 total, last = total + (progress.ticks - last) % (1 << 32), progress.ticks
                 observer.advance()
             end += phase.steps
-            if passes < phase.passes:  # the board trains the others by itself
+            if passes < phase.passes and following:  # the board trains the others by itself, up to the next that is sent
                 time.sleep(QUIET_SECONDS)
                 progress = session.await_step(token, end, progress, recipe.steps, deadline)
                 total, last = total + (progress.ticks - last) % (1 << 32), progress.ticks

@@ -10,7 +10,7 @@ from ..devices.running import build_firmware
 from ..federation.observer import Observer
 from ..learn.strategies import open_strategy
 from ..runs.setup import measured_design
-from . import board_round, in_qemu, stack
+from . import board_round, in_qemu, keeping_nothing, stack
 
 _OURS = ("Authentication", "Blake2s", "Poly1305")  # in the names of functions
 
@@ -66,7 +66,9 @@ def measure(experiment: Experiment, source: str, board: str, observer: Observer)
     """
     costs, window, steps = [], 0, 0
     for security in ("none", "authenticated"):
-        chosen = experiment.model_copy(update={"run": experiment.run.model_copy(update={"security": security})})
+        chosen = keeping_nothing(experiment).model_copy(
+            update={"run": experiment.run.model_copy(update={"security": security})}
+        )
         designed = measured_design(chosen, source)
         facts = in_qemu(board, designed.boards)
         observer.stage(f"building firmware for {board}, run.security = '{security}'")

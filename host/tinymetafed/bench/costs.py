@@ -71,6 +71,7 @@ CHANGED = (
     ("omniglot", "28x28", ("predict.average=5",)),
 )
 KEEPING = ("bench-conv", "omniglot")  # networks of whose samples a board keeps activations
+CACHED = ("nano33ble",)  # boards whose instruction cache is off at reset; the port switches it on
 STORING_LESS = ("bench-separable",)  # networks of activations that can be packed or computed again
 STEP = "full"  # the variant that trains every weight
 DOCUMENT, PICTURE = "costs.md", "costs.svg"
@@ -271,12 +272,20 @@ def all_targets(costs: Costs) -> list[targets.Target]:
     return [
         *targets.of_kernels(costs.grid.rows, layer_grid.code_bytes()),
         *targets.of_adaptation(costs.adaptation, steps),
+        *targets.of_flash(_flash_slowdown()),
         *targets.of_memory(costs.samples, arenas),
+        *targets.of_activations(costs.activations),
         *targets.of_wire(costs.uplink, costs.downlink),
         *targets.of_host(costs.commands, costs.runs, costs.tests),
         *targets.of_simulation(costs.simulation),
         *targets.of_simulated_runs(costs.runs, costs.seeds),
     ]
+
+
+def _flash_slowdown() -> dict[str, tuple[float, float]]:
+    """By board with an instruction cache of its own, which the firmware switches on."""
+    known = {name: boards.load(name).estimates for name in CACHED}
+    return {name: each.flash_slowdown for name, each in known.items() if each is not None}
 
 
 def write(costs: Costs, folder: Path) -> tuple[Path, Path]:

@@ -38,8 +38,8 @@ TOLERANCE = 1  # instructions per step, for rounding of the timer
 VARIANTS = (Variant.LOCAL, Variant.GLOBAL, Variant.FULL)  # a gradient step costs as much as a full one
 TEXTBOOK = "textbook"  # a folder of firmware/bench; it has no kernels for ops whose core kernels are plain loops already
 TEXTBOOK_OPS = {
-    "dense", "conv2d", "conv1d", "depthwise_conv2d", "max_pool", "avg_pool", "global_avg_pool", *ACTIVATIONS, "prelu", "add",
-    "subtract", "multiply", "scale", "concatenate",
+    "affine", "dense", "conv2d", "conv1d", "depthwise_conv2d", "max_pool", "avg_pool", "global_avg_pool", *ACTIVATIONS, "prelu",
+    "add", "subtract", "multiply", "scale", "concatenate",
 }  # fmt: skip
 _NANOSECONDS = 1024  # of virtual time per instruction at -icount shift=10
 MARK = "_ZN3tmf4port5ticksEv"  # tmf::port::ticks(), which the learner calls immediately before and after a training step

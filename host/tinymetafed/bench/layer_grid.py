@@ -48,34 +48,35 @@ class Shape:
         return ", ".join([f"{kind[1]} {'x'.join(map(str, self.input))}", *(f"{key} {value}" for key, value in more)])
 
 
-def _shape(op: str, *extents: int, **keys: Any) -> Shape:
+def layer(op: str, *extents: int, **keys: Any) -> Shape:
+    """A layer by its op, the shape of its input and further keys."""
     return Shape((("op", op), *keys.items()), extents)
 
 
 GRID = (
     # First layers of images: a single channel, or three.
-    *(_shape("conv2d", 16, 16, 1, filters=f, kernel=3, stride=s) for f in (1, 4, 8, 16) for s in (1, 2)),
-    *(_shape("conv2d", 16, 16, 3, filters=8, kernel=3, stride=s) for s in (1, 2)),
-    _shape("conv2d", 16, 16, 1, filters=8, kernel=5),
+    *(layer("conv2d", 16, 16, 1, filters=f, kernel=3, stride=s) for f in (1, 4, 8, 16) for s in (1, 2)),
+    *(layer("conv2d", 16, 16, 3, filters=8, kernel=3, stride=s) for s in (1, 2)),
+    layer("conv2d", 16, 16, 1, filters=8, kernel=5),
     # Layers inside.
-    *(_shape("conv2d", 8, 8, c, filters=f, kernel=3) for c, f in ((8, 8), (8, 1), (16, 16), (7, 9))),
-    *(_shape("conv2d", 8, 8, c, filters=f, kernel=3, stride=2) for c, f in ((8, 16), (7, 9))),
-    *(_shape("conv2d", 8, 8, c, filters=f, kernel=1) for c, f in ((8, 16), (16, 32), (1, 8), (2, 8), (3, 8), (7, 9), (8, 1))),
+    *(layer("conv2d", 8, 8, c, filters=f, kernel=3) for c, f in ((8, 8), (8, 1), (16, 16), (7, 9))),
+    *(layer("conv2d", 8, 8, c, filters=f, kernel=3, stride=2) for c, f in ((8, 16), (7, 9))),
+    *(layer("conv2d", 8, 8, c, filters=f, kernel=1) for c, f in ((8, 16), (16, 32), (1, 8), (2, 8), (3, 8), (7, 9), (8, 1))),
     # Depthwise layers, each beside that of stride 2.
     *(
-        _shape("depthwise_conv2d", n, n, c, kernel=3, stride=s)
+        layer("depthwise_conv2d", n, n, c, kernel=3, stride=s)
         for n, c in ((24, 8), (16, 8), (12, 32), (6, 64), (9, 3))
         for s in (1, 2)
     ),
-    _shape("depthwise_conv2d", 25, 5, 16, kernel=3),
-    _shape("depthwise_conv2d", 14, 14, 10, kernel=5),
-    *(_shape("dense", n, units=u) for n, u in ((32, 32), (64, 32), (128, 10), (17, 5), (8, 1))),
+    layer("depthwise_conv2d", 25, 5, 16, kernel=3),
+    layer("depthwise_conv2d", 14, 14, 10, kernel=5),
+    *(layer("dense", n, units=u) for n, u in ((32, 32), (64, 32), (128, 10), (17, 5), (8, 1))),
     # Layers without weights.
-    *(_shape("max_pool", *of) for of in ((24, 24, 8), (12, 12, 10))),
-    _shape("max_pool", 13, 13, 8, size=3, stride=2),
-    _shape("avg_pool", 24, 24, 8),
-    _shape("global_avg_pool", 12, 12, 16),
-    _shape("add", 12, 12, 16),
+    *(layer("max_pool", *of) for of in ((24, 24, 8), (12, 12, 10))),
+    layer("max_pool", 13, 13, 8, size=3, stride=2),
+    layer("avg_pool", 24, 24, 8),
+    layer("global_avg_pool", 12, 12, 16),
+    layer("add", 12, 12, 16),
 )
 
 
@@ -104,6 +105,12 @@ class Row:
     title: str
     products: int
     passes: dict[str, Cell]
+
+    @property
+    def faster(self) -> float:
+        """How many times the instructions of all passes the textbook kernels take."""
+        cells = self.passes.values()
+        return sum(cell.textbook for cell in cells) / sum(cell.instructions for cell in cells)
 
 
 @dataclass(frozen=True)
@@ -219,8 +226,8 @@ def _header(layers: Sequence[Op]) -> str:
     return environment.get_template("layer_calls.hpp.j2").render(
         inputs=max(math.prod(op.input_shape) for op in layers),
         outputs=max(math.prod(op.output_shape) for op in layers),
-        weights=max(op.parameters[0].size for op in weighted),
-        biases=max(op.parameters[1].size for op in weighted),
+        weights=max((op.parameters[0].size for op in weighted), default=1),
+        biases=max((op.parameters[1].size for op in weighted), default=1),
         layers=[op.cpp_type() for op in layers],
         calls=[statement for index, op in enumerate(layers) for statement in _calls(op, index).values()],
     )

@@ -26,7 +26,7 @@ from ..simulation.kernels import open_kernels
 from ..simulation.simulated_clients import SimulatedClients
 from ..wire.frame import encode
 from ..wire.messages import loads_on_wire, tail_capacity
-from . import BenchError, board_round, in_qemu, stack
+from . import BenchError, board_round, in_qemu, keeping_nothing, stack
 
 LevelCoding = Literal["packed", "range"]
 MEASURED: tuple[tuple[ValueType, LevelCoding], ...] = (
@@ -94,7 +94,7 @@ def measure(experiment: Experiment, source: str, board: str, data: Path | None, 
     sent, weights = _rounds(setup, observer)
     rows = []
     for values, coding in MEASURED:
-        chosen = _with(experiment, values, coding)
+        chosen = keeping_nothing(_with(experiment, values, coding))
         designed = measured_design(chosen, source, data=data)
         facts = in_qemu(board, designed.boards)
         observer.stage(f"a round on {board}, {values} {coding}")

@@ -29,7 +29,7 @@ from ..learn.strategies import Strategy, open_strategy
 from ..learn.weights import Floats, initial
 from ..runs.setup import design_of
 from ..wire.frame import encode
-from . import launched, synthetic_samples
+from . import keeping_nothing, launched, synthetic_samples
 from .kernel_cost import executed
 
 BAUD = 115200
@@ -225,7 +225,7 @@ def _one_round(experiment: Experiment, board: str, window: int | None = None) ->
 
     With a download by difference it is the round after the board's first one.
     """
-    built = build_firmware(design_of(experiment, "bench"), board, Deviation(receive_window=window))
+    built = build_firmware(design_of(keeping_nothing(experiment), "bench"), board, Deviation(receive_window=window))
     manifest = built.manifest
     strategy = open_strategy(experiment, manifest)
     weights = initial(manifest, 1, experiment.model.init)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from .activation_cost import ActivationCosts
 from .adaptation_cost import AdaptationCost
 from .command_cost import CommandCost
 from .downlink_cost import DownlinkCost
@@ -75,9 +76,13 @@ def of_kernels(grid: Sequence[Row], code_bytes: Mapping[str, int]) -> list[Targe
         note = _unless(sizes[title] <= 3_072, _TILES)
         found.append(Target("kernels", what, "", f"{sizes[title]:,} (estimate)", "≤ 3,072", note=note))
     if (pool := rows.get("max_pool 24x24x8")) is not None:
-        ours, theirs = (sum(getattr(cell, kind) for cell in pool.passes.values()) for kind in ("instructions", "textbook"))
-        what, now = "max_pool 2x2: times as fast as textbook", f"{theirs / ours:.2f}"
-        found.append(Target("kernels", what, "0.6", now, "≥ 1.1", peer="textbook"))
+        what = "max_pool 2x2: times as fast as textbook"
+        found.append(Target("kernels", what, "0.6", f"{pool.faster:.2f}", "≥ 1.1", peer="textbook"))
+    plain = [row for row in grid if all(cell.ratio is None for cell in row.passes.values())]
+    if len(plain) > 1:
+        slowest = min(plain, key=lambda row: row.faster)
+        what = f"{slowest.title}, the worst of {len(plain)} layers without weights: times as fast as textbook"
+        found.append(Target("kernels", what, "", f"{slowest.faster:.2f}", "≥ 1.1", peer="textbook"))
     for name, parts, passes, before in _GROUPS:
         cells = {
             f"{row.title}, {each}": row.passes[each].ratio or 0.0
@@ -141,12 +146,13 @@ def of_adaptation(costs: Mapping[str, AdaptationCost], steps: Mapping[str, Mappi
         before = cost.steps.get("local", 0) // cost.samples
         what = f"adapting {net}: forward passes of the unchanged layers by sample"
         found.append(Target("kernels", what, f"{before}", f"{backbone}", "1", "1"))
-        sent = cost.samples * sum(cost.passes.values())
-        note = (
-            "one pass of local steps, and every pass of full steps: these change all layers, so that nothing is kept for them"
+        note = _unless(
+            cost.messages <= cost.samples,
+            f"the samples do not fit into two thirds of the free RAM of {cost.board}: full steps, which change all layers, get "
+            "them in every pass",
         )
         what = f"adapting {net}: messages for {cost.samples} streamed samples"
-        found.append(Target("wire", what, f"{sum(cost.steps.values())}", f"{sent}", f"{cost.samples}", "", "", note))
+        found.append(Target("wire", what, f"{sum(cost.steps.values())}", f"{cost.messages}", f"{cost.samples}", "", "", note))
     return found
 
 
@@ -165,6 +171,35 @@ def of_memory(samples: Sequence[SampleCost], arenas: Mapping[str, float]) -> lis
         what = f"largest arena of its need, of {len(arenas)} networks: {worst}"
         found.append(Target("memory", what, "1.18", f"{arenas[worst]:.2f}", "≤ 1.03", "1"))
     return found
+
+
+def of_activations(costs: Mapping[str, ActivationCosts]) -> list[Target]:
+    """What less memory for activations saves, and its price."""
+    found = []
+    for net, of in costs.items():
+        fastest, *others = of.costs
+        for each in others:
+            if (each.price.memory, each.price.activations) not in (("least", "f32"), ("fastest", "f16")):
+                continue
+            key = 'board.memory = "least"' if each.price.memory == "least" else 'model.activations = "f16"'
+            share = each.price.arena_bytes / fastest.price.arena_bytes
+            step = max(each.instructions, key=lambda variant: each.instructions[variant])
+            more = each.instructions[step] / fastest.instructions[step]
+            weights = "the same weights" if each.price.memory == "least" else "other weights"
+            note = f"{more:.2f} times the instructions of a step, {weights}; the least that these tensors take"
+            found.append(Target("memory", f"{net}, `{key}`: arena, of the fastest", "1", f"{share:.2f}", "", note=note))
+    return found
+
+
+def of_flash(slowdown: Mapping[str, tuple[float, float]]) -> list[Target]:
+    """Wait states by board: time of a program in flash as a multiple of that without them, (low, high)."""
+    return [
+        Target(
+            "kernels", f"{board}: time of a program in flash, of that without wait states", "cache off",
+            f"{low:.2f}–{high:.2f}", "a range", note="instruction cache on; estimated, by others' measurements",
+        )
+        for board, (low, high) in slowdown.items()
+    ]  # fmt: skip
 
 
 def of_wire(uplink: Mapping[str, UplinkCost], downlink: DownlinkCost) -> list[Target]:

@@ -24,7 +24,7 @@ from ..simulation.kernels import open_kernels
 from ..simulation.simulated_clients import SimulatedClients
 from ..wire.frame import encode
 from ..wire.messages import tail_capacity
-from . import BenchError, board_round, in_qemu, stack
+from . import BenchError, board_round, in_qemu, keeping_nothing, stack
 
 SHARES = (50, 25, 10)  # of the global weights, in percent, whose changes travel
 ROUNDS = 100
@@ -123,6 +123,7 @@ def _with(experiment: Experiment, coding: str, share: float | None = None) -> Ex
 
 
 def _on_board(experiment: Experiment, source: str, board: str, observer: Observer) -> UplinkRound:
+    experiment = keeping_nothing(experiment)
     designed = measured_design(experiment, source)
     facts = in_qemu(board, designed.boards)
     observer.stage(f"a round on {board}, strategy.uplink_coding = '{experiment.strategy.uplink_coding}'")

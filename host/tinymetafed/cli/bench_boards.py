@@ -108,7 +108,8 @@ def adaptation(
 ) -> None:
     """Count the exact instructions of a new client's adaptation, as the board trains it and with whole steps.
 
-    A board with free RAM keeps activations of layers that do not change between passes, and leaves these out of later passes:
+    A board with free RAM keeps activations of layers that do not change between passes, and leaves these out of later passes.
+    It keeps the samples too, so that the host sends each once:
 
     tinymetafed bench adaptation examples/omniglot.toml
     """
@@ -124,6 +125,10 @@ def adaptation(
     table.add_row(f"with kept activations of {found.kept:,} samples, {found.kept_bytes:,} bytes", f"{found.instructions:,}")
     table.add_row("ratio", f"{found.instructions / found.whole:.2f}")
     results().print(table)
+    if found.sent:
+        results().print(
+            f"The host sends {found.messages:,} samples for these {sum(found.steps.values()):,} steps.", highlight=False
+        )
 
 
 def augmentation(

@@ -53,6 +53,7 @@ def codegen(
     table.add_section()
     table.add_row("together", f"{manifest.memory.ram_total:,}")
     table.add_row("available", f"{manifest.memory.ram_available:,}")
+    table.add_row("left", f"{manifest.memory.ram_available - manifest.memory.ram_total:,}")
     table.add_section()
     table.add_row("flash (estimate)", f"{manifest.memory.flash:,}")
     console = results()
@@ -68,6 +69,8 @@ def codegen(
         console.print(manifest.sensor.summary, soft_wrap=True)
     if manifest.kept is not None:
         console.print(manifest.kept.summary, soft_wrap=True)
+    if manifest.kept_samples is not None:
+        console.print(manifest.kept_samples.summary, soft_wrap=True)
     if (prices := _memory_prices(made.memory_prices)) is not None:
         console.print(prices)
     console.print(

@@ -147,7 +147,8 @@ def _train_streamed(session: Session, task: Task, job: Job, token: int) -> Progr
     """Streams the samples that the device needs, and waits while it trains those that it has kept."""
     phases, total = job.recipe.phases, job.recipe.steps
     deadline = Deadline(total, session.clock.monotonic())
-    parts = _parts(phases, [phase.passes for phase in phases] if session.kept is None else session.kept.passes_sent(phases))
+    every_pass = [phase.passes for phase in phases]
+    parts = _parts(phases, every_pass if session.manifest is None else session.manifest.passes_sent(phases))
     reached = 0
     for part in parts:
         samples = _stream(task, job, part.sent)

@@ -155,7 +155,7 @@ def running(
             return
         if authenticated:
             authenticate(device)
-        device.session.kept = manifest.kept
+        device.session.manifest = manifest
         device.session.versions = versions
         device.session.on_event = observer.event
         if (store := manifest.store) is not None:

@@ -43,7 +43,8 @@ class Doubtful(Error, Generic[Outcome]):
 class Traffic:
     """Bytes on the wire, framing, retries and damaged frames included.
 
-    ``samples_down`` and ``samples_up`` are the part of ``down`` and ``up`` that Sample, Predict and their answers take.
+    ``samples_down`` and ``samples_up`` are the part of ``down`` and ``up`` that Sample, Predict and their answers take, and
+    waiting for steps on samples that the board has kept: so what is left does not depend on a board's memory.
     ``spared``: bytes that downloads by difference have saved; ``down`` and ``spared`` together are those of full downloads.
     """
 

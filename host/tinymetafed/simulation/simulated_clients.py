@@ -248,23 +248,24 @@ class SimulatedClients:
             down += clients * fixed_on_wire(secure_messages.Open, mac)
         # The answers to Load, to LoadLevels and to a difference have the same length.
         up = weights.messages * fixed_on_wire(protocol.LoadAnswer, mac) + clients * progress + sent.message_bytes
-        samples_up = parts = 0
-        awaited = 1
+        waiting = fixed_on_wire(protocol.Await, mac), progress
+        samples_down, samples_up, parts, awaited = sent.sample_bytes, 0, 0, 1
         if self._streams:
             phases = recipe.phases
             sent_passes = self._kernels.manifest.passes_sent(phases)
             parts, answer = self._answers_to(sample_bytes)
             parts *= clients * sum(n * phase.count for n, phase in zip(sent_passes, phases, strict=True))
-            samples_up = parts * answer
             following = [*sent_passes[1:], 1]
             awaited = sum(
                 n < phase.passes and after > 0 for n, phase, after in zip(sent_passes, phases, following, strict=True)
             )
-        down += clients * awaited * fixed_on_wire(protocol.Await, mac)
-        up += clients * awaited * progress
+            samples_down += clients * awaited * waiting[0]
+            samples_up = parts * answer + clients * awaited * waiting[1]
+        else:
+            down, up = down + clients * waiting[0], up + clients * waiting[1]
         opens = 0 if self._strategy.secure_sum is None else clients
         self.requests += Requests(weights.messages, parts, sent.messages, clients * (1 + awaited) + opens)
-        self.traffic += Traffic(down + sent.sample_bytes, up + samples_up, sent.sample_bytes, samples_up, spared=weights.spared)
+        self.traffic += Traffic(down + samples_down, up + samples_up, samples_down, samples_up, spared=weights.spared)
 
     def _answers_to(self, sample_bytes: int) -> tuple[int, int]:
         """The answers to one sample: how many, and the bytes of each."""

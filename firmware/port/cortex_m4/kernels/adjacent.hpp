@@ -18,6 +18,22 @@ template <int kCount>
   for (int i = 0; i < kCount; ++i) asm volatile("" : "+t"(sums[i]));
 }
 
+template <int kSize>
+[[gnu::always_inline]] inline void clear(float* to) {
+  float* const end = to + kSize;
+  if (kSize >= 8) {
+    register float a asm("s0") = 0.0f, b asm("s1") = 0.0f, c asm("s2") = 0.0f, d asm("s3") = 0.0f;
+    register float e asm("s4") = 0.0f, f asm("s5") = 0.0f, g asm("s6") = 0.0f, h asm("s7") = 0.0f;
+    do {
+      asm volatile("vstmia %0!, {s0-s7}"
+                   : "+r"(to)
+                   : "t"(a), "t"(b), "t"(c), "t"(d), "t"(e), "t"(f), "t"(g), "t"(h)
+                   : "memory");
+    } while (end - to >= 8);
+  }
+  for (; to != end; ++to) *to = 0.0f;
+}
+
 template <int kCount>
 [[gnu::always_inline]] inline void add_adjacent(float* sums, const float* from) {
   if constexpr (kCount == 8) {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Self, TypeVar
 
@@ -99,6 +100,16 @@ class Exchange:
     def traffic(self) -> Traffic:
         """All bytes so far; subtract an earlier value to get those of a round."""
         return Traffic(sum(self._down), sum(self._up), self._down[1], self._up[1], self._retries, self._spared)
+
+    @contextmanager
+    def _in_place_of_samples(self) -> Iterator[None]:
+        """Counts what travels meanwhile among the samples, because it stands for samples that are not sent."""
+        down, up = self._down[0], self._up[0]
+        try:
+            yield
+        finally:
+            for bytes_, before in ((self._down, down), (self._up, up)):
+                bytes_[:] = before, bytes_[1] + bytes_[0] - before
 
     @property
     def damaged(self) -> int:

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 
 from tinymetafed_codegen import protocol
-from tinymetafed_codegen.manifest import KeptActivations
+from tinymetafed_codegen.manifest import ModelManifest
 from tinymetafed_codegen.optional_messages import part_messages
 from tinymetafed_codegen.options.sample_parts import is_whole, part_bytes
 from tinymetafed_codegen.protocol import Program, Recipe, State, Status
@@ -44,7 +44,7 @@ class Session(WeightsDown, UpdatesUp, Outputs):
         self.session = int.from_bytes(os.urandom(4), "little")  # a new number ends an earlier host's session on the board
         self._token = 0
         self._inputs = self.session  # number of the last input that was sent in parts
-        self.kept: KeptActivations | None = None  # what the board keeps of samples, which are then sent once
+        self.manifest: ModelManifest | None = None  # says what the board keeps of samples, which are then sent once
         self._training: float | None = None  # seconds that the last program took, without streamed samples
 
     # --- A round ---
@@ -135,7 +135,7 @@ class Session(WeightsDown, UpdatesUp, Outputs):
     def await_step(
         self, token: int, step: int, progress: protocol.Progress, total_steps: int, deadline: Deadline
     ) -> protocol.Progress:
-        """Waits while the device trains samples that it has kept.
+        """Waits while the device trains samples that it has kept; the bytes of that count as those of samples.
 
         Args:
             token: Token of the cycle.
@@ -152,10 +152,11 @@ class Session(WeightsDown, UpdatesUp, Outputs):
             DeviceGarbled: The device claims steps beyond that one, which need samples.
         """
         last = -1
-        while progress.state == State.TRAINING and last < progress.step < step:
-            last = progress.step
-            progress = self._trained(token, self._await(token, step, 2 * REPORT_SECONDS))
-            self._require_pace(deadline, progress.step, total_steps)
+        with self._in_place_of_samples():
+            while progress.state == State.TRAINING and last < progress.step < step:
+                last = progress.step
+                progress = self._trained(token, self._await(token, step, 2 * REPORT_SECONDS))
+                self._require_pace(deadline, progress.step, total_steps)
         if progress.step > step:
             raise DeviceGarbled(f"{self.name}: claims step {progress.step}, it has samples up to step {step}; reset the board")
         return progress
