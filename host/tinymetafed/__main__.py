@@ -4,12 +4,12 @@ import gc
 import sys
 
 INTERRUPTED = 130  # the exit code of a command that Ctrl-C has ended
-_FEW_CYCLES = 200_000  # objects until Python looks for cycles: with its 700, that is a tenth of a short command
+FEW_CYCLES = 200_000  # objects until Python looks for cycles: with its 700, that is a tenth of a short command
 
 
 def main() -> None:
     """Runs the command line. Importing it takes a while, and Ctrl-C ends that as it ends a command."""
-    gc.set_threshold(_FEW_CYCLES)
+    gc.set_threshold(FEW_CYCLES)
     try:
         from .cli import main as command_line
     except KeyboardInterrupt:

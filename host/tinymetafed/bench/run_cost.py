@@ -16,6 +16,7 @@ from tinymetafed_codegen.manifest import ModelManifest
 from tinymetafed_codegen.spec import load
 from tinymetafed_codegen.temporary import temporary_folder
 
+from ..__main__ import FEW_CYCLES
 from ..federation.observer import Observer, Silent
 from ..federation.rounds import rounds
 from ..learn.strategies.interface import choose_clients
@@ -37,7 +38,7 @@ CHOSEN = 1_000  # clients of a round that trains all there are
 REPEATS, CHOICES = 5, 200  # rounds and choices; the fastest counts, because other load only makes it slower
 STARTS = 3  # runs of a command, likewise
 # What `simulate` needs that is not ours: without it, Python would not read an experiment or print a result.
-LIBRARIES = "import ctypes, jinja2, numpy, pydantic.main, rich.console, sqlite3, typer.main"
+LIBRARIES = "ctypes, jinja2, numpy, pydantic.main, rich.console, sqlite3, typer.main"
 _OWN_BUILDS = "TINYMETAFED_BUILD_DIR"
 
 
@@ -90,7 +91,8 @@ def measure(observer: Observer) -> RunCost:
         simulation = min(_simulation(folder / f"simulated-{i}") for i in range(STARTS))
         observer.advance()
         short = min(_simulation(folder / f"short-{i}", "--set", "run.rounds=1") for i in range(STARTS))
-        libraries = min(_python(folder, "-c", LIBRARIES)[1] for _ in range(STARTS))
+        alone = f"import gc; gc.set_threshold({FEW_CYCLES}); import {LIBRARIES}; gc.freeze()"  # as a command does
+        libraries = min(_python(folder, "-c", alone)[1] for _ in range(STARTS))
         observer.advance()
         kernels = _in_kernels(folder)
         observer.advance()

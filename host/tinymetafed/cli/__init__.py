@@ -92,19 +92,18 @@ def application(words: Sequence[str] = ()) -> typer.Typer:
         pretty_exceptions_enable=False,
     )
     app.callback(invoke_without_command=True)(_top)
-    first, *rest = words or [""]
-    _add(app, COMMANDS, first, elsewhere="bench")
+    first, second = [*words, "", ""][:2]
+    if first != "bench":
+        _add(app, COMMANDS, first)
     if first not in COMMANDS:
         bench = typer.Typer(help="Measure: exact instructions, bytes, memory and speed.", no_args_is_help=True)
-        _add(bench, BENCH_COMMANDS, rest[0] if first == "bench" and rest else "")
+        _add(bench, BENCH_COMMANDS, second if first == "bench" else "")
         app.add_typer(bench, name="bench")
     return app
 
 
-def _add(app: typer.Typer, commands: Mapping[str, str], chosen: str, elsewhere: str = "") -> None:
-    """Adds the chosen command; all if none of that name is known, unless it is ``elsewhere``."""
-    if chosen and chosen == elsewhere:
-        return
+def _add(app: typer.Typer, commands: Mapping[str, str], chosen: str) -> None:
+    """Adds the chosen command; all, if none of that name is known."""
     for name in [chosen] if chosen in commands else commands:
         module, function = commands[name].split(".")
         app.command(name)(getattr(import_module(f"{__name__}.{module}"), function))

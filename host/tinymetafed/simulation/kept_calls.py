@@ -62,7 +62,7 @@ class TrainingCall:
 
     def fill(self, joined: JoinedRounds) -> None:
         """Sets the values of a round. Raises ValueError for samples of another number of clients or rows."""
-        self._numbers[:] = joined.numbers
+        self._numbers[:] = np.fromiter(joined.numbers, np.uint32, self._numbers.size)
         for run, each in zip(self._runs, joined.rounds, strict=True):
             run.fill(global_weights=each.global_weights, seed=each.clients.seed, round=each.clients.round)
         for samples, phase, batch in zip(self._samples, self._phases, joined.samples, strict=True):
@@ -83,7 +83,7 @@ class SamplesCall:
 
     def fill(self, seed: int, clients: Sequence[int], round_: int, inputs: Floats, targets: Floats) -> None:
         """Sets the values of a round."""
-        self._numbers[:] = clients
+        self._numbers[:] = np.fromiter(clients, np.uint32, self._numbers.size)
         self.own.fill(seed=seed, round=round_, inputs=inputs, targets=targets)
 
 
