@@ -14,7 +14,7 @@ import pytest
 from clocks import HUNG_SECONDS
 from run_values import contribution, evaluation, round_entry, run_result, session
 from small_runs import Quiet
-from stored_runs import WEIGHTS, after, begun
+from stored_runs import WEIGHTS, after, begun, commit
 
 import tinymetafed as tmf
 from tinymetafed.learn.weights import sha256
@@ -212,6 +212,39 @@ def test_the_score_after_a_round_belongs_to_it_and_a_test_at_the_end_does_not(tm
         logs.stored(session(2))
         logs.end("interrupted")
     assert [(each.round, each.bytes, each.after) for each in log.rounds] == [(1, 5, 3.5), (2, 10, None)]
+
+
+def test_a_score_that_is_stored_after_later_rounds_belongs_to_its_own(tmp_path: Path) -> None:
+    log = Recording()
+    with begun(tmp_path / "run") as run:
+        logs = RunLogs(Told(), trackers(log), run.path, lambda named, why: None)
+        logs.opened(run.read())
+        for each in range(9):
+            if (late := {3: 2, 6: 4}.get(each)) is not None:
+                logs.stored(evaluation(late, 10.0 + late))
+            if each == 6:
+                logs.stored(evaluation(6, 20.0))  # at once, as in a simulation
+            logs.stored(round_entry(each, sha256(WEIGHTS), bytes_down=5))
+            if each + 1 in (2, 4, 8):
+                logs.evaluates(each + 1)
+        logs.end("interrupted")  # without the evaluation after 8 rounds
+    assert [(each.round, each.bytes) for each in log.rounds] == [(each, 5 * each) for each in range(1, 10)]
+    assert {each.round: each.after for each in log.rounds if each.after is not None} == {2: 12.0, 4: 14.0, 6: 20.0}
+
+
+def test_a_continued_run_shows_the_score_that_was_being_measured(tmp_path: Path) -> None:
+    log = Recording()
+    with begun(tmp_path / "run") as run:
+        for each in range(4):
+            commit(run, each)
+            if each == 1:
+                run.begin_evaluation(2, after(1))
+        logs = RunLogs(Told(), trackers(log), run.path, lambda named, why: None)
+        logs.opened(run.read())
+        logs.evaluates(2)
+        logs.stored(evaluation(2, 3.5))
+        logs.end("interrupted")
+    assert [(each.round, each.after) for each in log.rounds] == [(1, None), (2, 3.5), (3, None), (4, None)]
 
 
 def rows(run: tmf.Run) -> Iterator[dict[str, str]]:

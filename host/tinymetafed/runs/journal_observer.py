@@ -16,5 +16,8 @@ class JournalObserver(Observer, Protocol):
     def opened(self, run: RunData) -> None:
         """A session has begun; ``run`` has its first entry and all that sessions before it have stored."""
 
+    def evaluates(self, round_: int) -> None:
+        """An evaluation of the weights after so many rounds has begun; its entry may be stored after those of later rounds."""
+
     def stored(self, entry: Entry) -> None:
         """The session has stored an entry."""

@@ -187,6 +187,8 @@ class RestOfRun:
             self._looked(weights, trained, test, test.seconds)
             return
         self._run.begin_evaluation(trained, weights)
+        if self._journal_observer is not None:
+            self._journal_observer.evaluates(trained)
         self._looking.start(look, partial(self._looked, weights, trained))
 
     def _looked(self, weights: Floats, trained: int, test: Evaluation, waited: float) -> None:

@@ -115,6 +115,11 @@ class Watched:
         if self._journal_observer is not None:
             self._journal_observer.opened(run)
 
+    def evaluates(self, round_: int) -> None:
+        """See JournalObserver."""
+        if self._journal_observer is not None:
+            self._journal_observer.evaluates(round_)
+
     def stored(self, entry: Entry) -> None:
         """See JournalObserver."""
         if self._journal_observer is not None:

@@ -26,7 +26,8 @@ COLLAPSED = "training collapsed: most adapted networks give the same answer what
 class RunLogs:
     """An observer that passes on the progress, and shows the run's journal to trackers.
 
-    A round is shown when the next entry is stored, because an evaluation after it belongs to it.
+    A round is shown when the next entry is stored, because an evaluation after it belongs to it. One whose evaluation runs
+    beside the rounds that follow is shown with its scores, and these after it.
     """
 
     def __init__(
@@ -51,7 +52,8 @@ class RunLogs:
             TrackerThread(partial(each.make, observer.event), each.explain, partial(failed, each), patience)
             for each in trackers
         ]
-        self._held: RoundEntry | None = None
+        self._held: list[RoundEntry] = []  # rounds that are not shown yet
+        self._awaited: int | None = None  # the number of rounds after which the evaluation was begun whose entry is to come
         self._bytes = 0  # of the rounds shown
         self.is_open = False  # whether the trackers know the run
 
@@ -82,17 +84,35 @@ class RunLogs:
             self.stored(entry)
             if (found := looked_at.get(entry.round + 1)) is not None:
                 self.stored(found)
+            elif run.evaluating is not None and run.evaluating.round == entry.round + 1:
+                self.evaluates(entry.round + 1)
+
+    def evaluates(self, round_: int) -> None:
+        """An evaluation after so many rounds has begun."""
+        self._awaited = round_
 
     def stored(self, entry: Entry) -> None:
         """An entry that was added to the journal."""
         validation = entry if isinstance(entry, Evaluation) and is_validation(entry) else None
-        if self._held is not None:
-            shown = tracked_round(self._held, self._bytes, validation)
-            self._held, self._bytes = None, shown.bytes
-            for log in self._logs:
-                log.show(shown)
+        if validation is not None:
+            later = [each for each in self._held if each.round >= validation.round]
+            self._show(len(self._held) - len(later), validation)
+            self._awaited = None
+            self._show(len(later) - 1)  # an evaluation may follow the last one
+        elif self._awaited is None:
+            self._show(len(self._held))
         if isinstance(entry, RoundEntry):
-            self._held = entry
+            self._held.append(entry)
+
+    def _show(self, count: int, validation: Evaluation | None = None) -> None:
+        """Shows trackers the first of the rounds that are held, the last of these with the evaluation after it."""
+        shown, self._held = self._held[: max(0, count)], self._held[max(0, count) :]
+        for entry in shown:
+            found = validation if validation is not None and validation.round == entry.round + 1 else None
+            tracked = tracked_round(entry, self._bytes, found)
+            self._bytes = tracked.bytes
+            for log in self._logs:
+                log.show(tracked)
 
     def end(self, state: State, error: str = "") -> None:
         """Shows how the session ended and closes the trackers, waiting for them while they make progress."""
@@ -106,8 +126,7 @@ class RunLogs:
             log.end()
 
     def _show_end(self, run: RunData, state: State, error: str) -> None:
-        if self._held is not None:
-            self.stored(run.header)  # no evaluation follows the last round any more
+        self._show(len(self._held))  # no evaluation follows any more
         end = tracked_end(run, state, error, None if run.result is None else _report(run))
         for log in self._logs:
             log.show(end)
