@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import math
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
@@ -13,7 +15,7 @@ from typing import Any, ClassVar
 import pytest
 from clocks import HUNG_SECONDS
 from small_runs import Quiet, sine
-from stand_ins import StandIn, fleet, work
+from stand_ins import StandIn, fleet, silent, work
 
 from tinymetafed.devices.link.link_errors import LinkError
 from tinymetafed.federation.result import Evaluation
@@ -23,6 +25,9 @@ from tinymetafed.runs.setup import Setup, set_up
 from tinymetafed.runs.store import read_run
 from tinymetafed.simulation.kernels import open_kernels
 from tinymetafed.simulation.simulated_clients import SimulatedClients
+from tinymetafed.trackers.run_logs import logged
+from tinymetafed.trackers.trackers_by_name import trackers
+from tinymetafed_codegen.protocol import Program, Recipe
 
 SETTINGS = ("run.rounds=40", "evaluation.every=10", "evaluation.every_tasks=2", "evaluation.tasks=3")
 ROUNDS_LOOKED_AT = [10, 20, 30, 40]
@@ -108,6 +113,25 @@ def test_rounds_go_on_during_an_evaluation_and_nothing_changes(tmp_path: Path, p
     assert [each.round for each in run.evaluations] == ROUNDS_LOOKED_AT
     assert run.evaluating is None
     assert run.result is not None and plain.result is not None and run.result.meta_test == plain.result.meta_test
+
+
+def test_logs_have_the_scores_at_their_rounds(tmp_path: Path, plain: RunData) -> None:
+    later = threading.Event()
+
+    def wait(clients: int) -> None:
+        assert later.wait(HUNG_SECONDS)
+
+    def tell(round_: int) -> None:
+        if round_ >= 15:
+            later.set()
+
+    with logged(Quiet(), trackers("csv"), tmp_path / "run") as observer:
+        training.simulate_at(Apart(tell, wait), setup(), tmp_path / "run", observer)  # type: ignore[arg-type]
+    with (tmp_path / "run" / "csv" / "rounds.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["round"] for row in rows] == [str(each) for each in range(1, 41)]
+    scores = {int(row["round"]): float(row["after"]) for row in rows if row["after"]}
+    assert scores == {each.round: each.after for each in plain.evaluations if not each.per_task} and len(scores) == 3
 
 
 def test_the_next_evaluation_waits_for_the_one_before(tmp_path: Path, plain: RunData) -> None:
@@ -210,3 +234,30 @@ def test_the_end_of_a_fleet_ends_what_another_thread_does_with_it() -> None:
     assert not thread.is_alive() and [str(error) for error in raised] == ["the devices are being stopped"]
     with pytest.raises(LinkError, match="being stopped"):
         both.map([1], work)
+
+
+def test_the_end_of_a_fleet_ends_the_wait_for_devices_that_are_lost() -> None:
+    begun, ended = threading.Event(), threading.Event()
+    raised: list[BaseException] = []
+
+    class Silent(StandIn):
+        def configure(self, *_: Any) -> None:
+            begun.set()
+            assert ended.wait(HUNG_SECONDS)
+            raise silent(self.url)
+
+    both = fleet(Silent("a", away=1e9), Silent("b", away=1e9), patience=math.inf)
+
+    def others() -> None:
+        try:
+            both.configure(Program.ADAPT, Recipe(()))
+        except LinkError as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=others, daemon=True)
+    with both:
+        thread.start()
+        assert begun.wait(HUNG_SECONDS)
+        threading.Timer(0.05, ended.set).start()
+    thread.join(HUNG_SECONDS)
+    assert not thread.is_alive() and [str(error) for error in raised] == ["the devices are being stopped"]

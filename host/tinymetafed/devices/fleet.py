@@ -17,8 +17,8 @@ from .closing_time import ClosingTime
 from .device import Device
 from .link.clock import SYSTEM_CLOCK, Clock
 from .link.session import Session
-from .roster import PATIENCE_SECONDS, FleetError, Member, Roster
-from .shared_work import Interrupted, SharedWork, claim_of
+from .roster import PATIENCE_SECONDS, STOPPING, FleetError, Interrupted, Member, Roster
+from .shared_work import SharedWork, claim_of
 from .work_queue import Crew, Item, Job, Outcome, Queue, Times
 
 
@@ -55,9 +55,8 @@ class Fleet:
         self._members = self.roster.members
         # Its threads stay for the next call: starting them in every round took 5 % of the host's time with 50 boards.
         self._pool = ThreadPoolExecutor(max_workers=max(1, len(devices)), thread_name_prefix="fleet")
-        self._working = Lock()  # held by a call of ``map``
+        self._working = Lock()  # held by a call of ``map`` or ``configure``
         self._queue: Queue[Any, Any] | None = None  # of that call
-        self._ends = False
         self._turn = 0
         self._times: dict[Hashable, Times] = {}  # of items that are done, by kind
         self._claimed: dict[Hashable, Member] = {}  # by devices about clients of their own, since the last success of any
@@ -73,9 +72,10 @@ class Fleet:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._ends = True
+        self.roster.stop()
         if (queue := self._queue) is not None:
-            queue.fail(Interrupted("the devices are being stopped"))
+            queue.fail(Interrupted(STOPPING))
+            self._tell_of_waiting(queue)
         with self._working:
             self.roster.close()
         self._pool.shutdown()
@@ -105,7 +105,8 @@ class Fleet:
         Raises:
             LinkError: A device refused it, or no device is left.
         """
-        self.roster.configure(program, recipe, lambda error: claim_of(error) is not None)
+        with self._working:  # the lines are not closed meanwhile
+            self.roster.configure(program, recipe, lambda error: claim_of(error) is not None)
 
     def exclude(self, unique_id: bytes, why: str) -> None:
         """Does not use a device any more; ``why`` is the end of a sentence. Nothing for a device that is not there."""
@@ -171,8 +172,8 @@ class Fleet:
         shared = SharedWork[Item, Outcome](self.roster, queue, work, name, audit, self._claimed, self.on_event, self._clock)
         with self._working:
             self._queue = queue
-            if self._ends:
-                queue.fail(Interrupted("the devices are being stopped"))
+            if self.roster.stopped:
+                queue.fail(Interrupted(STOPPING))
             try:
                 return self._share(queue, shared)
             finally:
@@ -203,8 +204,8 @@ class Fleet:
                 raise queue.failure
         except BaseException as error:  # Ctrl-C too: the other devices leave their current item
             queue.fail(error)
-            if isinstance(error, KeyboardInterrupt) and (busy := [member.device.url for member in queue.busy]):
-                self.on_event(f"interrupted: waiting for {', '.join(busy)}, for one step at most")
+            if isinstance(error, KeyboardInterrupt):
+                self._tell_of_waiting(queue)
             raise queue.failure or error from None
         finally:
             self.roster.returned = lambda member: None
@@ -219,6 +220,11 @@ class Fleet:
         if queue.closing is not None and (done := queue.done) < min(queue.closing.quorum, len(jobs)):
             raise FleetError(queue.closing.impossible(done, [member.reason for member in members if not member.expected]))
         return [job.served for job in jobs if job.served is not None]
+
+    def _tell_of_waiting(self, queue: Queue[Any, Any]) -> None:
+        """Says which devices are at work when their work is interrupted."""
+        if busy := [member.device.url for member in list(queue.busy)]:
+            self.on_event(f"interrupted: waiting for {', '.join(busy)}, for one step at most")
 
     def _take_turns(self, jobs: Sequence[Job[Item, Outcome]]) -> list[Member]:
         """The connected devices that begin; each call begins with another device."""

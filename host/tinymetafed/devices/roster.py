@@ -35,11 +35,16 @@ SCAN_SECONDS = 1.0  # between two looks whether a port has appeared
 LATE_SECONDS = (5.0, 80.0)  # first and longest pause between two tries where none has appeared; it doubles each time
 MAX_FAILURES = 5  # in a row, each after a successful Hello: the line is unreliable
 UNRELIABLE_SECONDS = 300.0  # before such a device is tried again
+STOPPING = "the devices are being stopped"
 MAX_INVALID_UPDATES = 2  # and claims that another board has not confirmed
 
 
 class FleetError(LinkError):
     """Devices cannot work together, or none is left."""
+
+
+class Interrupted(LinkError):
+    """The work of all devices ends, so this device does not finish its item."""
 
 
 class Overdue(DeviceSlow):
@@ -130,13 +135,17 @@ class Roster:
         self._programs: dict[Program, Recipe] = {}
         self._searches: list[threading.Thread] = []
         self._closing = threading.Condition()
-        self._closed = False
+        self.stopped = False
+
+    def stop(self) -> None:
+        """Ends all searches, and what another thread does in ``configure``, soon."""
+        with self._closing:
+            self.stopped = True
+            self._closing.notify_all()
 
     def close(self) -> None:
-        """Ends all searches."""
-        with self._closing:
-            self._closed = True
-            self._closing.notify_all()
+        """Ends all searches, and waits for their ends."""
+        self.stop()
         for search in self._searches:
             search.join()
         for member in self.members:
@@ -160,6 +169,8 @@ class Roster:
             present = [member for member in self.members if member.up]
         refusals: list[tuple[Member, LinkError]] = []
         for member in present:
+            if self.stopped:
+                break
             try:
                 member.device.session.configure(program, recipe)
             except LinkError as error:
@@ -172,12 +183,14 @@ class Roster:
         for member, refusal in refusals:
             self.drop(member, refusal, "it refuses a program that other boards accept")
         with self.changed:
-            while self.failure is None and not any(member.up for member in self.members):
+            while self.failure is None and not self.stopped and not any(member.up for member in self.members):
                 if not any(member.expected for member in self.members):
                     raise self.nobody_left()
                 self.changed.wait(0.5)
         if self.failure is not None:
             raise self.failure
+        if self.stopped:
+            raise Interrupted(STOPPING)
 
     def nobody_left(self) -> LinkError:
         """The error for a fleet of which no device is left."""
@@ -352,13 +365,13 @@ class Roster:
         ends = self._clock.monotonic() + seconds
         while (left := ends - self._clock.monotonic()) > 0 and not self._given_up(member):
             with self._closing:
-                if not self._closed:
+                if not self.stopped:
                     self._clock.wait(self._closing, min(left, SCAN_SECONDS))
             if until_seen and member.device.may_be_back():
                 return
 
     def _given_up(self, member: Member) -> bool:
-        return self._closed or member.presence is Presence.DROPPED
+        return self.stopped or member.presence is Presence.DROPPED
 
 
 def _may_sleep(error: Exception) -> bool:

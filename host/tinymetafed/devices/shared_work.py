@@ -18,7 +18,7 @@ from .closing_time import ClosingTime
 from .link.clock import Clock
 from .link.link_errors import AFTER_RESET, DeviceRefused, DeviceSlow, LinkError, SampleTooLarge, WrongFirmware
 from .link.session import Session
-from .roster import Member, Overdue, Roster, in_short
+from .roster import Interrupted, Member, Overdue, Roster, in_short
 from .work_queue import Item, Job, Outcome, Queue
 
 OVERDUE_SECONDS = 5.0  # an item may take so long before an idle device does it too, however short the others were
@@ -29,10 +29,6 @@ ENDLESS_FACTOR = 8.0
 
 class Endless(DeviceSlow):
     """A device that takes so long for its item that it will probably never end."""
-
-
-class Interrupted(LinkError):
-    """The work of all devices ends, so this device does not finish its item."""
 
 
 @dataclass(eq=False)
