@@ -172,7 +172,8 @@ def _characters_of(archives: tuple[Path, ...], content: tuple[str, ...]) -> Char
         characters = read_characters(archives)
         return {"names": np.array(characters.names), "levels": characters.levels}
 
-    arrays = kept_arrays("characters/omniglot", " ".join([f"{SIDE} pixels, 0 to 255", *content]), read)
+    recipe = " ".join([f"{SIDE} pixels, 0 to 255", *content])
+    arrays = kept_arrays("characters/omniglot", recipe, ("names", "levels"), read)
     levels: Bytes = arrays["levels"]
     levels.flags.writeable = False
     return Characters(tuple(arrays["names"].tolist()), levels)

@@ -7,7 +7,7 @@ import io
 import re
 import wave
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import NoReturn
 
@@ -179,7 +179,8 @@ def _absent(corpus: Corpus, folder: Path) -> NoReturn:
 def _recordings(corpus: Corpus, path: Path, features: Features) -> Recordings:
     """The recordings, computed once for all runs."""
     recipe = f"{features.recipe} {sha256_of(path)}"
-    arrays = kept_arrays(f"features/{corpus.archive.name}", recipe, lambda: _as_arrays(_read(corpus, path, features)))
+    names = [field.name for field in fields(Recordings)]
+    arrays = kept_arrays(f"features/{corpus.archive.name}", recipe, names, lambda: _as_arrays(_read(corpus, path, features)))
     words, speakers = (tuple(arrays[name].tolist()) for name in ("words", "speakers"))
     return Recordings(arrays["levels"], arrays["word"], arrays["speaker"], words, speakers, sha256=str(arrays["sha256"]))
 
