@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import cache
@@ -10,6 +11,7 @@ from typing import Any
 
 import jinja2
 
+from .files import own_folder
 from .toolchain import BuildError, build_root
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -58,9 +60,14 @@ def environment(folders: Sequence[Path], *, html: bool = False) -> jinja2.Enviro
 
 
 def _compiled(kind: str) -> _Compiled | None:
-    """None where this user can write to no folder for builds."""
+    """None where this user has no folder for builds, or another user has made that of templates: they are code.
+
+    A file is for one Python and one jinja2, whose next version may need other code.
+    """
+    made_by = f"{sys.implementation.cache_tag}-{getattr(jinja2, '__version__', '')}"
     with suppress(BuildError, OSError):
         folder = build_root() / "templates"
         folder.mkdir(parents=True, exist_ok=True)
-        return _Compiled(str(folder), f"%s.{kind}")
+        if own_folder(folder) == folder:
+            return _Compiled(str(folder), f"%s.{kind}-{made_by}")
     return None
