@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import statistics
 import sys
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,33 @@ def test_more_draws_than_a_series_has_come_from_the_next_one(monkeypatch: pytest
     assert choose_clients(1, 0, 500, 1000) == few
     chosen = choose_clients(1, 0, 1000, 1000)  # of some 7,500 draws
     assert sorted(chosen) == list(range(1000)) and chosen[:500] == long[:500] and chosen != long
+
+
+def test_a_choice_of_many_clients_keeps_no_memory() -> None:
+    choose_clients(1, 0, 100, 100)
+    tracemalloc.start()
+    try:
+        for round_ in range(2):
+            assert len(choose_clients(1, round_, 20_000, 20_000)) == 20_000
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < 200_000
+
+
+def test_seeds_in_turn_draw_their_rounds_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    genuine = prng.threefry
+
+    def counted(*arguments: Any) -> Any:
+        calls.append(arguments)
+        return genuine(*arguments)
+
+    monkeypatch.setattr(prng, "threefry", counted)
+    for round_ in range(60):
+        for seed in range(5):
+            choose_clients(1000 + seed, round_, 3, 10_000)
+    assert len(calls) <= 2 * 5
 
 
 def test_private_rounds_in_which_nobody_takes_part_twice_share_one_order(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -295,15 +295,19 @@ def choose_clients(seed: int, round_: int, count: int, of: int) -> list[int]:
 def _below(seed: int, series: int, round_: int, of: int, first: int, count: int) -> list[int]:
     """Numbers from 0 to ``of`` - 1, each once, of the round's draws ``first`` and following of a series."""
     rounds = max(1, _AT_ONCE // count)
-    return _of_rounds(seed, series, round_ // rounds * rounds, rounds, of, first, count)[round_ % rounds]
+    draw = _kept_rounds if rounds > 1 else _of_rounds  # the many numbers of a single round are not asked for again
+    return draw(seed, series, round_ // rounds * rounds, rounds, of, first, count)[round_ % rounds]
 
 
-@lru_cache(maxsize=2)  # of short rounds many are drawn at once, for which NumPy needs as long as for one
 def _of_rounds(seed: int, series: int, round_: int, rounds: int, of: int, first: int, count: int) -> list[list[int]]:
     indices = np.arange(first, first + count, dtype=np.uint32) | np.uint32(Stream.CLIENT_CHOICE << prng.INDEX_BITS)
     numbers = np.arange(round_, round_ + rounds, dtype=np.int64).clip(max=prng.LARGEST).astype(np.uint32)
     words, _ = prng.threefry((seed, series), numbers[:, None], indices)
     return [_distinct(row).tolist() for row in words.astype(np.uint64) * np.uint64(of) >> np.uint64(32)]
+
+
+# Many short rounds are drawn at once, for which NumPy needs as long as for one; a sweep draws those of several seeds in turn.
+_kept_rounds = lru_cache(maxsize=64)(_of_rounds)
 
 
 def _distinct(numbers: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
