@@ -128,8 +128,9 @@ def test_a_build_that_failed_is_repeated(builds: Builds) -> None:
     assert builds.built_again()  # the failed build may have replaced parts
 
 
-def test_a_users_source_and_all_that_it_includes_are_built(builds: Builds, tmp_path: Path) -> None:
-    header, own = tmp_path / "else where.hpp", tmp_path / "own.cpp"
+@pytest.mark.parametrize("name", ["else where", "o'clock", "a$$b", "#1", "two: three", "[x](y)"])
+def test_a_users_source_and_all_that_it_includes_are_built(builds: Builds, name: str, tmp_path: Path) -> None:
+    header, own = tmp_path / f"{name}.hpp", tmp_path / "own.cpp"
     header.write_text("// first")
     # Not in quotes, so that the model's hash does not know the file.
     own.write_text(f'#include <{header}>\n#include "source.hpp"\n// defines on_device() and make()\n')

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shlex
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,6 +17,8 @@ from tinymetafed_codegen.manifest import ModelManifest
 from tinymetafed_codegen.toolchain import compiler_flags
 
 _PROGRAMS, _LIBRARIES = ("cc1plus", "as", "ld"), ("libc.a", "libgcc.a", "libstdc++.a")  # of a g++
+# Words of a rule of make, as a compiler writes it, and what stands for a space, # or $ in them.
+_WORDS, _ESCAPED = re.compile(r"(?:\\[ #]|\S)+"), re.compile(r"\\([ #])|\$(\$)")
 # Compilers read these variables, and PlatformIO all that begin with its name.
 _COMPILERS_READ = {"CPATH", "CPLUS_INCLUDE_PATH", "C_INCLUDE_PATH", "LIBRARY_PATH", "COMPILER_PATH", "GCC_EXEC_PREFIX"}
 
@@ -44,7 +46,7 @@ def inputs_digest(board: Board, generated: Path, command: Sequence[str], environ
     digest = hashlib.sha256(json.dumps([list(command), sorted(variables.items()), list(_tools(board))]).encode())
     for file in [*_files(find("firmware")), *_files(find("boards")), *_files(generated), *theirs]:
         content = file.read_bytes()
-        digest.update(f"\n{file} {len(content)}\n".encode())
+        digest.update(f"\n{file} {len(content)}\n".encode(errors="surrogateescape"))
         digest.update(content)
     return digest.hexdigest()
 
@@ -62,7 +64,7 @@ def _files(folder: Path) -> Iterator[Path]:
 def _included_by_theirs(board: Board, generated: Path) -> list[Path] | None:
     """All files that a user's sample source or sensor includes, as the board's compiler finds them; none without one.
 
-    None if it does not find them, or cannot be asked.
+    None if it does not find them, cannot be asked, or names them in a way that is not understood.
     """
     manifest, firmware = ModelManifest.read(generated / "manifest.json"), find("firmware")
     sources = [firmware / "app" / "source_own.cpp"] if manifest.sample_source == "own" else []
@@ -74,10 +76,12 @@ def _included_by_theirs(board: Board, generated: Path) -> list[Path] | None:
         return None
     folders = (generated, firmware / "core", firmware / "app")
     command = [compiler, *compiler_flags(board.name), *(f"-I{folder}" for folder in folders), "-M", *map(str, sources)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, errors="surrogateescape", check=False)
     if done.returncode != 0:
         return None
-    return [Path(name) for name in shlex.split(done.stdout.replace("\\\n", " ")) if not name.endswith(":")]
+    words = _WORDS.findall(done.stdout.replace("\\\n", " "))
+    named = [Path(_ESCAPED.sub(r"\1\2", word)) for word in words if not word.endswith(":")]
+    return named if all(file.is_file() for file in named) else None
 
 
 def _tools(board: Board) -> Iterator[tuple[str, int, int]]:
