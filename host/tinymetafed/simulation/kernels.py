@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Protocol
 
 import numpy as np
@@ -84,7 +85,10 @@ class _Deltas:
 
 
 class Kernels:
-    """The kernels of one experiment, compiled for this machine; for one thread at a time."""
+    """The kernels of one experiment, compiled for this machine; for one thread at a time.
+
+    Threads with kernels of their own wait for each other where these are of one library, which has one working memory.
+    """
 
     def __init__(self, library: Path, manifest: ModelManifest, lanes: int, threads: int) -> None:
         """Loads a library.
@@ -102,7 +106,7 @@ class Kernels:
         self.lanes = lanes
         self.threads = threads
         self._input_size = math.prod(manifest.input_shape)
-        self._functions = _load(library)
+        self._functions, self._alone = _load(library)
         self._kept = KeptCalls(manifest, threads, lanes)
         self._dropped: _Deltas | None = None  # memory of deltas that only their sum is made of
 
@@ -196,7 +200,8 @@ class Kernels:
         return int(sent[0]), int(sent[1])
 
     def _call(self, function: abi.Function, *arguments: ctypes.Structure) -> None:
-        self._functions[function.name](*map(ctypes.byref, arguments))
+        with self._alone:
+            self._functions[function.name](*map(ctypes.byref, arguments))
 
 
 _STATUSES = {status.value: status for status in Status}  # Status(value) takes a tenth of the time of a small client's round
@@ -210,8 +215,14 @@ def _total(sent: NDArray[np.uint32]) -> SentMessages:
     return SentMessages(*[sum(row) for row in sent.tolist()])
 
 
-def _load(library: Path) -> dict[str, Callable[..., None]]:
-    """The library's functions by name. Raises BuildError if it was built with structs of another version."""
+_IN_USE: dict[int, Lock] = {}  # by the library's handle, which is the same however often a process loads it
+
+
+def _load(library: Path) -> tuple[dict[str, Callable[..., None]], Lock]:
+    """The library's functions by name, and a lock to hold in them.
+
+    Raises BuildError if it was built with structs of another version.
+    """
     remedy = "remove that file, and the next simulation builds it again"
     try:
         loaded = ctypes.CDLL(str(library))
@@ -225,7 +236,7 @@ def _load(library: Path) -> dict[str, Callable[..., None]]:
     for function in abi.FUNCTIONS:
         called = functions[function.name]
         called.argtypes, called.restype = [ctypes.POINTER(argument.c_type()) for argument in function.arguments], None
-    return dict(functions)
+    return dict(functions), _IN_USE.setdefault(loaded._handle, Lock())
 
 
 def open_kernels(design: Design, threads: int, unit: str | None = None) -> Kernels:
