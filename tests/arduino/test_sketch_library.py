@@ -371,10 +371,11 @@ def adapted(made: Design, sketch: Sketch) -> bytes:
     session.configure(Program.ADAPT, recipe)
     session.load(token := session.next_token(), strategy.download(initial(made.manifest, 1, "glorot")[: strategy.n_global]))
     session.train(token, Program.ADAPT, 1, 5, 3)
-    random = np.random.default_rng(9)
-    for step in range(recipe.steps if made.manifest.streamed else 0):
-        target, features = np.array([step % 3], np.float32), random.normal(0, 1, 30).astype(np.float32)
-        assert session.sample(token, step, target, features, 1.0).step == step + 1
+    samples = np.random.default_rng(9).normal(0, 1, (5, 30)).astype(np.float32)
+    step = 0 if made.manifest.streamed else recipe.steps
+    while step < recipe.steps:  # after the first pass the board may have them all
+        target, features = np.array([step % 5 % 3], np.float32), samples[step % 5]
+        step = session.sample(token, step, target, features, 1.0).step
     assert session.await_done(token, recipe.steps).step == recipe.steps
     return session.fetch(0, n).tobytes()
 

@@ -135,6 +135,19 @@ def test_the_worst_layers_of_the_document_are_the_budgets() -> None:
     assert told == budgets.written()["layers"]
 
 
+def test_each_pass_above_its_limit_has_its_instructions_by_kind() -> None:
+    """The template holds these counts, made once by hand; they belong to the kernels that the grid has measured."""
+    document = (root() / "docs" / costs.DOCUMENT).read_text(encoding="utf-8")
+    explained = {name: float(ratio) for name, ratio, *_ in rows(document, "| pass | of its limit")}
+    measured = {}
+    for layer, *cells in rows(document, "| layer | forward"):
+        for name, cell, limit in zip(("forward", "input gradient", "update"), cells[::4], cells[1::4], strict=True):
+            if cell and limit and cell[0] != "🟩":
+                measured[f"{layer}, {name}"] = float(cell.split()[-1]) / float(limit)
+    assert explained.keys() == measured.keys()
+    assert explained == pytest.approx(measured, abs=0.01)
+
+
 def step(instructions: int, level: int) -> StepCost:
     """Measured figures of a training step; they differ between optimization levels."""
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from stored_runs import begun, commit
@@ -63,7 +65,8 @@ def ended_by_the_first_pause(monkeypatch: pytest.MonkeyPatch, process: subproces
         pauses.append(seconds)
         process.communicate()
 
-    monkeypatch.setattr(store_lock.time, "sleep", pause)
+    # Of the module alone: threads of other tests may still sleep.
+    monkeypatch.setattr(store_lock, "time", SimpleNamespace(monotonic=time.monotonic, sleep=pause))
     return pauses
 
 

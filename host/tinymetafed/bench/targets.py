@@ -187,7 +187,8 @@ def of_memory(samples: Sequence[SampleCost], arenas: Mapping[str, float]) -> lis
     for each in samples:
         if each.dtype == "uint8" and each.shape == (64, 64, 3):
             now = f"{each.line_ram / each.values:.2f}"
-            found.append(Target("memory", "64x64x3 image: bytes of buffers per value", "12.1", now, "≤ 1"))
+            note = "buffers of the line; the input itself takes a byte per value where the first layer reads bytes"
+            found.append(Target("memory", "64x64x3 image: bytes of buffers per value", "12.1", now, "≤ 1", note=note))
         if each.dtype == "float32" and each.shape == (96, 96, 3):
             what = "96x96x3 image as float32: bytes of the largest message's window and buffers"
             found.append(Target("memory", what, "refused", f"{each.line_ram:,}", "no limit"))
