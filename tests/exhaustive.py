@@ -37,6 +37,7 @@ EXHAUSTIVE = {
     "tests/core/test_xtensa_build.py::test_products_and_sums_are_rounded_separately[sine]",
     "tests/emulator/test_same_bits.py::test_handwriting_streamed_into_an_emulated_board_trains_to_the_native_weights",
     "tests/federation/test_learning.py::test_digits_of_unseen_speakers_are_told_apart_after_two_hundred_rounds",
+    "tests/emulator/test_bytes_first.py",
     "tests/emulator/test_papers_size.py",
     # Boards of each kind, and the builds of each, where one kind stays.
     "tests/emulator/test_every_kind.py",  # twelve builds; each option on boards of one kind or as a unit stays

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from compiled_model import FLATTEN, MODELS, dense, design
@@ -10,6 +11,7 @@ from small_runs import needs_board, needs_qemu, sine
 
 from tinymetafed.devices.running import build_firmware
 from tinymetafed.runs.setup import design_of
+from tinymetafed_codegen import spec
 from tinymetafed_codegen.board.board_facts import STACK_BYTES
 
 FURTHER = ("rv32", "esp32isa")
@@ -45,6 +47,39 @@ ODD_INT8 = {
 )
 def test_the_estimate_holds_for_awkward_sizes(name: str, tmp_path: Path) -> None:
     built = build_firmware(design_of(design({**MODELS, "odd int8": ODD_INT8}[name], tmp_path).experiment, name), "mps2")
+    assert built.flash_bytes <= built.manifest.memory.flash <= 1.4 * built.flash_bytes
+
+
+@needs_qemu
+@pytest.mark.xdist_group("emulator-qemu")
+@pytest.mark.parametrize(
+    "first",
+    [
+        {"op": "depthwise_conv2d", "kernel": 3},
+        *(
+            pytest.param(first, marks=pytest.mark.exhaustive)
+            for first in (
+                {"op": "depthwise_conv2d", "kernel": 5, "stride": 2, "activation": "relu"},
+                {"op": "max_pool", "size": 3, "stride": 2, "padding": "same"},
+                {"op": "avg_pool"},
+            )
+        ),
+    ],
+    ids=lambda first: f"{first['op']}{first.get('kernel', '')}",
+)
+def test_the_estimate_holds_for_first_layers_that_read_bytes(first: dict[str, Any]) -> None:
+    keys = {
+        "task": {"kind": "folder", "path": "none", "held_out": ["b"], "dtype": "uint8"},
+        "data": {"normalise": "standard", "shift": [0.4, 0.5, 0.6], "scale": [3.0, 4.0, 5.0]},
+        "model": {
+            "input": [45, 37, 3],
+            "loss": "mse",
+            "layers": [first, {"op": "conv2d", "filters": 8, "kernel": 3, "stride": 4}, FLATTEN, dense(3)],
+        },
+    }
+    made = design_of(spec.parse(keys, "test"), "test")
+    assert made.reads_bytes
+    built = build_firmware(made, "mps2")
     assert built.flash_bytes <= built.manifest.memory.flash <= 1.4 * built.flash_bytes
 
 

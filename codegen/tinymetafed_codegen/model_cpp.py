@@ -12,7 +12,7 @@ from .design import Design
 from .graph import Graph, PlacedParameter
 from .memory import kept_activations
 from .messages.protocol_cpp import cpp_constant
-from .ops import Conv2dOfBytes, Op, Parameter
+from .ops import Op, Parameter, WindowsOfBytes
 from .plan import HISTOGRAM_BINS
 from .protocol import Variant
 from .rendering import render
@@ -25,9 +25,10 @@ class CallText:
     """A call of a kernel as C++ text, for the templates of ops.
 
     ``template``: the op's template. ``direction``: forward, observe or backward. ``type``: the kernel's type. Tensors are the
-    names of their places in the arena, "" where the call has none: ``other`` is the second input of a merge, ``work`` memory
-    that nothing reads afterwards. ``rule``: how the call updates weights. ``forward_tensors``: arguments that the backward
-    pass reads of the forward pass. ``normalising``: arguments of a normalisation that the call includes.
+    names of their places in the arena, "" where the call has none: ``other`` is the second input of a merge, ``rows`` and
+    ``sums`` memory of a layer that reads bytes, which nothing reads afterwards. ``rule``: how the call updates weights.
+    ``forward_tensors``: arguments that the backward pass reads of the forward pass. ``normalising``: arguments of a
+    normalisation that the call includes.
     """
 
     template: str
@@ -44,7 +45,8 @@ class CallText:
     rule: str
     weights: str
     forward_tensors: str
-    work: tuple[str, ...]
+    rows: str
+    sums: str
     normalising: str
 
 
@@ -81,9 +83,10 @@ def model_header(design: Design, command: str, template: str = FIRMWARE) -> str:
 
     def text(call: Call | BackwardCall, direction: str, dx: Tensor | None, rule: str = "") -> CallText:
         op = call.op
-        normalise = op.normalise if isinstance(op, Conv2dOfBytes) else None
+        normalise = op.normalise if isinstance(op, WindowsOfBytes) else None
         reads = op.backward_reads()
         back = call if isinstance(call, BackwardCall) else None
+        rows, sums, *_ = *map(place, call.work), "", ""
         return CallText(
             template=op.template,
             direction=direction,
@@ -99,7 +102,8 @@ def model_header(design: Design, command: str, template: str = FIRMWARE) -> str:
             rule=rule,
             weights=weights(op),
             forward_tensors="".join(f"a + {place(t)}, " for name, t in (("x", call.x), ("y", call.y)) if name in reads),
-            work=tuple(place(tensor) for tensor in call.work),
+            rows=rows,
+            sums=sums,
             normalising="" if normalise is None else f", {weights(normalise)}",
         )
 

@@ -226,6 +226,27 @@ def test_no_room_is_taken_for_samples_that_activations_save_anyway() -> None:
     assert manifest.kept_samples is not None and manifest.kept_samples.samples == 40
 
 
+def test_passes_that_no_device_trains_decide_nothing(tmp_path: Path) -> None:
+    """Without rounds only the adaptation counts; with one pass over its samples, keeping them would spare no message."""
+    weights = tmp_path / "w.npz"
+    np.savez(weights, **{"conv2d1.kernel": np.ones((3, 3, 1, 4), np.float32), "conv2d1.bias": np.ones(4, np.float32)})
+    layers = [
+        {"op": "conv2d", "filters": 4, "kernel": 3, "stride": 2, "frozen": True},
+        {"op": "flatten"},
+        {"op": "dense", "units": 5},
+    ]
+    model = {"input": [28, 28, 1], "loss": "softmax_cross_entropy", "weights": str(weights), "layers": layers}
+    task, adaptation_keys = {"kind": "omniglot"}, {"local_passes": 1, "full_passes": 0}
+    table = {"task": task, "strategy": {"kind": "tinyol"}, "adaptation": adaptation_keys, "model": model}
+    made = spec.parse(table, "test")
+    net, mps2 = graph.build(made.model, "test"), boards.load("mps2")
+    off = made.model_copy(update={"board": made.board.model_copy(update={"keep_activations": False})})
+    needed = design_graph(off, mps2, net, "test").manifest.memory.ram_total
+    manifest = design_graph(made, dataclasses.replace(mps2, ram_bytes=needed + 150_000), net, "test").manifest
+    assert manifest.kept is not None and 25 <= manifest.kept.samples < 40
+    assert manifest.kept_samples is None
+
+
 @pytest.mark.parametrize(
     ("name", "keys"),
     [

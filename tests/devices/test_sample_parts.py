@@ -29,7 +29,7 @@ from tinymetafed_codegen.calls import Call
 from tinymetafed_codegen.design import Design, design
 from tinymetafed_codegen.locate import find
 from tinymetafed_codegen.manifest import ModelManifest
-from tinymetafed_codegen.ops import Conv2dOfBytes
+from tinymetafed_codegen.ops import WindowsOfBytes
 from tinymetafed_codegen.optional_messages.part_messages import InputPart, SamplePart
 from tinymetafed_codegen.protocol import ERROR_TYPE, Dtype, ErrorAnswer, Phase, Program, Recipe, SampleSet, Status, Variant
 from tinymetafed_codegen.toolchain import compiler_flags
@@ -60,6 +60,14 @@ EXPERIMENT: dict[str, Any] = {
 # The first convolution takes few enough products to be computed again, from the bytes.
 POINTWISE = [{"op": "conv2d", "filters": filters, "kernel": 1} for filters in (4, 8)]
 IN_LESS_MEMORY = {"activations": "f16", "layers": [*POINTWISE, *EXPERIMENT["model"]["layers"]]}
+
+
+# Other first layers that read bytes: 41 rows are no whole number of bands; windows reach beyond the image or leave out its end.
+FIRST: dict[str, dict[str, Any]] = {
+    "depthwise": {"op": "depthwise_conv2d", "kernel": 3, "activation": "relu"},
+    "max pool": {"op": "max_pool", "size": 3, "stride": 2, "padding": "same"},
+    "avg pool": {"op": "avg_pool"},
+}
 
 
 def designed(window: int, memory: str = "fastest", **model: Any) -> Design:
@@ -163,9 +171,19 @@ def test_bytes_and_floats_train_to_the_same_bits_with_activations_in_less_memory
     floats = made.reading_floats()
     assert made.reads_bytes and not floats.reads_bytes
     again = [call.op for call in made.lowered.backward[Variant.FULL] if isinstance(call, Call) and call.again]
-    assert any(isinstance(op, Conv2dOfBytes) for op in again)
+    assert any(isinstance(op, WindowsOfBytes) for op in again)
     lives = {slot.tensor.name: (slot.first, slot.last) for slot in made.plan.slots}
     assert lives["rows_forward"][1] < lives["rows_forward_again"][0], "the place of rows is free between the two"
+    found = [Board(built(each, tmp_path / name), each).train() for each, name in ((made, "bytes"), (floats, "floats"))]
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("first", FIRST)
+def test_other_layers_with_windows_train_to_the_same_bits(first: str, tmp_path: Path) -> None:
+    made = designed(256, layers=[FIRST[first], *EXPERIMENT["model"]["layers"]])
+    floats = made.reading_floats()
+    assert made.reads_bytes and not floats.reads_bytes
+    assert isinstance(made.lowered.forward[0].op, WindowsOfBytes)
     found = [Board(built(each, tmp_path / name), each).train() for each, name in ((made, "bytes"), (floats, "floats"))]
     assert found[0] == found[1]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sqlite3
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -14,6 +13,7 @@ from types import SimpleNamespace
 import pytest
 from stored_runs import begun, commit
 
+from tinymetafed.devices.link.clock import SYSTEM_CLOCK
 from tinymetafed.runs import store, store_lock
 from tinymetafed.runs.run_data import StoreError
 from tinymetafed.runs.run_folder import claimed
@@ -66,7 +66,7 @@ def ended_by_the_first_pause(monkeypatch: pytest.MonkeyPatch, process: subproces
         process.communicate()
 
     # Of the module alone: threads of other tests may still sleep.
-    monkeypatch.setattr(store_lock, "time", SimpleNamespace(monotonic=time.monotonic, sleep=pause))
+    monkeypatch.setattr(store_lock, "time", SimpleNamespace(monotonic=SYSTEM_CLOCK.monotonic, sleep=pause))
     return pauses
 
 

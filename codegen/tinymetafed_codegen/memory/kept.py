@@ -80,7 +80,7 @@ def _samples_sent(experiment: Experiment, kept: Kept) -> int:
     uses = experiment.strategy.uses if experiment.strategy.has_rounds else (0, 0)
     sets = zip((SampleSet.SUPPORT, SampleSet.QUERY), uses, strict=True)
     # The variants of a round's steps are up to its strategy. What is kept for FULL steps is kept for all others too.
-    training = [Phase(Variant.FULL, each, task.count(each), passes, 1.0, 0.0) for each, passes in sets]
+    training = [Phase(Variant.FULL, each, task.count(each), passes, 1.0, 0.0) for each, passes in sets if passes]
     adapting = adaptation.phases(experiment, task.count(SampleSet.ADAPT))
     return sum(
         phase.count * sent

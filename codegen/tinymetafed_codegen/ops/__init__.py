@@ -13,7 +13,6 @@ from . import own_op
 from .add import Add
 from .affine import Affine, AffineSpec
 from .clip_norm import ClipNorm
-from .conv2d_of_bytes import Conv2dOfBytes
 from .elementwise import Elementwise
 from .half import HalfOp, PackHalf, RoundToHalf, UnpackHalf
 from .int8 import Int8Op
@@ -27,6 +26,7 @@ from .relu import Relu
 from .running_statistics import RunningStatistics
 from .sgd import Sgd
 from .weighted import WeightedSpec
+from .windows_of_bytes import WindowsOfBytes
 
 __all__ = [
     "ACTIVATIONS",
@@ -37,7 +37,6 @@ __all__ = [
     "Affine",
     "AffineSpec",
     "ClipNorm",
-    "Conv2dOfBytes",
     "Elementwise",
     "HalfOp",
     "Int8Op",
@@ -57,6 +56,7 @@ __all__ = [
     "Shape",
     "UnpackHalf",
     "WeightedSpec",
+    "WindowsOfBytes",
     "build",
     "find",
     "float_bits",

@@ -67,6 +67,10 @@ class Conv2d(Op):
         """The C++ type of the kernels."""
         return self._kernels("Conv2d", *flattened(self.rows, self.columns))
 
+    def banded_cpp_type(self) -> str:
+        """The C++ type of the kernels that compute a few rows at a time."""
+        return self._kernels("GeneralConv2d", self.rows, self.columns)
+
     def _kernels(self, name: str, rows: Axis, columns: Axis) -> str:
         """The C++ type ``name`` of an image with these axes."""
         channels, filters = self.input_shape[-1], self.output_shape[-1]

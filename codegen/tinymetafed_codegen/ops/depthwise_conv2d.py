@@ -59,6 +59,10 @@ class DepthwiseConv2d(Op):
             f"/*relu=*/{str(self.relu).lower()}, {'kernels::NoTiles' if self._tiles is None else self._tiles.cpp_type()}>"
         )
 
+    def banded_cpp_type(self) -> str:
+        """The C++ type of the kernels that compute a few rows at a time."""
+        return self.cpp_type()
+
     def code_bytes(self) -> tuple[int, ...]:
         """A small kernel's code depends on how a row is split into tiles; others have what was measured at most."""
         return self.flash_bytes if self._tiles is None else self._tiles.code_bytes

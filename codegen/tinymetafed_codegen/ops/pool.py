@@ -68,5 +68,13 @@ class Pool(Op):
         rows, columns = self.rows, self.columns
         if columns.length == columns.outputs == columns.size == 1:  # a column of pixels is computed as a row of them
             rows, columns = columns, rows
+        return self._kernels(rows, columns)
+
+    def banded_cpp_type(self) -> str:
+        """The C++ type of the kernels that compute a few rows at a time."""
+        return self._kernels(self.rows, self.columns)
+
+    def _kernels(self, rows: Axis, columns: Axis) -> str:
+        """The C++ type of an image with these axes."""
         axes = f"{rows.cpp_type()}, {columns.cpp_type()}"
         return f"kernels::{self.cpp_template}<{axes}, /*channels=*/{self.input_shape[-1]}, /*tile=*/{TILE}>"

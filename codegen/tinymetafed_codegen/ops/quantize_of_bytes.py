@@ -15,7 +15,6 @@ from .quantize import Quantize
 class QuantizeOfBytes(Quantize):
     """Bytes times a scale to int8."""
 
-    template: ClassVar[str] = "of_bytes.hpp.j2"
     flash_bytes: ClassVar[tuple[int, ...]] = (190,)
 
     @classmethod

@@ -6,16 +6,16 @@ import dataclasses
 
 from ..calls import BackwardCall, Call, Tensor
 from ..graph import Graph
-from ..ops import Affine, Conv2dOfBytes, QuantizeOfBytes
-from ..ops.conv2d import Conv2d
+from ..ops import Affine, QuantizeOfBytes, WindowsOfBytes
 from ..ops.quantize import Quantize
+from ..ops.windows_of_bytes import WindowLayer
 
 
 def reading_bytes(net: Graph) -> Graph | None:
     """The graph of firmware whose inputs stay bytes in RAM, and that computes the same bits.
 
-    A convolution converts bytes to float32 a few rows at a time, and applies the normalisation before it, if there is one;
-    quantize converts them one by one.
+    Convolutions, depthwise ones too, and pools convert bytes to float32 a few rows at a time, and apply the normalisation
+    before them, if there is one; quantize converts them one by one.
 
     Returns:
         The graph; None where the first layer is another one. A dense layer has many more weights than inputs, so that bytes
@@ -31,11 +31,12 @@ def reading_bytes(net: Graph) -> Graph | None:
     if any(source in _read_by(call) for call in calls) or first.other is not None:
         return None
     given = dataclasses.replace(net.input, is_bytes=True)
-    if type(first.op) is Conv2d and first.op.rows.outputs > 1:
-        op = Conv2dOfBytes.of(first.op, normalise, rounds=net.rounds)
-        made = dataclasses.replace(first, op=op, x=given, work=(_work(op, "forward"),))
-    elif type(first.op) is Quantize and normalise is None:
-        made = dataclasses.replace(first, op=QuantizeOfBytes.of(first.op), x=given)
+    layer = first.op
+    if isinstance(layer, WindowLayer) and layer.rows.outputs > 1:
+        op = WindowsOfBytes.of(layer, normalise, rounds=net.rounds)
+        made = dataclasses.replace(first, op=op, x=given, saved_mask=None, work=(_work(op, "forward"),))
+    elif type(layer) is Quantize and normalise is None:
+        made = dataclasses.replace(first, op=QuantizeOfBytes.of(layer), x=given)
     else:
         return None
     backward = {variant: tuple(_of_bytes(call, first, made) for call in calls) for variant, calls in net.backward.items()}
@@ -56,13 +57,13 @@ def _read_by(call: Call) -> set[str]:
 def _of_bytes(call: Call | BackwardCall, before: Call, after: Call) -> Call | BackwardCall:
     """A call of the backward pass where the first layer reads bytes."""
     op = after.op
-    if not isinstance(call, BackwardCall) or call.op.name != before.op.name or not isinstance(op, Conv2dOfBytes):
+    if not isinstance(call, BackwardCall) or call.op.name != before.op.name or not isinstance(op, WindowsOfBytes):
         return call
     assert call.dx is None, "the input has no gradient"
     sums = Tensor("first_sums", (op.kernel_floats,), f"gradient of {op.name}, summed band by band")
     return dataclasses.replace(call, op=op, x=after.x, work=(_work(op, "backward"), sums))
 
 
-def _work(op: Conv2dOfBytes, direction: str) -> Tensor:
+def _work(op: WindowsOfBytes, direction: str) -> Tensor:
     """The place of the values of all bytes and of the rows that are float32: another one in each direction."""
     return Tensor(f"rows_{direction}", (op.work_floats,), f"rows of the input as float32, {direction} {op.name}")

@@ -60,7 +60,7 @@ class BoardSpec(Section):
 
     @property
     def keeps(self) -> bool:
-        """Whether the board keeps activations between passes in RAM that is free otherwise."""
+        """Whether the board keeps samples and activations between passes in RAM that is free otherwise."""
         return self.keep_activations and self.memory != "least"
 
 

@@ -9,43 +9,9 @@
 #include "bias.hpp"
 #include "column_tiles.hpp"
 #include "relu.hpp"
+#include "row_bands.hpp"
 
 namespace tmf::kernels {
-
-// Adds to gradients that were begun with other rows of outputs, in place of an update.
-struct Continue {
-  static constexpr bool kMoves = true, kSubtracts = false;
-
-  template <typename T>
-  static void move(T* place, const T&, const T& sum, const T&) {
-    *place = sum;
-  }
-};
-
-// Where the sum of a gradient begins.
-template <typename Update>
-struct Beginning {
-  template <typename T>
-  static T of(const T*) {
-    return T{};
-  }
-};
-template <>
-struct Beginning<Continue> {
-  template <typename T>
-  static T of(const T* place) {
-    return *place;
-  }
-};
-
-// An image all rows of which are there.
-template <typename T>
-struct WholeImage {
-  static constexpr bool kWhole = true;
-  const T* const x;
-
-  const T* rows(int) const { return x; }
-};
 
 // kernel is [rows, columns, channels, filters], bias [filters]; a sequence is an image of one row. Fixed orders of summation:
 // y adds kernel rows, columns, then channels to the bias; dx adds kernel rows, columns, then filters to 0; each weight's
@@ -97,10 +63,10 @@ struct GeneralConv2d {
         forward_pixels<kPixels>(x, kernel, bias, y, at);
     });
   }
-  // Adds the products of the rows [from, until) of outputs to `sums`, in the order of the whole image.
+  // Adds the products of some rows of outputs to `sums`, in the order of the whole image.
   template <typename T>
-  static void add_gradient(const T* x, const T* dy, T* sums, int from, int until) {
-    update<Continue>(x, dy, sums, T(1.0f), SomeRows{from, until});
+  static void add_gradient(const T* x, const T* dy, T* sums, const SomeRows<Rows>& some) {
+    update<Continue>(x, dy, sums, T(1.0f), some);
   }
   template <typename Update, typename T>
   static void move_its_bias(const T* dy, T* bias, T rate) {
@@ -133,15 +99,6 @@ struct GeneralConv2d {
   // A kernel of one weight for each channel, and pixels that are all used.
   static constexpr bool kSingleWeights = kFilters == 1 && Rows::kKernel == 1 && Columns::kKernel == 1 && Rows::kStride == 1 &&
                                          Columns::kStride == 1 && Rows::kOut == Rows::kIn && Columns::kOut == Columns::kIn;
-
-  // Some rows of outputs; and those that use row r of the kernel, of all or of some.
-  struct SomeRows {
-    int from, until;
-  };
-  static constexpr int first_of(int r) { return Rows::first_out(r); }
-  static constexpr int last_of(int r) { return Rows::last_out(r); }
-  static constexpr int first_of(int r, const SomeRows& some) { return at_least(Rows::first_out(r), some.from); }
-  static constexpr int last_of(int r, const SomeRows& some) { return at_most(Rows::last_out(r), some.until); }
 
   // Distance from one pixel to another in memory, in values.
   static constexpr int inputs_apart(int down, int right) { return (down * Columns::kIn + right) * kChannels; }
@@ -440,7 +397,7 @@ struct GeneralConv2d {
       return;
     }
     for (int r = 0; r < Rows::kKernel; ++r) {
-      const int first_row = first_of(r, some...), rows = last_of(r, some...) - first_row;
+      const int first_row = first_out<Rows>(r, some...), rows = last_out<Rows>(r, some...) - first_row;
       for (int c = 0; c < Columns::kKernel; ++c) {
         const int first_column = Columns::first_out(c), columns = Columns::last_out(c) - first_column;
         const int at = ((Rows::start(first_row) + r) * Columns::kIn + Columns::start(first_column) + c) * kChannels;
@@ -474,7 +431,7 @@ struct GeneralConv2d {
       T sum[kCount * kTile];
 #pragma GCC unroll 16
       for (int t = 0; t < kCount * kTile; ++t) sum[t] = Beginning<Update>::of(kernel + t / kTile * kFilters + t % kTile);
-      for (int row = first_of(r, some...); row < last_of(r, some...); ++row) {
+      for (int row = first_out<Rows>(r, some...); row < last_out<Rows>(r, some...); ++row) {
         const T* line = x + inputs_apart(Rows::start(row) + r, 0);
         const T* gradient = dy + outputs_apart(row, 0);
         for (int out = 0; out < kLeft; ++out, gradient += kFilters) add_part_of_row<kTile>(sum, line, gradient, out);

@@ -6,6 +6,7 @@
 #include "column_tiles.hpp"
 #include "held_kernel.hpp"
 #include "relu.hpp"
+#include "row_bands.hpp"
 #include "row_tiles.hpp"
 
 namespace tmf::kernels {
@@ -45,19 +46,38 @@ struct DepthwiseConv2d {
       }
     }
     if constexpr (Update::kMoves) {
-      constexpr int kCount = updated_together<T>();
       T* const weights = Update::template writable<T>(kernel);
       T* const biases = Update::template writable<T>(bias);
       if constexpr (is_held<T, Rows, Columns>() && Tiles::template Summed<Outputs<Columns>>::kFill) {
-        HeldGradient<Rows, Columns, typename Tiles::template Summed<Outputs<Columns>>, kChannels, Update, T>{x, dy}.move(
-            weights, biases, rate);
+        HeldGradient<Rows, Columns, typename Tiles::template Summed<Outputs<Columns>>, kChannels, Update, true, AllRows<Rows>, T>{
+            x, dy, AllRows<Rows>{}}
+            .move(weights, biases, rate);
       } else {
-        int c = 0;
-        for (; c + kCount <= kChannels; c += kCount) update<kCount, Update>(x + c, dy + c, weights + c, rate);
-        if constexpr (kChannels % kCount != 0) update<kChannels % kCount, Update>(x + c, dy + c, weights + c, rate);
-        move_bias<at_most(kChannels, 4), Update, Rows::kOut * Columns::kOut, kChannels>(dy, biases, rate);
+        update_channels<Update>(x, dy, weights, rate);
+        move_its_bias<Update>(dy, biases, rate);
       }
     }
+  }
+
+  // The same as forward and the update of backward, for an image that is there a few rows at a time: source.rows(out) says where
+  // its row 0 would be, if the rows that the row `out` of outputs reads are there.
+  template <typename Source, typename T, typename W>
+  static void forward_from(Source& source, const W* kernel, const W* bias, T* y) {
+    for (int row = 0; row < Rows::kOut; ++row, y += Columns::kOut * kChannels)
+      OutputTiles<together<T>()>::for_each(Forward<T, W>{source.rows(row), kernel, bias, y, row});
+  }
+  // Adds the products of some rows of outputs to `sums`, in the order of the whole image.
+  template <typename T>
+  static void add_gradient(const T* x, const T* dy, T* sums, const SomeRows<Rows>& some) {
+    using Summed = typename Tiles::template Summed<Outputs<Columns>>;
+    if constexpr (is_held<T, Rows, Columns>() && Summed::kFill)
+      HeldGradient<Rows, Columns, Summed, kChannels, Continue, false, SomeRows<Rows>, T>{x, dy, some}.move(sums, sums, T(1.0f));
+    else
+      update_channels<Continue>(x, dy, sums, T(1.0f), some);
+  }
+  template <typename Update, typename T>
+  static void move_its_bias(const T* dy, T* bias, T rate) {
+    move_bias<at_most(kChannels, 4), Update, Rows::kOut * Columns::kOut, kChannels>(dy, bias, rate);
   }
 
  private:
@@ -249,15 +269,23 @@ struct DepthwiseConv2d {
     }
   };
 
+  template <typename Update, typename T, typename... Some>
+  static void update_channels(const T* x, const T* dy, T* kernel, T rate, const Some&... some) {
+    constexpr int kCount = updated_together<T>();
+    int c = 0;
+    for (; c + kCount <= kChannels; c += kCount) update<kCount, Update>(x + c, dy + c, kernel + c, rate, some...);
+    if constexpr (kChannels % kCount != 0) update<kChannels % kCount, Update>(x + c, dy + c, kernel + c, rate, some...);
+  }
+
   // Sums the gradients of a kernel row's elements in registers and applies them immediately.
-  template <int kCount, typename Update, typename T>
-  static void update(const T* x, const T* dy, T* kernel, T rate) {
+  template <int kCount, typename Update, typename T, typename... Some>
+  static void update(const T* x, const T* dy, T* kernel, T rate, const Some&... some) {
     for (int r = 0; r < Rows::kKernel; ++r) {
-      const int first_row = Rows::first_out(r), last_row = Rows::last_out(r);
+      const int first_row = first_out<Rows>(r, some...), last_row = last_out<Rows>(r, some...);
       for (int column = 0; column < Columns::kKernel; column += kSums, kernel += kSums * kChannels) {
         T sum[kSums * kCount];
 #pragma GCC unroll 24
-        for (int c = 0; c < kSums * kCount; ++c) sum[c] = T{};
+        for (int c = 0; c < kSums * kCount; ++c) sum[c] = Beginning<Update>::of(kernel + c / kCount * kChannels + c % kCount);
         const T* pixels = x + (Rows::start(first_row) + r) * Columns::kIn * kChannels;
         const T* gradients = dy + first_row * Columns::kOut * kChannels;
         for (int row = first_row; row < last_row; ++row) {

@@ -4,6 +4,7 @@
 #include <kernels/adjacent.hpp>  // in angle brackets: a port that comes first in the include path may have its own version
 
 #include "column_tiles.hpp"
+#include "row_bands.hpp"
 #include "row_walk.hpp"
 
 namespace tmf::kernels {
@@ -216,26 +217,27 @@ struct HeldKernel {
   };
 };
 
-// The gradients of a small kernel and of its bias, one channel after the other: all of their sums are in registers. Tiles are
-// the RunningTiles of the outputs, which fill a row.
-template <typename Rows, typename Columns, typename Tiles, int kChannels, typename Update, typename T>
+// The gradients of a small kernel and, if kBias, of its bias, over the rows `some` of outputs, one channel after the other: all of
+// their sums are in registers. Tiles are the RunningTiles of the outputs, which fill a row.
+template <typename Rows, typename Columns, typename Tiles, int kChannels, typename Update, bool kBias, typename Some, typename T>
 struct HeldGradient {
   const T* x;
   const T* dy;
+  Some some;
 
   [[gnu::always_inline]] void move(T* kernel, T* bias, T rate) const {
     for (int channel = 0; channel < kChannels; ++channel) {
       T sum[kElements], of_bias = T{};
 #pragma GCC unroll 9
-      for (int i = 0; i < kElements; ++i) sum[i] = T{};
-      for (int row = 0; row < Rows::kOut; ++row)
+      for (int i = 0; i < kElements; ++i) sum[i] = Beginning<Update>::of(kernel + i * kChannels + channel);
+      for (int row = some.from; row < some.until; ++row)
         Tiles::for_each(OfRow{x + channel, dy + row * Columns::kOut * kChannels + channel, row, sum, &of_bias});
 #pragma GCC unroll 9
       for (int i = 0; i < kElements; ++i) {
         T* const weight = kernel + i * kChannels + channel;
         Update::move(weight, *weight, rate * sum[i], rate);
       }
-      Update::move(bias + channel, bias[channel], rate * of_bias, rate);
+      if constexpr (kBias) Update::move(bias + channel, bias[channel], rate * of_bias, rate);
     }
   }
 

@@ -37,6 +37,14 @@ struct MaxPool {
     All::for_each(Forward<kMask, T>{x, y});
   }
 
+  // The same as forward, for an image that is there a band of rows at a time: source.rows(out) says where its row 0 would be, if
+  // the rows that Source::kBand rows of outputs from `out` on read are there.
+  template <typename Source, typename T>
+  static void forward_from(Source& source, T* y) {
+    for (int from = 0; from < Rows::kOut; from += Source::kBand)
+      All::for_each(Forward<false, T>{source.rows(from), y}, SomeRows<Rows>{from, at_most(from + Source::kBand, Rows::kOut)});
+  }
+
   // Also saves which pixel of each window receives the gradient. With kMask, a window with y = 0 has none.
   template <bool kMask, typename T>
   static void forward(const T* x, T* y, T* mask) {

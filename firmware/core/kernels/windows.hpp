@@ -2,6 +2,7 @@
 #pragma once
 
 #include "axis.hpp"
+#include "row_bands.hpp"
 
 namespace tmf::kernels {
 
@@ -37,12 +38,16 @@ struct Windows {
   static constexpr bool kApart = Whole<Rows>::kApart && Whole<Columns>::kApart;
   static constexpr bool kTiled = kApart && Whole<Rows>::kCovered && Whole<Columns>::kCovered;
 
-  // Calls, for all windows, row by row, with the offsets of the first input and of the first output:
+  // Calls, for all windows of some rows, row by row, with the offsets of the first input and of the first output:
   // visitor.whole<number of windows, of channels>(rows, input, output) where all columns lie on the image, or
   // visitor.part<number of channels>(rows, columns, input, output).
   template <typename Visitor>
   [[gnu::always_inline]] static void for_each(const Visitor& visitor) {
-    for (int row = 0; row < Rows::kOut; ++row) {
+    for_each(visitor, AllRows<Rows>{});
+  }
+  template <typename Visitor, typename Some>
+  [[gnu::always_inline]] static void for_each(const Visitor& visitor, const Some& some) {
+    for (int row = some.from; row < some.until; ++row) {
       const OnImage rows{Rows::first(row), Rows::last(row) - Rows::first(row)};
       const int first = (Rows::start(row) + rows.skipped) * kRow;
       parts(visitor, rows, first, row, 0, Whole<Columns>::kBegin);

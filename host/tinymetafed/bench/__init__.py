@@ -42,7 +42,7 @@ def in_qemu(board: str, known: Catalogue = INSTALLED) -> Board:
 
 
 def keeping_nothing(experiment: Experiment) -> Experiment:
-    """The experiment without kept activations: they take memory that is free otherwise, and change no single step."""
+    """The experiment without what a board keeps: it takes memory that is free otherwise, and changes no single step."""
     return experiment.model_copy(update={"board": experiment.board.model_copy(update={"keep_activations": False})})
 
 

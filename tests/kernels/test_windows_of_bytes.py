@@ -1,4 +1,4 @@
-"""A first convolution that reads bytes has the bits of one that reads floats, with as many float registers as any board has."""
+"""First layers that read bytes have the bits of those that read floats, with as many float registers as any board has."""
 
 from __future__ import annotations
 
@@ -19,5 +19,5 @@ def test_bytes_have_the_bits_of_floats(registers: int, tmp_path: Path) -> None:
     )
     program = tmp_path / "bytes"
     command = ["g++", *compiler_flags(), "-O0", "-g0", f"-I{tmp_path}", f"-I{find('firmware') / 'core'}"]
-    subprocess.run([*command, str(HERE / "conv2d_of_bytes.cpp"), "-o", str(program)], check=True)
-    assert subprocess.run([program], capture_output=True, text=True, check=True).stdout == "9 shapes\n"
+    subprocess.run([*command, str(HERE / "windows_of_bytes.cpp"), "-o", str(program)], check=True)
+    assert subprocess.run([program], capture_output=True, text=True, check=True).stdout == "28 shapes\n"

@@ -1,4 +1,4 @@
-// The first convolution where the input stays bytes: Conv2d over rows that are made floats a few at a time.
+// A first layer with windows where the input stays bytes: its kernels over rows that are made floats a few at a time.
 #pragma once
 
 #include <kernels/half_numbers.hpp>  // in angle brackets: a port that comes first in the include path may have its own version
@@ -6,7 +6,10 @@
 #include <cstdint>
 #include <cstring>
 
+#include "avg_pool.hpp"
 #include "conv2d.hpp"
+#include "depthwise_conv2d.hpp"
+#include "max_pool.hpp"
 
 namespace tmf::kernels {
 
@@ -41,10 +44,11 @@ struct RoundedLevels : NormalisedLevels<kChannels> {
 };
 
 // The rows of an image of bytes, of which those for some rows of outputs are floats. `work` holds the tables, then these rows.
-template <typename Rows, typename Columns, int kChannels, int kBand, typename Value>
+template <typename Rows, typename Columns, int kChannels, int kRows, typename Value>
 class Bands {
  public:
   static constexpr bool kWhole = false;
+  static constexpr int kBand = kRows;  // of outputs
   static constexpr int kRow = Columns::kIn * kChannels;
 
   Bands(const uint8_t* bytes, const Value& value, float* work)
@@ -85,34 +89,31 @@ class Bands {
   int until_ = 0;  // outputs from this row on need other rows of inputs
 };
 
-// x is the scale and the bytes. `work` is that of Bands, `sums` the gradient of the kernel, which has kSize weights.
-template <typename Conv, typename Rows, typename Columns, int kChannels, int kSize, int kBand, typename Value>
-struct Conv2dOfBytes {
-  template <typename... Normalising>
-  static void forward(const float* x, const float* kernel, const float* bias, float* y, float* work, Normalising... normalising) {
-    Source source = source_of(x, work, normalising...);
-    Conv::forward_from(source, kernel, bias, y);
-  }
-
-  template <typename Update, typename... Normalising>
-  static void backward(const float* x, const float* dy, float* kernel, float* bias, float rate, float* work, float* sums,
-                       Normalising... normalising) {
-    if constexpr (Update::kMoves) {
-      for (int i = 0; i < kSize; ++i) sums[i] = 0.0f;
-      Source source = source_of(x, work, normalising...);
-      for (int from = 0; from < Rows::kOut; from += kBand)
-        Conv::add_gradient(source.rows(from), dy, sums, from, at_most(from + kBand, Rows::kOut));
-      for (int i = 0; i < kSize; ++i) Update::move(kernel + i, kernel[i], rate * sums[i], rate);
-      Conv::template move_its_bias<Update>(dy, bias, rate);
-    }
-  }
-
- private:
+// Layer has forward_from and, if it has weights, add_gradient. `x` is the scale and the bytes, `work` that of Bands. `sums` is the
+// gradient of the kernel, which has kSize weights.
+template <typename Layer, typename Rows, typename Columns, int kChannels, int kSize, int kBand, typename Value>
+struct WindowsOfBytes {
   using Source = Bands<Rows, Columns, kChannels, kBand, Value>;
 
+  // `normalising`: the weights of the normalisation, if there is one.
   template <typename... Normalising>
-  static Source source_of(const float* x, float* work, Normalising... normalising) {
+  static Source source(const float* x, float* work, Normalising... normalising) {
     return Source(reinterpret_cast<const uint8_t*>(x + 1), Value{*x, normalising...}, work);
+  }
+
+  // `last`: the weights, if it has some, and y.
+  template <typename... Last>
+  static void forward(Source&& source, Last... last) {
+    Layer::forward_from(source, last...);
+  }
+
+  template <typename Update>
+  static void backward(Source&& source, const float* dy, float* kernel, float* bias, float rate, float* sums) {
+    for (int i = 0; i < kSize; ++i) sums[i] = 0.0f;
+    for (int from = 0; from < Rows::kOut; from += kBand)
+      Layer::add_gradient(source.rows(from), dy, sums, SomeRows<Rows>{from, at_most(from + kBand, Rows::kOut)});
+    for (int i = 0; i < kSize; ++i) Update::move(kernel + i, kernel[i], rate * sums[i], rate);
+    Layer::template move_its_bias<Update>(dy, bias, rate);
   }
 };
 
