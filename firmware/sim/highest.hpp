@@ -52,7 +52,8 @@ inline void mark_highest(const int32_t* priorities, uint32_t begin, uint32_t end
   const int32_t threshold = static_cast<int32_t>(least);
   near = threshold > 0 ? threshold : 1;
   const uint32_t cut = after_equals(priorities, begin, end, threshold, reached - k);
-  for (uint32_t i = begin; i < cut; ++i) marks[i] = priorities[i] >= threshold;
+  // All of them, as a loop of a fixed length needs no single steps at its end; the second one is empty nearly always.
+  for (uint32_t i = begin; i < end; ++i) marks[i] = priorities[i] >= threshold;
   for (uint32_t i = cut; i < end; ++i) marks[i] = priorities[i] > threshold;
 }
 

@@ -20,6 +20,18 @@
 
 namespace tmf::sim {
 
+// The place behind the last zero of some bytes, or the first of them.
+inline const uint8_t* after_last_zero(const uint8_t* begin, const uint8_t* end) {
+  constexpr uint64_t kOnes = 0x0101010101010101, kHighest = kOnes << 7;
+  for (; end - begin >= 8; end -= 8) {
+    uint64_t eight;
+    std::memcpy(&eight, end - 8, sizeof eight);
+    if (((eight - kOnes) & ~eight & kHighest) != 0) break;  // one of the bytes is 0
+  }
+  while (end != begin && end[-1] != 0) --end;
+  return end;
+}
+
 // Number of bytes on the wire of a message, given from type to payload, with COBS, CRC and delimiter. The CRC is not computed
 // but assumed to have no zero byte.
 inline uint32_t wire_bytes(const uint8_t* body, size_t size) {
@@ -27,13 +39,12 @@ inline uint32_t wire_bytes(const uint8_t* body, size_t size) {
   uint32_t codes = 1;
   const uint8_t *at = body, *const end = body + size;
   while (at + kLongestRun <= end) {
-    const uint8_t* zero = at + kLongestRun;  // after the last zero before this place no run has begun that ends before it
-    while (zero != at && zero[-1] != 0) --zero;
+    // After the last zero before this place no run has begun that ends before it.
+    const uint8_t* const zero = after_last_zero(at, at + kLongestRun);
     codes += zero == at;
     at = zero == at ? at + kLongestRun : zero;
   }
-  size_t run = 0;
-  while (at + run != end && end[-1 - static_cast<ptrdiff_t>(run)] != 0) ++run;
+  const size_t run = static_cast<size_t>(end - after_last_zero(at, end));
   codes += run + protocol::kFrameCrcBytes > kLongestRun;
   return static_cast<uint32_t>(size + protocol::kFrameCrcBytes) + codes + 1;
 }
@@ -82,11 +93,11 @@ class Update {
   template <typename SentAt>
   Status take(SentAt sent_at, const protocol::Recipe& recipe) {
     constexpr float kStep = delta::kStepOf<SentAt>;
+    for (uint32_t rank = 0; rank < count_; ++rank) values_[rank] = sent_at(chosen_[rank]);
     uint32_t largest = 0;
-    for (uint32_t rank = 0; rank < count_; ++rank) {
-      values_[rank] = sent_at(chosen_[rank]);
+    for (uint32_t rank = 0; kStep == 0.0f && rank < count_; ++rank) {
       const uint32_t magnitude = magnitude_bits(values_[rank]);
-      if (kStep == 0.0f) largest = magnitude > largest ? magnitude : largest;
+      largest = magnitude > largest ? magnitude : largest;
     }
     const Status status = format_.set(recipe.uplink, largest);
     if (kStep != 0.0f && recipe.uplink == protocol::Dtype::kI8) format_.scale = kStep;

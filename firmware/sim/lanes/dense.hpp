@@ -1,4 +1,5 @@
-// Dense layer of many clients, one in each lane: a backward pass in the order in which weights are still in the cache.
+// Dense layer of many clients, one in each lane: as many sums at once as registers hold, and a backward pass in the order in which
+// weights are still in the cache.
 #pragma once
 
 #include "kernels/dense.hpp"
@@ -9,6 +10,25 @@ namespace tmf::sim::lanes {
 // Of kernels/dense.hpp, with its orders of summation.
 template <int kInputs, int kUnits, bool kRelu, int kUnitTile, int kInputTile>
 struct Dense : kernels::Dense<kInputs, kUnits, kRelu, kUnitTile, kInputTile> {
+  template <typename T, typename W>
+  static void forward(const T* x, const W* kernel, const W* bias, T* y) {
+    in_parts<kUnits, kSums>([=](auto units, int u) __attribute__((always_inline)) {
+      constexpr int kCount = units();
+      T sum[kCount];
+#pragma GCC unroll 16
+      for (int t = 0; t < kCount; ++t) sum[t] = bias[u + t] - T{};
+      const W* weight = kernel + u;
+#pragma GCC unroll 2
+      for (int i = 0; i < kInputs; ++i, weight += kUnits) {
+        const T input = loaded(x + i);
+#pragma GCC unroll 16
+        for (int t = 0; t < kCount; ++t) sum[t] += weight[t] * input;
+      }
+#pragma GCC unroll 16
+      for (int t = 0; t < kCount; ++t) y[u + t] = kernels::rectified<kRelu>(sum[t]);
+    });
+  }
+
   template <typename Update, bool kDx, bool kMask, typename T, typename W>
   static void backward(const T* x, const T* dy, T* dx, W* kernel, W* bias, T rate) {
     if constexpr (kDx && Update::kMoves) {
@@ -21,6 +41,8 @@ struct Dense : kernels::Dense<kInputs, kUnits, kRelu, kUnitTile, kInputTile> {
   }
 
  private:
+  static constexpr int kSums = kHasManyRegisters ? 16 : 8;  // computed at once, forward
+
   // Weights of more inputs would be further apart than 4 KiB: a load waits for a store whose lowest 12 address bits are its own.
   static constexpr int kTile = kInputs < 4 ? kInputs : 4;
 

@@ -7,6 +7,13 @@ namespace tmf::sim::lanes {
 
 using single::Constant;
 
+// Whether the processor has 32 vector registers, so that tiles may have more sums than the core's.
+#if defined(__AVX512VL__) || defined(__aarch64__)
+constexpr bool kHasManyRegisters = true;
+#else
+constexpr bool kHasManyRegisters = false;
+#endif
+
 constexpr int least(int a, int b) { return a < b ? a : b; }
 
 // Calls visit(Constant<size>, first) for parts of at most kMost of kAll.

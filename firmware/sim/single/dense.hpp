@@ -12,12 +12,17 @@ struct Dense {
   static constexpr bool kFits = true;  // needs no memory of its own
 
   static void forward(const float* x, const float* kernel, const float* bias, float* y) {
-    in_runs<kUnits, 8>([=](auto width, auto runs, int u) {
+    if constexpr (kUnits == 1) {
+      *y = kernels::rectified<kRelu>(only_sum(x, kernel, *bias));
+      return;
+    }
+    in_runs<kUnits, 8>([=](auto width, auto runs, int u) __attribute__((always_inline)) {
       constexpr int kWidth = width(), kRuns = runs();
       Run<kWidth> sum[kRuns];
 #pragma GCC unroll 8
       for (int t = 0; t < kRuns; ++t) sum[t] = load<kWidth>(bias + u + t * kWidth);
       const float* weight = kernel + u;
+#pragma GCC unroll 8
       for (int i = 0; i < kInputs; ++i, weight += kUnits) {
         const Run<kWidth> value = filled<kWidth>(x[i]);
 #pragma GCC unroll 8
@@ -42,13 +47,29 @@ struct Dense {
   }
 
  private:
+  // Of products that are computed side by side. Runs are as wide as those that the layer below stored: a wider load of them would
+  // have to wait until they are in the cache.
+  static float only_sum(const float* x, const float* kernel, float sum) {
+    in_runs<kInputs, 1>([=, &sum](auto width, auto, int i) __attribute__((always_inline)) {
+      constexpr int kWidth = width();
+      const Run<kWidth> products = load<kWidth>(x + i) * load<kWidth>(kernel + i);
+      if constexpr (kWidth == 1) {
+        sum += products;
+      } else {
+#pragma GCC unroll 16
+        for (int n = 0; n < kWidth; ++n) sum += products[n];
+      }
+    });
+    return sum;
+  }
+
   // Whether the kernel consists of squares that are turned as a whole. Their weights change when they have been read: a processor
   // turns one square while it stores another.
   static constexpr bool kInSquares = TMF_LANES > 1 && kInputs % TMF_LANES == 0 && kUnits % TMF_LANES == 0;
 
   template <typename Update, bool kMask, typename W>
   static void input_gradient(const float* x, const float* dy, float* dx, W* kernel, float rate) {
-    in_runs<kInputs, 4>([=](auto width, auto runs, int i) {  // as each sum waits for its last addition
+    in_runs<kInputs, 4>([=](auto width, auto runs, int i) __attribute__((always_inline)) {  // as each sum waits for its last addition
       constexpr int kWidth = width(), kRuns = runs();
       Run<kWidth> sum[kRuns]{};
       add_products<Update, kWidth, kRuns>(sum, x + i, dy, kernel + i * kUnits, rate);
@@ -90,7 +111,7 @@ struct Dense {
 
   template <typename Update>
   static void move_bias(const float* dy, float* bias, float rate) {
-    in_runs<kUnits, 4>([=](auto width, auto runs, int u) {
+    in_runs<kUnits, 4>([=](auto width, auto runs, int u) __attribute__((always_inline)) {
       constexpr int kWidth = width(), kRuns = runs();
       const Run<kWidth> rates = filled<kWidth>(rate);
 #pragma GCC unroll 4
@@ -101,7 +122,7 @@ struct Dense {
 
   template <typename Update>
   static void update(const float* x, const float* dy, float* kernel, float* bias, float rate) {
-    in_runs<kUnits, 4>([=](auto width, auto runs, int u) {
+    in_runs<kUnits, 4>([=](auto width, auto runs, int u) __attribute__((always_inline)) {
       constexpr int kWidth = width(), kRuns = runs();
       const Run<kWidth> rates = filled<kWidth>(rate);
       Run<kWidth> step[kRuns];

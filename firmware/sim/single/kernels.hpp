@@ -31,18 +31,22 @@ struct ByNumbers {
   using Of = std::conditional_t<std::is_same_v<T, float> && Single::kFits, Single, Lanes>;
 };
 
-// Whether the processor has 32 vector registers, as the tiles of lanes::Conv2d need.
-#if defined(__AVX512VL__) || defined(__aarch64__)
-constexpr bool kHasManyRegisters = true;
-#else
-constexpr bool kHasManyRegisters = false;
-#endif
-
 template <typename Rows, typename Columns, int kChannels, int kFilters, bool kRelu, int kFilterTile, int kChannelTile>
-using LanesConv2d = std::conditional_t<kHasManyRegisters, lanes::Conv2d<Rows, Columns, kChannels, kFilters, kRelu>,
+using LanesConv2d = std::conditional_t<lanes::kHasManyRegisters, lanes::Conv2d<Rows, Columns, kChannels, kFilters, kRelu>,
                                        kernels::Conv2d<Rows, Columns, kChannels, kFilters, kRelu, kFilterTile, kChannelTile>>;
 
 }  // namespace tmf::sim::single
+
+namespace tmf::kernels {
+
+// In a vector, so without branches, which would be guessed wrongly: how large a gradient is depends on the sample.
+template <>
+inline float clamp<float>(const float& d, const float& limit) {
+  using Numbers = sim::single::Run<4>;
+  return clamp<Numbers>(d - Numbers{}, limit - Numbers{})[0];
+}
+
+}  // namespace tmf::kernels
 
 // The generated model is in tmf::model and finds these before those of tmf::kernels.
 namespace tmf::model::kernels {

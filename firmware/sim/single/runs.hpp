@@ -79,14 +79,33 @@ template <int kHalf, int... kPlace>
   }
 }
 
+// Turns each square of 4 rows and columns: in two steps whose results have two numbers of a row, then the next two of another, which
+// all vector units do within parts of four numbers.
+template <int... kPlace>
+[[gnu::always_inline]] inline void turn_fours(Run<sizeof...(kPlace)>* rows, std::integer_sequence<int, kPlace...>) {
+  constexpr int kWidth = sizeof...(kPlace);
+  using Places = typename RunOf<kWidth>::Places;
+  constexpr Places kFirst{static_cast<uint32_t>(kPlace / 4 * 4 + kPlace % 2 + (kPlace & 2 ? kWidth : 0))...};
+  constexpr Places kEven{static_cast<uint32_t>(kPlace / 4 * 4 + kPlace % 2 * 2 + (kPlace & 2 ? kWidth : 0))...};
+#pragma GCC unroll 4
+  for (int row = 0; row < kWidth; row += 4, rows += 4) {
+    const Run<kWidth> upper = __builtin_shuffle(rows[0], rows[1], kFirst), upper_next = __builtin_shuffle(rows[0], rows[1], kFirst + 2);
+    const Run<kWidth> lower = __builtin_shuffle(rows[2], rows[3], kFirst), lower_next = __builtin_shuffle(rows[2], rows[3], kFirst + 2);
+    rows[0] = __builtin_shuffle(upper, lower, kEven);
+    rows[1] = __builtin_shuffle(upper, lower, kEven + 1);
+    rows[2] = __builtin_shuffle(upper_next, lower_next, kEven);
+    rows[3] = __builtin_shuffle(upper_next, lower_next, kEven + 1);
+  }
+}
+
 // Turns the rows of a square matrix into its columns.
 template <int kWidth>
 [[gnu::always_inline]] inline void transpose(Run<kWidth>* rows) {
   constexpr std::make_integer_sequence<int, kWidth> kPlaces{};
   if constexpr (kWidth >= 16) swap_squares<8>(rows, kPlaces);
   if constexpr (kWidth >= 8) swap_squares<4>(rows, kPlaces);
-  if constexpr (kWidth >= 4) swap_squares<2>(rows, kPlaces);
-  if constexpr (kWidth >= 2) swap_squares<1>(rows, kPlaces);
+  if constexpr (kWidth >= 4) turn_fours(rows, kPlaces);
+  else if constexpr (kWidth == 2) swap_squares<1>(rows, kPlaces);
 }
 
 // kWidth floats that are `apart` floats from each other.

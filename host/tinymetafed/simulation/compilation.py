@@ -48,8 +48,10 @@ def compile_kernels(design: Design, unit: VectorUnit, kernels: str | None = None
     include = [f"-I{path}" for path in [generated, *replaced, tree / "core"]]
     command = ["g++", *compiler_flags(), *include, "-O2", *unit.flags, f"-DTMF_LANES={unit.lanes}"]
     # GCC warns of the ABI of vector arguments, which does not matter: no vector is passed between libraries.
+    # -fno-tree-slp-vectorize: what gains from vectors is written in them. The compiler would join two of them into a wider one,
+    # and a load of what was stored in parts waits until it is in the cache.
     # -g0: debugging information takes a sixth of the compiler's time.
-    command += ["-Wno-psabi", "-g0", *SHARED, "-pthread"]
+    command += ["-Wno-psabi", "-fno-tree-slp-vectorize", "-g0", *SHARED, "-pthread"]
     core = [tree / "core" / f"{name}.cpp" for name in ("delta_codec", "half", "prng")]
     entropy = [tree / "port" / BOARD / "entropy.cpp"] if design.experiment.privacy.is_private else []
     command += [str(path) for path in [tree / "sim" / "simulate.cpp", *core, *entropy, task_source]]
