@@ -165,3 +165,9 @@ def test_another_data_set_is_refused(refused: Callable[..., str], tmp_path: Path
         archive.writestr("recordings/0_jackson_0.wav", b"RIFF")
     text = refused(1, OMNIGLOT, "--data", other)
     assert str(other) in text and "another data set" in text
+
+
+@pytest.mark.parametrize(("words", "meant"), [(("trian",), "train"), (("bench", "kernls"), "kernels")])
+def test_a_command_that_was_meant_is_named_once(command: Command, words: tuple[str, ...], meant: str) -> None:
+    said = command(*words)
+    assert said.code == 2 and said.error.count(f"'{meant}'") == 1, said.error

@@ -174,7 +174,7 @@ def _hides_ctrl_c(error: Exception) -> bool:
 def _explain(error: Exception) -> int:
     usage = getattr(error, "exit_code", None) == WRONG_USAGE and hasattr(error, "format_message")
     if usage:
-        if text := error.format_message():  # type: ignore[attr-defined]  # empty if the help was printed
+        if text := _text_of_usage(error):  # empty if the help was printed
             stop = "" if text.endswith((".", "?", "!")) else "."
             _print_error(f"{text}{stop} See --help.")
         return WRONG_USAGE
@@ -182,6 +182,12 @@ def _explain(error: Exception) -> int:
         _print_error(_text(error))
         return WRONG_USAGE if isinstance(error, tmf.UsageError) else FAILED
     raise error
+
+
+def _text_of_usage(error: Exception) -> str:
+    """What is wrong with a command's words. typer and a newer click both name the command that was meant; once is enough."""
+    message = getattr(error, "message", "")
+    return message if "Did you mean" in message else error.format_message()  # type: ignore[attr-defined]
 
 
 def _print_error(text: str) -> None:
